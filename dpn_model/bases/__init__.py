@@ -1,0 +1,1 @@
+"""Base models: encoder, projector and decoder, composed from transformers' own parts."""

@@ -1,0 +1,43 @@
+"""A LLaVA small enough to train from noise on a CPU: the same parts as LLaVA-1.5, about a million parameters."""
+
+from __future__ import annotations
+
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+
+from dpn_model.configuration import DpnConfig
+from dpn_model.processing.tokenizer import SPECIAL_TOKENS
+
+
+def tiny_config(vocab_size: int, *, image_size: int = 96, patch_size: int = 12) -> DpnConfig:
+    """CLIP-style tower (4 layers of 64), mlp2x projector, Llama decoder (8 layers of 96), 8x8 = 64 visual tokens."""
+    vision = CLIPVisionConfig(
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=image_size,
+        patch_size=patch_size,
+        projection_dim=64,
+    )
+    text = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=8,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        bos_token_id=SPECIAL_TOKENS.index("<s>"),
+        eos_token_id=SPECIAL_TOKENS.index("</s>"),
+        pad_token_id=SPECIAL_TOKENS.index("<pad>"),
+        tie_word_embeddings=False,
+    )
+    base = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=SPECIAL_TOKENS.index("<image>"),
+        image_seq_length=(image_size // patch_size) ** 2,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+    )
+    return DpnConfig(base_config=base, router_token_id=SPECIAL_TOKENS.index("<ROUTER>"))

@@ -1,0 +1,54 @@
+"""DpnConfig: a base model's own configuration plus the method attached to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, LlavaConfig, PreTrainedConfig
+
+from dpn_model.method import Method
+
+
+class DpnConfig(PreTrainedConfig):
+    """Configuration of `DpnForConditionalGeneration`.
+
+    Args:
+        base_config: the base's transformers configuration (LLaVA layout), or its dictionary.
+        method: a `Method`, or its dictionary; default: no reduction.
+        router_token_id: id of `<ROUTER>`; None while the tokenizer has none.
+    """
+
+    model_type = "dpn"
+
+    def __init__(
+        self,
+        base_config: dict[str, Any] | PreTrainedConfig | None = None,
+        method: dict[str, Any] | Method | None = None,
+        router_token_id: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(base_config, PreTrainedConfig):
+            base_config = base_config.to_dict()
+        self.base_config = base_config or LlavaConfig().to_dict()
+        method = method if isinstance(method, Method) else Method.from_dict(method or {"name": "dense"})
+        self.method = method.to_dict()
+        self.router_token_id = router_token_id
+        super().__init__(**kwargs)
+
+    @property
+    def base(self) -> LlavaConfig:
+        """The base's configuration object (a fresh one: change `base_config`, not this)."""
+        values = {key: value for key, value in self.base_config.items() if key != "model_type"}
+        return AutoConfig.for_model(self.base_config["model_type"], **values)
+
+    @property
+    def method_settings(self) -> Method:
+        """The method as the object the reducers take."""
+        return Method.from_dict(self.method)
+
+    def get_text_config(self, *args: Any, **kwargs: Any) -> PreTrainedConfig:
+        """transformers asks for the decoder's configuration through this."""
+        return self.base.text_config
+
+
+AutoConfig.register(DpnConfig.model_type, DpnConfig)

@@ -1,0 +1,119 @@
+"""PackedSequence: the one representation of a batch. Samples lie end to end, nothing is padded.
+
+Shape letters: B samples, T packed tokens, V visual tokens, I images, D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class TokenKind(IntEnum):
+    """What a packed row is."""
+
+    TEXT = 0
+    VISION = 1
+    ROUTER = 2
+
+
+@dataclass(frozen=True)
+class ImageSpan:
+    """One image's rows: `height * width` of them, row-major, from packed row `start` of sample `sample`.
+
+    A method that keeps no grid (random dropping) leaves `height == 1` and `is_grid == False`.
+    """
+
+    sample: int
+    start: int
+    height: int
+    width: int
+    is_grid: bool = True
+
+    @property
+    def num_tokens(self) -> int:
+        return self.height * self.width
+
+
+@dataclass(frozen=True)
+class PackedSequence:
+    """A batch without padding.
+
+    Attributes:
+        hidden_TD: float[T, D], the residual stream.
+        kind_T: int8[T], a `TokenKind` per row.
+        token_index_T: int64[T], the row each token had when the batch was first packed (a pooled token: its
+            window's first cell). Labels are looked up through it, so no reduction has to carry them.
+        position_ids_T: int64[T], rotary positions.
+        lengths: tokens per sample, on the host: every index and mask is derived from it without a device sync.
+        images: spans of the visual tokens, ordered by `start`.
+    """
+
+    hidden_TD: Tensor
+    kind_T: Tensor
+    token_index_T: Tensor
+    position_ids_T: Tensor
+    lengths: tuple[int, ...]
+    images: tuple[ImageSpan, ...]
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """First packed row of every sample."""
+        return (0, *accumulate(self.lengths))[:-1]
+
+    def cu_seqlens(self) -> Tensor:
+        """int32[B + 1], cumulative lengths on the hidden states' device (FlashAttention's convention)."""
+        return torch.tensor((0, *accumulate(self.lengths)), dtype=torch.int32, device=self.hidden_TD.device)
+
+    def visual_tokens(self) -> tuple[int, ...]:
+        """Visual tokens per sample."""
+        counts = [0] * self.num_samples
+        for image in self.images:
+            counts[image.sample] += image.num_tokens
+        return tuple(counts)
+
+    def with_hidden(self, hidden_TD: Tensor) -> PackedSequence:
+        """The same batch with another residual stream of the same shape."""
+        return replace(self, hidden_TD=hidden_TD)
+
+
+def contiguous_positions(lengths: Sequence[int]) -> np.ndarray:
+    """int64[T]: 0..n-1 for every sample, one after the other."""
+    total = int(sum(lengths))
+    starts = np.repeat(np.cumsum((0, *lengths))[:-1], lengths)
+    return np.arange(total, dtype=np.int64) - starts
+
+
+def find_image_spans(image_rows: np.ndarray, lengths: Sequence[int], grid: tuple[int, int]) -> tuple[ImageSpan, ...]:
+    """Spans of all images in a packed batch whose images all have `grid` (height, width).
+
+    Args:
+        image_rows: bool[T] on the host, true where a row is an image placeholder.
+        lengths: tokens per sample.
+        grid: visual tokens of one image, as (height, width).
+
+    Raises:
+        ValueError: a sample's placeholders are not a whole number of images.
+    """
+    height, width = grid
+    spans: list[ImageSpan] = []
+    offset = 0
+    for sample, length in enumerate(lengths):
+        rows = np.flatnonzero(image_rows[offset : offset + length]) + offset
+        if len(rows) % (height * width):
+            raise ValueError(
+                f"sample {sample} holds {len(rows)} image placeholders; an image is {height}x{width} = {height * width}"
+            )
+        spans += [ImageSpan(sample, int(rows[i]), height, width) for i in range(0, len(rows), height * width)]
+        offset += length
+    return tuple(spans)

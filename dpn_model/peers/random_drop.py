@@ -1,0 +1,36 @@
+"""Random dropping: the control every selection method must beat at equal FLOPs (spec peer-methods 6.4)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dpn_model.method import Method
+from dpn_model.packing import ImageSpan, PackedSequence
+from dpn_model.reduction import ImageRows, ReductionRecord, TokenReducer, replace_image_rows
+
+
+class RandomDrop(TokenReducer):
+    """Keeps a uniformly drawn `keep_ratio` of every image's tokens, in order.
+
+    In training every call draws anew; at inference the subset depends only on (seed, layer, number of tokens),
+    so that a sample's answer does not depend on its batch.
+    """
+
+    def __init__(self, layer: int, method: Method, hidden_size: int) -> None:
+        super().__init__(layer)
+        self.method = method
+        self._training_draws = np.random.default_rng((method.seed, layer))
+
+    def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+        tokens_in = state.visual_tokens()
+        rows = [self._draw(image) for image in state.images]
+        after, _ = replace_image_rows(state, rows, keep_positions=self.method.positions == "keep")
+        choices = tuple(f"keep {self.method.keep_ratio:.0%}" if tokens else "-" for tokens in tokens_in)
+        return after, ReductionRecord(self.layer, tokens_in, after.visual_tokens(), choices)
+
+    def _draw(self, image: ImageSpan) -> ImageRows:
+        kept = max(1, round(image.num_tokens * self.method.keep_ratio))
+        fixed = np.random.default_rng((self.method.seed, self.layer, image.num_tokens))
+        generator = self._training_draws if self.training else fixed
+        windows = np.sort(generator.permutation(image.num_tokens)[:kept])[:, None]
+        return ImageRows(windows, 1, kept, is_grid=False)

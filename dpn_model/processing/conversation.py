@@ -1,0 +1,63 @@
+"""Conversation templates as segments: each piece of text, and whether it is supervised (spec base-models B.3).
+
+Labels follow from the segments, so they cannot disagree with the ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+IMAGE_TEXT = "<image>"
+ROUTER_TEXT = "<ROUTER>"
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+#: system sentence of each template; all share the turn layout "USER: question ASSISTANT: answer</s>"
+SYSTEMS = {"vicuna_v1": VICUNA_SYSTEM, "short": ""}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of text; supervised pieces are what the model learns to say."""
+
+    text: str
+    is_supervised: bool = False
+
+
+def normalise_question(text: str) -> str:
+    """The placeholder, wherever it stood in the turn, moves to the front: "<image>\\n" + question."""
+    if IMAGE_TEXT not in text:
+        return text.strip()
+    return f"{IMAGE_TEXT}\n{text.replace(IMAGE_TEXT, '').strip()}"
+
+
+def conversation_segments(
+    turns: Sequence[tuple[str, str | None]], *, template: str = "vicuna_v1", router: bool = False
+) -> list[Segment]:
+    """Segments of a conversation.
+
+    Args:
+        turns: (question, answer); the last answer may be None: the segments then end in "ASSISTANT:".
+        template: a key of `SYSTEMS`.
+        router: put `<ROUTER>` at the end of every question (samples that contain an image).
+
+    Raises:
+        ValueError: unknown template, no turn, or an answer missing before the last turn.
+    """
+    if template not in SYSTEMS:
+        raise ValueError(f"unknown conversation template {template!r}; allowed: {', '.join(SYSTEMS)}")
+    if not turns:
+        raise ValueError("a conversation needs at least one turn")
+    system = SYSTEMS[template]
+    segments: list[Segment] = []
+    for number, (question, answer) in enumerate(turns):
+        lead = f"{system} " if system and number == 0 else ""
+        tail = ROUTER_TEXT if router else ""
+        segments.append(Segment(f"{lead}USER: {normalise_question(question)}{tail} ASSISTANT:"))
+        if answer is not None:
+            segments.append(Segment(f"{answer}</s>", is_supervised=True))
+        elif number + 1 < len(turns):
+            raise ValueError(f"turn {number + 1} has no answer; only the last one may be open")
+    return segments

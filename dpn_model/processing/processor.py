@@ -1,0 +1,128 @@
+"""DpnProcessor: conversations and pictures to model inputs, saved beside the weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from dpn_model.processing.conversation import IMAGE_TEXT, ROUTER_TEXT, conversation_segments
+from dpn_model.processing.images import prepare_image
+
+IGNORE_INDEX = -100
+FILE_NAME = "dpn_processor.json"
+_SPECIAL = re.compile(f"({re.escape(IMAGE_TEXT)}|{re.escape(ROUTER_TEXT)}|</s>)")
+
+
+@dataclass(frozen=True)
+class EncodedSample:
+    """One sample: int64[S] ids with every image expanded, int64[S] labels, and uint8[3, H, W] pictures."""
+
+    input_ids: Tensor
+    labels: Tensor
+    images: tuple[Tensor, ...]
+
+
+class DpnProcessor:
+    """Encodes samples for one model.
+
+    Args:
+        tokenizer: any transformers tokenizer that knows `<image>` and, for routed methods, `<ROUTER>`.
+        image_size: side of the model's input in pixels.
+        tokens_per_image: V, visual tokens of one image.
+        template: conversation template, see `conversation.SYSTEMS`.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, image_size: int, tokens_per_image: int, template: str
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.image_size = image_size
+        self.tokens_per_image = tokens_per_image
+        self.template = template
+        self._special_ids = {text: tokenizer.convert_tokens_to_ids(text) for text in (IMAGE_TEXT, ROUTER_TEXT, "</s>")}
+
+    def encode_training(
+        self, turns: Sequence[tuple[str, str | None]], images: Sequence[Image.Image], *, router: bool
+    ) -> EncodedSample:
+        """Ids and labels of a whole conversation.
+
+        Args:
+            turns: (question, answer); an open last answer gives a prompt without labels.
+            images: pictures in the order of their placeholders.
+            router: add `<ROUTER>` to the questions (ignored for text-only samples).
+
+        Raises:
+            ValueError: placeholders and pictures differ in number.
+        """
+        placeholders = sum(question.count(IMAGE_TEXT) for question, _ in turns)
+        if placeholders != len(images):
+            raise ValueError(f"{placeholders} {IMAGE_TEXT} placeholders but {len(images)} images")
+        ids: list[int] = [self.tokenizer.bos_token_id]
+        labels: list[int] = [IGNORE_INDEX]
+        for segment in conversation_segments(turns, template=self.template, router=router and bool(images)):
+            piece = self._tokenize(segment.text)
+            ids += piece
+            labels += piece if segment.is_supervised else [IGNORE_INDEX] * len(piece)
+        pictures = tuple(prepare_image(image, self.image_size) for image in images)
+        return EncodedSample(torch.tensor(ids), torch.tensor(labels), pictures)
+
+    def encode_prompt(self, question: str, images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
+        """A question alone, ready for generation."""
+        return self.encode_training([(question, None)], images, router=router)
+
+    def collate(self, samples: Sequence[EncodedSample]) -> dict[str, Tensor | None]:
+        """Pad on the right; `pixel_values` stay uint8 until the device (`images.normalise`), None without images."""
+        longest = max(len(sample.input_ids) for sample in samples)
+        input_ids = torch.full((len(samples), longest), self.tokenizer.pad_token_id)
+        labels = torch.full((len(samples), longest), IGNORE_INDEX)
+        mask = torch.zeros(len(samples), longest, dtype=torch.long)
+        for row, sample in enumerate(samples):
+            length = len(sample.input_ids)
+            input_ids[row, :length] = sample.input_ids
+            labels[row, :length] = sample.labels
+            mask[row, :length] = 1
+        pictures = [picture for sample in samples for picture in sample.images]
+        pixels = torch.stack(pictures) if pictures else None
+        return {"input_ids": input_ids, "attention_mask": mask, "labels": labels, "pixel_values": pixels}
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Generated ids to text, special tokens left out."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the tokenizer and `dpn_processor.json` into a from_pretrained folder."""
+        self.tokenizer.save_pretrained(folder)
+        values = {key: getattr(self, key) for key in ("image_size", "tokens_per_image", "template")}
+        (Path(folder) / FILE_NAME).write_text(json.dumps(values, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> DpnProcessor:
+        """Read what `save_pretrained` wrote.
+
+        Raises:
+            FileNotFoundError: the folder has no `dpn_processor.json`.
+        """
+        file = Path(folder) / FILE_NAME
+        if not file.is_file():
+            raise FileNotFoundError(f"{folder} holds no {FILE_NAME}; expected a folder written by save_pretrained")
+        return cls(AutoTokenizer.from_pretrained(str(folder)), **json.loads(file.read_text()))
+
+    def _tokenize(self, text: str) -> list[int]:
+        """Ids without BOS; special texts by their own ids, each piece between them by itself (spec B.3)."""
+        ids: list[int] = []
+        for piece in _SPECIAL.split(text):
+            if piece == IMAGE_TEXT:
+                ids += [self._special_ids[IMAGE_TEXT]] * self.tokens_per_image
+            elif piece in self._special_ids:
+                ids.append(self._special_ids[piece])
+            elif piece:
+                ids += self.tokenizer.encode(piece, add_special_tokens=False)
+        return ids

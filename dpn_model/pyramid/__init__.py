@@ -1,0 +1,1 @@
+"""The Dynamic Pyramid Network itself: router, pooling experts, routing loss, and its static relative."""

@@ -1,0 +1,160 @@
+"""The contract of every token-reduction method, and the record of what one reduction did.
+
+A method looks at a packed state after a layer and returns a smaller one with a `ReductionRecord`. The routing loss,
+the FLOPs account, the routing statistics and the logged curves all read that one record.
+
+Shape letters: B samples, T packed tokens, D model width, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpn_model.packing import ImageSpan, PackedSequence, TokenKind, contiguous_positions
+
+
+@dataclass(frozen=True)
+class ReductionRecord:
+    """What one reduction did.
+
+    Attributes:
+        layer: 1-based, "after layer N".
+        tokens_in, tokens_out: visual tokens per sample before and after.
+        choices: what was chosen per sample ("1x2", "keep 50%"); "-" for a sample without an image.
+        router_probs_BE: float[B', E] of the samples that have images, None for methods without a router.
+        expert_index: chosen expert of those samples, on the host.
+        log2_areas_E: log2 of every expert's kernel area (C of eq. 6).
+    """
+
+    layer: int
+    tokens_in: tuple[int, ...]
+    tokens_out: tuple[int, ...]
+    choices: tuple[str, ...]
+    router_probs_BE: Tensor | None = None
+    expert_index: tuple[int, ...] = ()
+    log2_areas_E: tuple[float, ...] = ()
+
+    @property
+    def keep_ratio(self) -> float:
+        """Kept / original visual tokens over the batch; 1.0 without any."""
+        return sum(self.tokens_out) / sum(self.tokens_in) if sum(self.tokens_in) else 1.0
+
+
+class TokenReducer(nn.Module):
+    """A method at one site. Subclasses implement `forward`; text and router tokens are never dropped."""
+
+    #: whether prompts must carry the `<ROUTER>` token
+    needs_router_token = False
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+        """Reduce the visual tokens of `state` after layer `self.layer`."""
+        raise NotImplementedError
+
+    def idle_loss(self, state: PackedSequence) -> Tensor | None:
+        """A zero that touches every parameter, so that collectives match on ranks without images; None if no parameters."""
+        parameters = list(self.parameters())
+        if not parameters:
+            return None
+        return sum((p.sum() * 0.0 for p in parameters), state.hidden_TD.new_zeros(()))
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """How one image's rows are made from old ones: `windows` int64[V_out, K], relative to the image's first row."""
+
+    windows: np.ndarray
+    height: int
+    width: int
+    is_grid: bool = True
+
+
+def replace_image_rows(
+    state: PackedSequence, rows: Sequence[ImageRows], *, keep_positions: bool = False
+) -> tuple[PackedSequence, Tensor]:
+    """Rebuild a packed batch in which every image's rows are maxima over windows of its old rows.
+
+    Args:
+        state: the batch before.
+        rows: one entry per `state.images`.
+        keep_positions: keep the rotary position of each window's first cell instead of renumbering 0..n-1.
+
+    Returns:
+        The batch after, and int64[T_out]: the image (index into `images`) behind every row, -1 for text.
+    """
+    first_T, image_T, windows, targets, spans, lengths = _plan_rows(state, rows)
+    device = state.hidden_TD.device
+    first = torch.from_numpy(first_T).to(device)
+    hidden_TD = state.hidden_TD[first]
+    for window_VK, target in zip(windows, targets, strict=True):
+        pooled_VD = state.hidden_TD[torch.from_numpy(window_VK).to(device)].amax(dim=1)
+        hidden_TD = hidden_TD.index_copy(0, torch.from_numpy(target).to(device), pooled_VD)
+    positions = (
+        state.position_ids_T[first] if keep_positions else torch.from_numpy(contiguous_positions(lengths)).to(device)
+    )
+    after = replace(
+        state,
+        hidden_TD=hidden_TD,
+        kind_T=state.kind_T[first],
+        token_index_T=state.token_index_T[first],
+        position_ids_T=positions,
+        lengths=lengths,
+        images=spans,
+    )
+    return after, torch.from_numpy(image_T).to(device)
+
+
+def _plan_rows(
+    state: PackedSequence, rows: Sequence[ImageRows]
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray], tuple[ImageSpan, ...], tuple[int, ...]]:
+    """Index arrays on the host: source row and image of every new row, and the windows grouped by size."""
+    pieces, images, by_size = [], [], {}
+    spans, lengths = [], list(state.lengths)
+    read = written = 0
+    for number, (old, new) in enumerate(zip(state.images, rows, strict=True)):
+        pieces += [np.arange(read, old.start), old.start + new.windows[:, 0]]
+        images += [np.full(old.start - read, -1), np.full(len(new.windows), number)]
+        written += old.start - read
+        if new.windows.shape[1] > 1:
+            target = np.arange(written, written + len(new.windows))
+            by_size.setdefault(new.windows.shape[1], []).append((old.start + new.windows, target))
+        spans.append(ImageSpan(old.sample, written, new.height, new.width, new.is_grid))
+        lengths[old.sample] += len(new.windows) - old.num_tokens
+        written += len(new.windows)
+        read = old.start + old.num_tokens
+    pieces.append(np.arange(read, sum(state.lengths)))
+    images.append(np.full(len(pieces[-1]), -1))
+    windows = [np.concatenate([w for w, _ in group]) for group in by_size.values()]
+    targets = [np.concatenate([t for _, t in group]) for group in by_size.values()]
+    return np.concatenate(pieces), np.concatenate(images), windows, targets, tuple(spans), tuple(lengths)
+
+
+def router_state(state: PackedSequence) -> tuple[Tensor, tuple[int, ...]]:
+    """Mean hidden state of the routing tokens of every sample that has an image (spec A.3).
+
+    Returns:
+        float[B', D], and the B' sample numbers.
+
+    Raises:
+        ValueError: a sample has an image but no routing token.
+    """
+    with_images = sorted({image.sample for image in state.images})
+    rows = torch.nonzero(state.kind_T == TokenKind.ROUTER).flatten()
+    bounds = torch.tensor(state.starts[1:], device=rows.device)
+    sample_R = torch.bucketize(rows, bounds, right=True)
+    counts_B = torch.bincount(sample_R, minlength=state.num_samples)
+    if with_images and int(counts_B[with_images].min()) == 0:
+        raise ValueError(
+            "a sample with an image holds no <ROUTER> token; encode prompts with router=True for this method"
+        )
+    sums_BD = state.hidden_TD.new_zeros(state.num_samples, state.hidden_TD.shape[1])
+    sums_BD = sums_BD.index_add(0, sample_R, state.hidden_TD[rows])
+    return sums_BD[with_images] / counts_B[with_images, None], tuple(with_images)

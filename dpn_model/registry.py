@@ -1,0 +1,32 @@
+"""Methods by name. A new rival is one file in `peers/`, one line here, one test and one YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dpn_model.method import Method
+from dpn_model.peers.random_drop import RandomDrop
+from dpn_model.pyramid.dynamic import DynamicPoolingExperts
+from dpn_model.pyramid.static import StaticPooling
+from dpn_model.reduction import TokenReducer
+
+METHODS: dict[str, Callable[[int, Method, int], TokenReducer] | None] = {
+    "dense": None,
+    "dpn": DynamicPoolingExperts,
+    "static": StaticPooling,
+    "random_drop": RandomDrop,
+}
+
+
+def build_reducers(method: Method, num_layers: int, hidden_size: int) -> dict[int, TokenReducer]:
+    """The method's reducer at each of its sites, keyed by 1-based layer.
+
+    Raises:
+        ValueError: unknown method, or sites that do not fit the decoder.
+    """
+    if method.name not in METHODS:
+        raise ValueError(f"unknown method {method.name!r}; allowed: {', '.join(METHODS)}")
+    build = METHODS[method.name]
+    if build is None:
+        return {}
+    return {layer: build(layer, method, hidden_size) for layer in method.resolve_sites(num_layers)}

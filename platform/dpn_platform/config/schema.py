@@ -1,0 +1,164 @@
+"""The experiment, typed: every key a YAML may hold, its meaning, its range and its default.
+
+Models are frozen and refuse unknown keys; `load.py` turns pydantic's report into one line with the
+nearest valid name. Nothing here imports torch or ray, so that `dpn --help` stays fast.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MethodName = Literal["dense", "dpn", "static", "random_drop"]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class DataConfig(Section):
+    """Where samples come from. `uri` is a published data set (the folder of its `manifest.json`)."""
+
+    uri: str = "s3://dpn/datasets/demo"
+    train_split: str = "train"
+    eval_split: str = "test"
+
+
+class ModelConfig(Section):
+    """The base model: a `from_pretrained` folder, or a tiny LLaVA drawn from noise."""
+
+    base: str = Field("dpn_model/assets/tiny-llava", description="from_pretrained folder (path or URI), or 'tiny'")
+
+
+class RoutingLossConfig(Section):
+    """Hinge of eq. 6: weight * max(0, target - mean value of the decisions)."""
+
+    weight: float = Field(0.01, ge=0, description="λ of eq. 7")
+    target: float = Field(1.5, ge=0, description="t of eq. 6, on the scale of log2(kernel area)")
+    value: Literal["top1", "expectation"] = "top1"
+    aggregation: Literal["batch", "site", "sample"] = "batch"
+
+
+class MethodConfig(Section):
+    """How visual tokens are reduced inside the LLM. Sites are 1-based: 'after layer N'."""
+
+    name: MethodName = "dpn"
+    sites: tuple[int, ...] | None = Field(None, description="after these layers; default 1/4, 1/2, 3/4 of the depth")
+    experts: tuple[str, ...] = Field(("1x1", "1x2", "2x2"), description="pooling kernels, height x width")
+    kernel: str = Field("2x2", description="static: the one kernel used at every site")
+    keep_ratio: float = Field(0.5, gt=0, le=1, description="random_drop: share of visual tokens kept at each site")
+    router: Literal["v1", "linear"] = "v1"
+    temperature: float = Field(10.0, gt=0)
+    selection: Literal["sample", "top1", "gumbel"] = "sample"
+    scaling: Literal["on", "off", "straight_through"] = "on"
+    routing_loss: RoutingLossConfig = RoutingLossConfig()
+
+
+class TrainConfig(Section):
+    """One run of the training loop."""
+
+    steps: int = Field(200, gt=0, description="optimiser steps")
+    global_batch_size: int = Field(32, gt=0)
+    micro_batch_size: int = Field(32, gt=0, description="per worker and accumulation step")
+    num_workers: int = Field(1, gt=0)
+    use_gpu: bool = False
+    cpus_per_worker: float = Field(1, gt=0)
+    threads_per_worker: int = Field(0, ge=0, description="torch threads; 0 leaves torch's own choice")
+    lr: float = Field(1e-3, gt=0)
+    router_lr: float | None = Field(None, gt=0, description="default: lr")
+    vision_lr: float | None = Field(None, ge=0, description="default: lr; 0 freezes the vision tower")
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_every_steps: int = Field(100, gt=0)
+    log_every_steps: int = Field(10, gt=0)
+    num_checkpoints_to_keep: int = Field(2, gt=0)
+    max_failures: int = Field(1, ge=0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> TrainConfig:
+        per_step = self.micro_batch_size * self.num_workers
+        if self.global_batch_size % per_step:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is not a multiple of micro_batch_size x num_workers = {per_step}"
+            )
+        return self
+
+    @property
+    def gradient_accumulation_steps(self) -> int:
+        """Micro-batches per worker and optimiser step."""
+        return self.global_batch_size // (self.micro_batch_size * self.num_workers)
+
+
+class EvalConfig(Section):
+    """Evaluation on the held-out split."""
+
+    limit: int | None = Field(None, gt=0, description="at most this many samples; default all")
+    batch_size: int = Field(64, gt=0)
+    max_new_tokens: int = Field(4, gt=0)
+    num_actors: int = Field(1, gt=0)
+    seed: int = Field(0, description="of the bootstrap")
+
+
+class StorageConfig(Section):
+    """Where runs and studies are kept."""
+
+    runs_uri: str = "s3://dpn/runs"
+
+
+class TrackingConfig(Section):
+    """MLflow. The server's address comes from `uri`, else MLFLOW_TRACKING_URI, else the embedded services."""
+
+    experiment: str = "dpn"
+    uri: str | None = None
+
+
+class SearchSpace(Section):
+    """What the sweep varies for DPN: [low, high] for λ (log scale) and t, a list of expert sets."""
+
+    routing_loss_weight: tuple[float, float] = (0.01, 1.0)
+    routing_loss_target: tuple[float, float] = (0.5, 1.8)
+    experts: tuple[tuple[str, ...], ...] = (("1x1", "1x2", "2x2"),)
+
+
+class EarlyStopping(Section):
+    """A trial is hopeless when the running mean of its training loss is far above the study's best."""
+
+    enabled: bool = True
+    grace_steps: int = Field(80, gt=0, description="no trial is judged before this step")
+    loss_ratio: float = Field(2.0, gt=1, description="stopped when loss_lm exceeds this many times the dense control's")
+
+
+class SweepConfig(Section):
+    """A study: controls always, then `num_trials` DPN trials proposed by Optuna (accuracy up, FLOPs ratio down)."""
+
+    num_trials: int = Field(6, gt=0)
+    max_concurrent_trials: int = Field(1, gt=0)
+    search: SearchSpace = SearchSpace()
+    controls: tuple[str, ...] = Field(
+        ("dense", "static_1x2", "static_2x2", "random_drop"), description="always run, under the same recipe"
+    )
+    early_stopping: EarlyStopping = EarlyStopping()
+    flops_convention: Literal["eq8", "swiglu"] = "swiglu"
+    seed: int = 0
+
+
+class ExperimentConfig(Section):
+    """Everything one run or study needs; `sweep` is present in a sweep's YAML only."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    method: MethodConfig = MethodConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    storage: StorageConfig = StorageConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    sweep: SweepConfig | None = None
