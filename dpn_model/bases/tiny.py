@@ -31,6 +31,9 @@ def tiny_config(vocab_size: int, *, image_size: int = 96, patch_size: int = 12) 
         eos_token_id=SPECIAL_TOKENS.index("</s>"),
         pad_token_id=SPECIAL_TOKENS.index("<pad>"),
         tie_word_embeddings=False,
+        # With transformers' 0.02 a decoder this narrow stays at chance for thousands of steps; 0.08 (about
+        # hidden_size ** -0.5) leaves the plateau within 500 (measured side by side on the demo set).
+        initializer_range=0.08,
     )
     base = LlavaConfig(
         vision_config=vision,

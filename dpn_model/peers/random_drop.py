@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from dpn_model.method import Method
 from dpn_model.packing import ImageSpan, PackedSequence
@@ -19,7 +20,6 @@ class RandomDrop(TokenReducer):
     def __init__(self, layer: int, method: Method, hidden_size: int) -> None:
         super().__init__(layer)
         self.method = method
-        self._training_draws = np.random.default_rng((method.seed, layer))
 
     def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
         tokens_in = state.visual_tokens()
@@ -30,7 +30,9 @@ class RandomDrop(TokenReducer):
 
     def _draw(self, image: ImageSpan) -> ImageRows:
         kept = max(1, round(image.num_tokens * self.method.keep_ratio))
-        fixed = np.random.default_rng((self.method.seed, self.layer, image.num_tokens))
-        generator = self._training_draws if self.training else fixed
-        windows = np.sort(generator.permutation(image.num_tokens)[:kept])[:, None]
+        if self.training:  # torch's generator: a resumed run draws what an undisturbed one would
+            order = torch.randperm(image.num_tokens).numpy()
+        else:
+            order = np.random.default_rng((self.method.seed, self.layer, image.num_tokens)).permutation(image.num_tokens)
+        windows = np.sort(order[:kept])[:, None]
         return ImageRows(windows, 1, kept, is_grid=False)

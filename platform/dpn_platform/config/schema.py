@@ -6,17 +6,48 @@ nearest valid name. Nothing here imports torch or ray, so that `dpn --help` stay
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 MethodName = Literal["dense", "dpn", "static", "random_drop"]
+
+
+def _checked_kernel(name: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", name):
+        raise ValueError("must be height x width, for example 1x1, 1x2, 2x2")
+    return name
+
+
+def _checked_control(name: str) -> str:
+    if name not in ("dense", "random_drop"):
+        prefix, _, kernel = name.partition("_")
+        if prefix != "static" or not re.fullmatch(r"[1-9]\d*x[1-9]\d*", kernel):
+            raise ValueError("must be dense, random_drop or static_<height>x<width>, for example static_2x2")
+    return name
+
+
+Kernel = Annotated[str, AfterValidator(_checked_kernel)]
+ExpertSet = Annotated[tuple[Kernel, ...], Field(min_length=1)]
+Control = Annotated[str, AfterValidator(_checked_control)]
+Site = Annotated[int, Field(ge=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
     """Base of all sections: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_boolean_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic reads `true` as 1 where a number is wanted.
+        annotation = cls.model_fields[info.field_name].annotation if info.field_name else bool
+        if isinstance(value, bool) and annotation is not bool:
+            raise ValueError("must not be true or false")
+        return value
 
 
 class DataConfig(Section):
@@ -46,9 +77,9 @@ class MethodConfig(Section):
     """How visual tokens are reduced inside the LLM. Sites are 1-based: 'after layer N'."""
 
     name: MethodName = "dpn"
-    sites: tuple[int, ...] | None = Field(None, description="after these layers; default 1/4, 1/2, 3/4 of the depth")
-    experts: tuple[str, ...] = Field(("1x1", "1x2", "2x2"), description="pooling kernels, height x width")
-    kernel: str = Field("2x2", description="static: the one kernel used at every site")
+    sites: tuple[Site, ...] | None = Field(None, description="after these layers; default 1/4, 1/2, 3/4 of the depth")
+    experts: ExpertSet = Field(("1x1", "1x2", "2x2"), description="pooling kernels, height x width")
+    kernel: Kernel = Field("2x2", description="static: the one kernel used at every site")
     keep_ratio: float = Field(0.5, gt=0, le=1, description="random_drop: share of visual tokens kept at each site")
     router: Literal["v1", "linear"] = "v1"
     temperature: float = Field(10.0, gt=0)
@@ -71,7 +102,7 @@ class TrainConfig(Section):
     router_lr: float | None = Field(None, gt=0, description="default: lr")
     vision_lr: float | None = Field(None, ge=0, description="default: lr; 0 freezes the vision tower")
     weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
     zero_stage: Literal[0, 1, 2, 3] = 1
@@ -87,7 +118,8 @@ class TrainConfig(Section):
         per_step = self.micro_batch_size * self.num_workers
         if self.global_batch_size % per_step:
             raise ValueError(
-                f"global_batch_size {self.global_batch_size} is not a multiple of micro_batch_size x num_workers = {per_step}"
+                f"global_batch_size {self.global_batch_size} is not a multiple of "
+                f"micro_batch_size x num_workers = {per_step}"
             )
         return self
 
@@ -125,7 +157,17 @@ class SearchSpace(Section):
 
     routing_loss_weight: tuple[float, float] = (0.01, 1.0)
     routing_loss_target: tuple[float, float] = (0.5, 1.8)
-    experts: tuple[tuple[str, ...], ...] = (("1x1", "1x2", "2x2"),)
+    experts: Annotated[tuple[ExpertSet, ...], Field(min_length=1)] = (("1x1", "1x2", "2x2"),)
+
+    @field_validator("routing_loss_weight", "routing_loss_target")
+    @classmethod
+    def _is_a_range(cls, bounds: tuple[float, float], info: ValidationInfo) -> tuple[float, float]:
+        low, high = bounds
+        if low > high or low < 0:
+            raise ValueError("must be [low, high] with 0 <= low <= high")
+        if info.field_name == "routing_loss_weight" and low == 0:
+            raise ValueError("low must be above 0: the scale is logarithmic")
+        return bounds
 
 
 class EarlyStopping(Section):
@@ -142,7 +184,7 @@ class SweepConfig(Section):
     num_trials: int = Field(6, gt=0)
     max_concurrent_trials: int = Field(1, gt=0)
     search: SearchSpace = SearchSpace()
-    controls: tuple[str, ...] = Field(
+    controls: tuple[Control, ...] = Field(
         ("dense", "static_1x2", "static_2x2", "random_drop"), description="always run, under the same recipe"
     )
     early_stopping: EarlyStopping = EarlyStopping()

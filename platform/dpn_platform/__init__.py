@@ -1,0 +1,1 @@
+"""The experiment machine: config, storage, data, training, sweeps, tracking, evaluation, reports, services, cli."""

@@ -1,0 +1,1 @@
+"""The command line `dpn`: one file per verb."""

@@ -1,0 +1,1 @@
+"""Configuration: the typed experiment, its YAML, its fingerprint, and where a result came from. Imports no torch."""

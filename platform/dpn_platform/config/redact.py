@@ -1,0 +1,13 @@
+"""Takes credentials out of text that is about to be kept: dumps, manifests, notes."""
+
+from __future__ import annotations
+
+import re
+
+_USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@")
+_SECRET_ARGUMENT = re.compile(r"(?i)([\w.-]*(?:secret|token|password|passwd|api[_-]?key|access[_-]?key)[\w.-]*=)\S+")
+
+
+def without_credentials(text: str) -> str:
+    """`text` with `user:password@` of URLs and the values of `...secret=`, `...token=` and the like masked."""
+    return _SECRET_ARGUMENT.sub(r"\1***", _USERINFO.sub("***@", text))

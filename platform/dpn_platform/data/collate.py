@@ -1,0 +1,86 @@
+"""Rows to tensors, in the process that needs them: decode pictures, tokenise, pad."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from dpn_model.processing import DpnProcessor
+
+DECODE_THREADS = 2
+
+Turn = tuple[str, str]
+
+
+def parse_turns(conversations: str) -> list[Turn]:
+    """(question, answer) pairs from the `conversations` column; the placeholder stays in the question."""
+    turns = json.loads(conversations)
+    return [(ask["value"], reply["value"]) for ask, reply in zip(turns[::2], turns[1::2], strict=True)]
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """The encoded picture as RGB (first frame of an animation)."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+class SampleCollator:
+    """Callable that turns a batch of rows into model inputs; fits Ray's `collate_fn` and can be pickled.
+
+    Args:
+        processor: of the model that is trained.
+        router: whether questions about pictures end in `<ROUTER>` (routed methods).
+        num_threads: threads that decode; tokenising stays in the caller's (tokenizers must not be shared).
+    """
+
+    def __init__(self, processor: DpnProcessor, *, router: bool, num_threads: int = DECODE_THREADS) -> None:
+        self.processor = processor
+        self.router = router
+        self.num_threads = num_threads
+
+    def __call__(self, batch: Mapping[str, np.ndarray] | pa.Table) -> dict[str, Any]:
+        """Encodes a batch.
+
+        Args:
+            batch: columns of `schema.SHARD_SCHEMA` and `sample_key`, as numpy arrays by name or as a table.
+
+        Returns:
+            What `DpnProcessor.collate` gives (`input_ids`, `attention_mask`, `labels` int64[B, S];
+            `pixel_values` uint8[I, 3, H, W], or None without pictures), and `row_ids`, `sample_keys`
+            int64[B], `families` (list of B names).
+        """
+        conversations = _values(batch, "conversations")
+        images = self._decode(_values(batch, "image"))
+        samples = [
+            self.processor.encode_training(parse_turns(text), [] if image is None else [image], router=self.router)
+            for text, image in zip(conversations, images, strict=True)
+        ]
+        return {
+            **self.processor.collate(samples),
+            "row_ids": torch.tensor(_values(batch, "row_id"), dtype=torch.long),
+            "sample_keys": torch.tensor(_values(batch, "sample_key"), dtype=torch.long),
+            "families": _values(batch, "source"),
+        }
+
+    def _decode(self, encoded: Sequence[bytes | None]) -> list[Image.Image | None]:
+        def decode(data: bytes | None) -> Image.Image | None:
+            return None if data is None else decode_image(data)
+
+        if self.num_threads <= 1:
+            return [decode(data) for data in encoded]
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            return list(pool.map(decode, encoded))
+
+
+def _values(batch: Mapping[str, np.ndarray] | pa.Table, column: str) -> list[Any]:
+    """A column as plain Python values."""
+    values = batch[column]
+    return list(values.to_pylist() if isinstance(values, pa.ChunkedArray) else values.tolist())

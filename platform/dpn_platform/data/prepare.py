@@ -1,0 +1,75 @@
+"""From nothing to a published demo set: draw it, ingest it, and do neither again when it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.data.demo import make_demo
+from dpn_platform.data.ingest import ingest
+from dpn_platform.data.manifest import FILE_NAME, Manifest, load_manifest
+from dpn_platform.storage import exists, join_uri
+
+DEMO_RAW_URI = "s3://dpn/raw/demo"
+DEMO_URI = "s3://dpn/datasets/demo"
+
+StageProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class DemoRecipe:
+    """What determines a demo set."""
+
+    num_train: int
+    num_test: int
+    seed: int = 0
+    image_size: int = 96
+
+    @property
+    def folder(self) -> str:
+        """Name of the raw folder; sets of different recipes do not mix."""
+        return f"{self.num_train}-{self.num_test}-{self.image_size}px-seed{self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest records it."""
+        return {"kind": "demo", **asdict(self)}
+
+
+def ensure_demo(
+    recipe: DemoRecipe,
+    *,
+    uri: str = DEMO_URI,
+    raw_uri: str = DEMO_RAW_URI,
+    force: bool = False,
+    on_progress: StageProgress | None = None,
+) -> Manifest:
+    """The published demo set of that recipe, made if it is not there. Ray must be initialised.
+
+    Args:
+        recipe: what to draw.
+        uri: where to publish.
+        raw_uri: folder for the raw sets; this one goes into a sub-folder named after its recipe.
+        force: replace a data set of another recipe.
+        on_progress: called with (stage, done, total); stages are "drawing" and "ingesting".
+
+    Raises:
+        DpnError: another data set is published at `uri` and `force` is not given.
+    """
+
+    def report(stage: str) -> Callable[[int, int], None]:
+        return lambda done, total: on_progress(stage, done, total) if on_progress else None
+
+    if exists(join_uri(uri, FILE_NAME)):
+        published = load_manifest(uri)
+        if published.recipe == recipe.to_json():
+            return published
+        if not force:
+            raise DpnError(
+                f"{uri} holds another data set (recipe {published.recipe}); choose another destination or use --force"
+            )
+    raw = join_uri(raw_uri, recipe.folder)
+    if not all(exists(join_uri(raw, f"{split}.json")) for split in ("train", "test")):
+        make_demo(raw, **asdict(recipe), on_progress=report("drawing"))
+    return ingest(raw, uri, recipe=recipe.to_json(), force=force, on_progress=report("ingesting"))

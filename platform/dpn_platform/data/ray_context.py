@@ -1,0 +1,28 @@
+"""Ray Data's settings for our datasets: order kept or not, small blocks, no progress bars of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.data import DataContext, ExecutionOptions
+
+#: a task emits nothing before a block is full: Ray's 128 MiB would hold back the first batch
+BLOCK_BYTES = 16 * 2**20
+
+
+def execution_options(*, preserve_order: bool) -> ExecutionOptions:
+    """Options for a dataset; Ray Train needs them again in its `DataConfig`, which overrides the dataset's own."""
+    return ExecutionOptions(preserve_order=preserve_order)
+
+
+@contextmanager
+def quiet_data_context(*, preserve_order: bool) -> Iterator[None]:
+    """Datasets made inside carry these settings; the process's own context is put back afterwards."""
+    ours = DataContext.get_current().copy()
+    ours.execution_options = execution_options(preserve_order=preserve_order)
+    ours.target_max_block_size = BLOCK_BYTES
+    ours.enable_progress_bars = False
+    ours.print_on_execution_start = False
+    with DataContext.current(ours):
+        yield

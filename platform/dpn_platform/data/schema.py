@@ -1,0 +1,67 @@
+"""What a shard holds: the Arrow schema, how a shard becomes Parquet bytes, and the digest of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+#: part of every fingerprint: raise it when the columns or their meaning change
+SCHEMA_VERSION = 1
+
+SHARD_SCHEMA = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),  # unique within the split; the currency of resume
+        pa.field("source_row", pa.int64(), nullable=False),  # position in the source's list
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),  # question family, or the image's top folder
+        pa.field("difficulty", pa.string()),
+        pa.field("conversations", pa.string(), nullable=False),  # JSON list of {"from", "value"}
+        pa.field("num_turns", pa.int32(), nullable=False),  # question/answer pairs
+        pa.field("text_length", pa.int32(), nullable=False),  # characters of all turns
+        pa.field("has_image", pa.bool_(), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("image", pa.binary()),  # the encoded file as it was; null for text-only rows
+    ]
+)
+
+_ROW_GROUP_ROWS = 250
+_SCALARS = [name for name in SHARD_SCHEMA.names if name != "image"]
+
+
+def shard_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows (all columns of the schema) as one table."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=SHARD_SCHEMA)
+
+
+def shard_bytes(table: pa.Table) -> bytes:
+    """The table as a Parquet file; images are stored as they are (JPEG does not compress further)."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=_ROW_GROUP_ROWS,
+        compression={name: "NONE" if name == "image" else "ZSTD" for name in SHARD_SCHEMA.names},
+        use_dictionary=["split", "source", "difficulty"],
+        write_statistics=["row_id", "source_row"],
+    )
+    return bytes(sink.getvalue())
+
+
+def content_digest(table: pa.Table) -> str:
+    """sha256 (hex) over the rows' values in order; does not depend on how Parquet encodes them."""
+    digest = hashlib.sha256()
+    scalars = table.select(_SCALARS).to_pylist()
+    for row, image in zip(scalars, table.column("image"), strict=True):
+        head = json.dumps(row, sort_keys=True, ensure_ascii=False).encode()
+        body = image.as_buffer() if image.is_valid else b""
+        digest.update(f"{len(head)},{len(body)};".encode())
+        digest.update(head)
+        digest.update(body)
+    return digest.hexdigest()

@@ -1,0 +1,132 @@
+"""Shards to a Ray Data stream of rows in a determined order, and nothing that was already consumed.
+
+Each block of the dataset is one planned read (`order.ShardRead`); a task reads the shard, takes the rows in
+the planned order and passes encoded pictures on: decoding happens in the consumer (`collate`). The plan is
+made here and not by `read_parquet`, which merges files into blocks as it sees fit and silently drops a
+path that occurs twice, as every shard does in a run of several epochs.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.data.manifest import Manifest, Shard, Split, load_manifest
+from dpn_platform.data.order import IntArray, ShardRead, plan_reads
+from dpn_platform.data.ray_context import execution_options, quiet_data_context
+from dpn_platform.storage import open_uri
+
+#: reading is waiting: several reads share a CPU, and a busy cluster still finds room for one
+READ_CPUS = 0.25
+SLICE_ROWS = 256
+
+
+@dataclass(frozen=True)
+class _Task:
+    uri: str
+    read: ShardRead
+    sample_keys: IntArray
+
+
+def training_stream(
+    manifest: Manifest | str,
+    split: str,
+    *,
+    seed: int,
+    num_rows: int | None = None,
+    epoch: int = 0,
+    consumed: IntArray | None = None,
+) -> ray.data.Dataset:
+    """The rows that a run still has to see, in order (see `order`).
+
+    Args:
+        manifest: a published data set or its URI.
+        split: which split.
+        seed: of the order.
+        num_rows: samples of the whole run, consumed ones included (steps x global batch size); the stream
+            passes from one epoch to the next by itself. Default: one epoch.
+        epoch: the first epoch.
+        consumed: `sample_key`s of earlier attempts of this run. Any world size, any order.
+
+    Returns:
+        A dataset with the columns of `schema.SHARD_SCHEMA`, `epoch` and `sample_key`. Pass
+        `train_data_config()` to Ray Train, which otherwise forgets that order matters.
+
+    Raises:
+        DpnError: no such data set or split, or `consumed` is of another run.
+    """
+    published = load_manifest(manifest) if isinstance(manifest, str) else manifest
+    chosen = published.split(split)
+    reads = plan_reads(
+        chosen,
+        seed=seed,
+        num_rows=chosen.rows if num_rows is None else num_rows,
+        first_epoch=epoch,
+        consumed=consumed,
+    )
+    return _dataset(published, chosen, reads)
+
+
+def split_dataset(manifest: Manifest | str, split: str, *, limit: int | None = None) -> ray.data.Dataset:
+    """A split in the order of its row ids, for evaluation; `limit` rows are a fair sample of it."""
+    published = load_manifest(manifest) if isinstance(manifest, str) else manifest
+    chosen = published.split(split)
+    return _dataset(published, chosen, list(_in_order(chosen.shards, chosen.rows if limit is None else limit)))
+
+
+def train_data_config() -> Any:
+    """Ray Train's `DataConfig` for our streams: order kept, equal shares, no reordering by locality."""
+    from ray.train import DataConfig  # here: whoever only reads data need not import Ray Train
+
+    return DataConfig(execution_options=execution_options(preserve_order=True), enable_shard_locality=False)
+
+
+def read_rows(uri: str, positions: IntArray) -> pa.Table:
+    """Rows of one shard, in the order given.
+
+    Raises:
+        DpnError: the shard is not what the manifest says (missing, or too short).
+    """
+    location = open_uri(uri)
+    try:
+        table = pq.read_table(location.path, filesystem=location.filesystem)
+    except FileNotFoundError as error:
+        raise DpnError(f"{uri}: the manifest names this shard, but it is missing; see `dpn data verify`") from error
+    if len(positions) and table.num_rows <= int(positions.max()):
+        raise DpnError(f"{uri}: {table.num_rows} rows, the manifest says more; see `dpn data verify`")
+    return table.take(pa.array(positions))
+
+
+def _in_order(shards: Sequence[Shard], limit: int) -> Iterator[ShardRead]:
+    for shard in shards:
+        if limit <= 0:
+            return
+        yield ShardRead(shard, 0, np.arange(min(shard.rows, limit)))
+        limit -= shard.rows
+
+
+def _dataset(manifest: Manifest, split: Split, reads: Sequence[ShardRead]) -> ray.data.Dataset:
+    span = split.row_id_span
+    tasks = [_Task(manifest.shard_uri(read.shard), read, read.sample_keys(span)) for read in reads]
+    items = [{"task": pickle.dumps(task)} for task in tasks]
+    with quiet_data_context(preserve_order=True):
+        plan = ray.data.from_items(items, override_num_blocks=len(items) or None)
+        return plan.map_batches(_read_batch, batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS)
+
+
+def _read_batch(batch: pa.Table) -> Iterator[pa.Table]:
+    for item in batch.column("task"):
+        task: _Task = pickle.loads(item.as_py())
+        table = read_rows(task.uri, task.read.positions)
+        table = table.append_column("epoch", pa.array(np.full(table.num_rows, task.read.epoch)))
+        table = table.append_column("sample_key", pa.array(task.sample_keys))
+        for start in range(0, table.num_rows, SLICE_ROWS):
+            yield table.slice(start, SLICE_ROWS)

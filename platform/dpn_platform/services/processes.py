@@ -1,0 +1,171 @@
+"""Service processes: started detached, recognised by a mark of their own, stopped by recorded pid.
+
+Each start puts a random mark into the process's environment. A recorded pid counts as ours only while
+that process carries the mark, so a pid that the system has given to somebody else is never signalled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.services.home import read_json_file, write_private
+
+MARK_VARIABLE = "DPN_SERVICE_MARK"
+_LAST_WAIT_S = 3.0
+_LOG_LIMIT_BYTES = 20 * 2**20
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """What is remembered of a start.
+
+    Attributes:
+        pid: the service's main process, which leads its own session.
+        mark: the random word in its environment.
+        setup: digest of what it was started with; a service with an outdated one is restarted.
+        log: its log file.
+    """
+
+    service: str
+    pid: int
+    mark: str
+    setup: str
+    log: str
+
+    def save(self, path: Path) -> None:
+        """Writes the record; it holds no secret but is private like the rest."""
+        write_private(path, json.dumps(asdict(self), indent=2))
+
+    @staticmethod
+    def load(path: Path) -> ProcessRecord | None:
+        """The record, or None when there is none that can be read."""
+        fields = read_json_file(path)
+        try:
+            return ProcessRecord(**fields) if isinstance(fields, dict) else None
+        except TypeError:
+            return None
+
+
+def start_detached(
+    service: str, command: Sequence[str], env: Mapping[str, str], *, folder: Path, log: Path, setup: str
+) -> ProcessRecord:
+    """Starts a server in a session of its own, so that neither Ctrl-C nor the caller's end reaches it.
+
+    Raises:
+        DpnError: the program cannot be started.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    mark = secrets.token_hex(16)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    # posix_spawn cannot change the folder; sh does and is then replaced, so the pid stays the server's.
+    arguments = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(folder), *command]
+    try:
+        pid = os.posix_spawn(arguments[0], arguments, {**env, MARK_VARIABLE: mark}, file_actions=actions, setsid=True)
+    except OSError as error:
+        raise DpnError(f"{service}: cannot start {command[0]} ({error.strerror})") from error
+    return ProcessRecord(service, pid, mark, setup, str(log))
+
+
+def is_running(record: ProcessRecord) -> bool:
+    """Whether the recorded pid is still the process we started."""
+    with suppress(ChildProcessError):  # reaps it when it is a dead child of this very process
+        os.waitpid(record.pid, os.WNOHANG)
+    return _is_marked(record.pid, record.mark)
+
+
+def leftovers(record: ProcessRecord) -> list[psutil.Process]:
+    """Every living process that came from this start, the main one included.
+
+    Three nets, because none holds alone: the mark in the environment (programs that rename themselves
+    overwrite it), the session of the main process (jobs open their own) and the children of those.
+    """
+    everyone = list(psutil.process_iter())
+    found = {process.pid: process for process in everyone if _is_marked(process.pid, record.mark)}
+    # The kernel gives a number to nobody else while a session bears it: one marked member proves the session ours.
+    if any(_session_of(pid) == record.pid for pid in found):
+        found.update((process.pid, process) for process in everyone if _session_of(process.pid) == record.pid)
+    for process in list(found.values()):
+        with suppress(psutil.Error):
+            found.update((child.pid, child) for child in process.children(recursive=True))
+    found.pop(os.getpid(), None)
+    return [process for process in found.values() if _is_alive(process)]
+
+
+def ask_to_end(record: ProcessRecord) -> None:
+    """Sends SIGTERM to the main process, if it is still ours."""
+    with suppress(psutil.Error):
+        if is_running(record):
+            psutil.Process(record.pid).send_signal(signal.SIGTERM)
+
+
+def stop(record: ProcessRecord, grace_s: float) -> int:
+    """Ends a service and all that came from it: SIGTERM to the main process, then to the rest, then SIGKILL.
+
+    Args:
+        record: what to stop.
+        grace_s: how long the main process may take to end by itself and take the rest along.
+
+    Returns:
+        How many processes there were.
+    """
+    family = leftovers(record)
+    count = len(family)
+    ask_to_end(record)
+    deadline = time.monotonic() + grace_s
+    while is_running(record) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for send in (psutil.Process.terminate, psutil.Process.kill):
+        remaining = {process.pid: process for process in [*family, *leftovers(record)] if _is_alive(process)}
+        if send is psutil.Process.terminate:
+            remaining.pop(record.pid, None)  # had its SIGTERM
+        for process in remaining.values():
+            with suppress(psutil.Error):
+                send(process)
+        psutil.wait_procs(list(remaining.values()), timeout=_LAST_WAIT_S)
+        is_running(record)  # reaps
+    return count
+
+
+def log_tail(path: str | Path, lines: int = 3) -> str:
+    """The last lines of a log, on one line."""
+    with suppress(OSError):
+        text = Path(path).read_text(errors="replace")
+        return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
+    return ""
+
+
+def _is_marked(pid: int, mark: str) -> bool:
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return _is_alive(process) and process.environ().get(MARK_VARIABLE) == mark
+    return False
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _session_of(pid: int) -> int | None:
+    with suppress(OSError):
+        return os.getsid(pid)
+    return None

@@ -1,0 +1,36 @@
+"""Storage: one URI (`s3://`, `file://` or a plain path) in, a filesystem and whole-object operations out."""
+
+from dpn_platform.storage.objects import (
+    MissingObjectError,
+    create_bytes,
+    download_folder,
+    ensure_bucket,
+    exists,
+    list_files,
+    read_bytes,
+    read_json,
+    require_bucket,
+    upload_folder,
+    write_bytes,
+    write_json,
+)
+from dpn_platform.storage.uri import Location, filesystem_of, join_uri, open_uri
+
+__all__ = [
+    "Location",
+    "MissingObjectError",
+    "create_bytes",
+    "download_folder",
+    "ensure_bucket",
+    "exists",
+    "filesystem_of",
+    "join_uri",
+    "list_files",
+    "open_uri",
+    "read_bytes",
+    "read_json",
+    "require_bucket",
+    "upload_folder",
+    "write_bytes",
+    "write_json",
+]

@@ -1,0 +1,235 @@
+"""Whole objects by URI: read, write, list, copy folders. A reader never sees half of a written object.
+
+S3 publishes an object when its upload completes; on disk the same is had from a temporary file and a
+rename. What the storage refuses comes back as one `DpnError` line that names the URI.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from pyarrow import fs
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.storage.uri import (
+    CONNECT_TIMEOUT_S,
+    MAX_ATTEMPTS,
+    REQUEST_TIMEOUT_S,
+    Location,
+    S3Settings,
+    open_uri,
+    s3_filesystem,
+)
+
+_PRECONDITION_FAILED = (409, 412)
+
+
+class MissingObjectError(DpnError):
+    """Nothing is at the URI (as opposed to: it could not be reached)."""
+
+
+def read_bytes(uri: str | Path) -> bytes:
+    """The object's content.
+
+    Raises:
+        MissingObjectError: nothing is there.
+        DpnError: the storage refused or could not be reached.
+    """
+    location = open_uri(uri)
+    with _explained("read", location), location.filesystem.open_input_stream(location.path) as stream:
+        return bytes(stream.readall())
+
+
+def write_bytes(uri: str | Path, data: bytes) -> None:
+    """Writes the object, replacing an older one in one step.
+
+    Raises:
+        DpnError: the storage refused (no such bucket, no right) or could not be reached.
+    """
+    location = open_uri(uri)
+    with _explained("write", location):
+        if location.is_local:
+            with _temporary_sibling(location.path, data) as temporary:
+                os.replace(temporary, location.path)
+            return
+        # One write, then close: an error inside the block would otherwise publish a truncated object.
+        with location.filesystem.open_output_stream(location.path) as stream:
+            stream.write(data)
+
+
+def create_bytes(uri: str | Path, data: bytes) -> bool:
+    """Writes the object only if none is there; of several writers exactly one succeeds.
+
+    Returns:
+        Whether this call wrote it; False when an object was there already.
+    """
+    location = open_uri(uri)
+    with _explained("create", location):
+        if not location.is_local:
+            return _put_if_absent(location, data)
+        with _temporary_sibling(location.path, data) as temporary:
+            try:
+                os.link(temporary, location.path)
+            except FileExistsError:
+                return False
+        return True
+
+
+def exists(uri: str | Path) -> bool:
+    """Whether an object or a folder is there."""
+    location = open_uri(uri)
+    with _explained("look up", location):
+        return _is_there(location, location.path)
+
+
+def list_files(uri: str | Path, suffix: str = "", *, recursive: bool = True) -> list[str]:
+    """URIs of the objects in a folder that end in `suffix`, sorted; empty when the folder is absent."""
+    location = open_uri(uri)
+    selector = fs.FileSelector(location.path, recursive=recursive, allow_not_found=True)
+    with _explained("list", location):
+        infos = location.filesystem.get_file_info(selector)
+    prefix = location.uri.removesuffix(location.path)
+    return sorted(prefix + info.path for info in infos if info.is_file and info.path.endswith(suffix))
+
+
+def read_json(uri: str | Path) -> Any:
+    """The object parsed as JSON.
+
+    Raises:
+        DpnError: as `read_bytes`, or the object is not JSON.
+    """
+    data = read_bytes(uri)
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise DpnError(f"{uri}: not valid JSON ({error})") from error
+
+
+def write_json(uri: str | Path, value: Any) -> None:
+    """Writes `value` as indented JSON with sorted keys, so that equal values give equal bytes."""
+    write_bytes(uri, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def upload_folder(local: str | Path, uri: str | Path) -> None:
+    """Copies every file of a local folder below `uri`, in parallel. Not atomic as a whole: write a marker last."""
+    folder = Path(local)
+    if not folder.is_dir():
+        raise DpnError(f"{folder}: no such folder to upload")
+    _copy(open_uri(folder), open_uri(uri))
+
+
+def download_folder(uri: str | Path, local: str | Path) -> None:
+    """Copies every object below `uri` into a local folder, which is made if needed.
+
+    Raises:
+        MissingObjectError: there is nothing below `uri`.
+    """
+    if not list_files(uri):
+        raise MissingObjectError(f"{uri}: nothing there to download")
+    _copy(open_uri(uri), open_uri(local))
+
+
+def ensure_bucket(uri: str | Path) -> None:
+    """Makes the bucket of an `s3://` URI (or the folder of a local one) unless it is there."""
+    location = open_uri(uri)
+    with _explained("make", location):
+        if location.is_local:
+            os.makedirs(location.path, exist_ok=True)
+            return
+        bucket = _bucket(location)
+        if not _is_there(location, bucket):
+            s3_filesystem(S3Settings.from_environment(), allow_bucket_creation=True).create_dir(bucket)
+
+
+def require_bucket(uri: str | Path) -> None:
+    """Refuses a mistyped bucket before work starts (some servers would make it on the first write).
+
+    Raises:
+        DpnError: the bucket of an `s3://` URI does not exist.
+    """
+    location = open_uri(uri)
+    with _explained("look up", location):
+        if not location.is_local and not _is_there(location, _bucket(location)):
+            raise DpnError(f"{location.uri}: there is no bucket '{_bucket(location)}'")
+
+
+def _bucket(location: Location) -> str:
+    return location.path.partition("/")[0]
+
+
+def _is_there(location: Location, path: str) -> bool:
+    return bool(location.filesystem.get_file_info(path).type != fs.FileType.NotFound)
+
+
+def _copy(source: Location, target: Location) -> None:
+    with _explained("copy", source):
+        if target.is_local:
+            os.makedirs(target.path, exist_ok=True)
+        fs.copy_files(
+            source.path,
+            target.path,
+            source_filesystem=source.filesystem,
+            destination_filesystem=target.filesystem,
+        )
+
+
+def _put_if_absent(location: Location, data: bytes) -> bool:
+    """By boto3: pyarrow cannot send If-None-Match."""
+    settings = S3Settings.from_environment()
+    client = boto3.client(
+        "s3",
+        endpoint_url=settings.endpoint,
+        region_name=settings.region,
+        config=Config(
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=REQUEST_TIMEOUT_S,
+            retries={"max_attempts": MAX_ATTEMPTS, "mode": "standard"},
+            s3={"addressing_style": "path" if settings.endpoint else "auto"},
+        ),
+    )
+    bucket, _, key = location.path.partition("/")
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in _PRECONDITION_FAILED:
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def _temporary_sibling(path: str, data: bytes) -> Iterator[str]:
+    """A file with `data` beside `path` (same disk, so that rename and link are atomic); gone afterwards."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        yield temporary
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(action: str, location: Location) -> Iterator[None]:
+    """Turns what the libraries raise into one line with the URI."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingObjectError(f"cannot {action} {location.uri}: nothing is there") from error
+    except (OSError, BotoCoreError, ClientError) as error:
+        if location.is_local and action == "read" and os.path.isdir(location.path):
+            raise MissingObjectError(f"cannot read {location.uri}: it is a folder") from error
+        where = "" if location.is_local else f" (S3 at {S3Settings.from_environment().endpoint or 'AWS'})"
+        reason = " ".join(str(error).split())[:300]
+        raise DpnError(f"cannot {action} {location.uri}{where}: {reason}") from error

@@ -1,0 +1,84 @@
+"""Rows become tensors: the same from numpy columns and from an Arrow table."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from dpn_model.processing import DpnProcessor
+from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_platform.data.collate import SampleCollator, parse_turns
+
+SIZE = 16
+
+
+def row(number: int, colour: tuple[int, int, int] | None) -> dict[str, Any]:
+    """One row of the stream; text only without a colour."""
+    image = None
+    if colour:
+        buffer = io.BytesIO()
+        Image.new("RGB", (SIZE, SIZE), colour).save(buffer, "PNG")
+        image = buffer.getvalue()
+    question = "<image>\nwhat is it ?" if image else "what is it ?"
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": f"thing {number}"}]
+    return {
+        "row_id": number,
+        "sample_key": 100 + number,
+        "source": "picture" if image else "text",
+        "conversations": json.dumps(turns),
+        "image": image,
+    }
+
+
+@pytest.fixture
+def table() -> pa.Table:
+    """A red picture, a text, a blue picture."""
+    rows = [row(0, (255, 0, 0)), row(1, None), row(2, (0, 0, 255))]
+    return pa.Table.from_pylist(rows)
+
+
+@pytest.fixture
+def processor() -> DpnProcessor:
+    """Of a tiny model with four visual tokens."""
+    tokenizer = build_word_tokenizer(["what", "is", "it", "?", "thing", "0", "1", "2"])
+    return DpnProcessor(tokenizer, image_size=SIZE, tokens_per_image=4, template="short")
+
+
+def test_turns_are_parsed_in_pairs() -> None:
+    assert parse_turns(row(3, None)["conversations"]) == [("what is it ?", "thing 3")]
+
+
+def test_mixed_batch_is_encoded(processor: DpnProcessor, table: pa.Table) -> None:
+    batch = SampleCollator(processor, router=True)(table)
+
+    assert batch["pixel_values"].shape == (2, 3, SIZE, SIZE)
+    assert batch["pixel_values"][:, :, 0, 0].tolist() == [[255, 0, 0], [0, 0, 255]]
+    assert batch["row_ids"].tolist() == [0, 1, 2]
+    assert batch["sample_keys"].tolist() == [100, 101, 102]
+    assert batch["families"] == ["picture", "text", "picture"]
+    image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
+    assert (batch["input_ids"] == image_id).sum(dim=1).tolist() == [4, 0, 4]
+    assert (batch["labels"] != -100).sum(dim=1).tolist() == [3, 3, 3]  # "thing", number, end
+
+
+def test_text_only_batch_has_no_pixels(processor: DpnProcessor, table: pa.Table) -> None:
+    assert SampleCollator(processor, router=False)(table.slice(1, 1))["pixel_values"] is None
+
+
+def test_numpy_batch_and_pickled_collator_give_the_same(processor: DpnProcessor, table: pa.Table) -> None:
+    collator = SampleCollator(processor, router=True, num_threads=1)
+    columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in table.column_names}
+    columns["row_id"] = np.array([0, 1, 2])
+
+    one, other = collator(table), pickle.loads(pickle.dumps(collator))(columns)
+
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one if key != "families")

@@ -1,0 +1,174 @@
+"""A slice of the source becomes a shard; refused rows become quarantine lines; then `verify` tells the truth."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.data.manifest import (
+    Manifest,
+    Quarantine,
+    Shard,
+    Split,
+    fingerprint_of,
+    load_manifest,
+    publish_manifest,
+)
+from dpn_platform.data.schema import SCHEMA_VERSION, SHARD_SCHEMA, content_digest
+from dpn_platform.data.shards import Slice, SourceRow, build_shard, quarantine_lines
+from dpn_platform.data.verify import verify
+from dpn_platform.storage import join_uri, read_bytes, write_bytes
+
+
+def record(number: int, image: str | None = None) -> dict[str, Any]:
+    """A sound record."""
+    lead = "<image>\n" if image else ""
+    turns = [{"from": "human", "value": f"{lead}question {number}?"}, {"from": "gpt", "value": "yes"}]
+    return {"id": f"r{number}", "conversations": turns} | ({"image": image} if image else {})
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Slice:
+    """Five source rows of which the second and the fourth are bad."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 12)).save(buffer, "JPEG")
+    write_bytes(tmp_path / "raw/img/x.jpg", buffer.getvalue())
+    (tmp_path / "raw/img/folder").mkdir()
+    records = [record(0, "img/x.jpg"), record(1, "img/gone.jpg"), record(2), record(3, "img/folder"), record(4)]
+    rows = tuple(SourceRow(position + 40, item) for position, item in enumerate(records))
+    return Slice(str(tmp_path / "raw"), str(tmp_path / "out"), "train", index=4, first_row_id=40, rows=rows)
+
+
+def publish(part: Slice, name: str = "demo", *, force: bool = False) -> Manifest:
+    """The slice alone as a published data set."""
+    built = build_shard(part)
+    shard = Shard(**built["shard"])
+    split = Split(rows=3, images=1, text_only=2, sources=dict(sorted(built["sources"].items())), shards=(shard,))
+    splits = {"train": split}
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        source="memory",
+        splits=splits,
+        quarantine=Quarantine(),
+        fingerprint=fingerprint_of(splits),
+    )
+    return publish_manifest(part.target_uri, manifest, force=force)
+
+
+def test_shard_holds_the_good_rows_with_dense_ids(part: Slice) -> None:
+    built = build_shard(part)
+    table = pq.read_table(pa.BufferReader(read_bytes(join_uri(part.target_uri, built["shard"]["path"]))))
+
+    assert table.schema.equals(SHARD_SCHEMA)
+    assert table.column("row_id").to_pylist() == [40, 41, 42]
+    assert table.column("source_row").to_pylist() == [40, 42, 44]
+    assert table.column("has_image").to_pylist() == [True, False, False]
+    assert table.column("image")[0].as_py() == read_bytes(join_uri(part.source_uri, "img/x.jpg"))
+    assert (table.column("width")[0].as_py(), table.column("height")[0].as_py()) == (16, 12)
+    assert (built["num_rows"], built["images"], built["sources"]) == (5, 1, {"img": 1, "text": 2})
+
+
+def test_refused_rows_are_kept_with_their_reason(part: Slice) -> None:
+    lines = [json.loads(line) for line in quarantine_lines(build_shard(part)["rejected"]).splitlines()]
+
+    assert [(line["source_row"], line["reason"]) for line in lines] == [(41, "image_missing"), (43, "image_missing")]
+    assert json.loads(lines[0]["record"])["id"] == "r1"
+
+
+def test_same_rows_give_the_same_shard(part: Slice) -> None:
+    assert build_shard(part) == build_shard(part)
+
+
+def test_content_digest_sees_every_column(part: Slice) -> None:
+    shard = build_shard(part)["shard"]
+    table = pq.read_table(pa.BufferReader(read_bytes(join_uri(part.target_uri, shard["path"]))))
+
+    def changed(name: str) -> pa.Table:
+        rows = table.to_pylist()
+        old = rows[0][name]
+        rows[0][name] = {bool: lambda: not old, int: lambda: old + 1, bytes: lambda: old + b"x"}.get(
+            type(old), lambda: f"{old}x"
+        )()
+        return pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
+
+    digests = {content_digest(changed(name)) for name in SHARD_SCHEMA.names}
+
+    assert len(digests - {content_digest(table)}) == len(SHARD_SCHEMA.names)
+
+
+def test_slice_without_a_good_row_writes_nothing(part: Slice, tmp_path: Path) -> None:
+    built = build_shard(Slice("x", str(tmp_path / "out"), "train", 0, 0, (SourceRow(0, None),)))
+
+    assert built["shard"] is None
+    assert not (tmp_path / "out").exists()
+
+
+def test_published_manifest_comes_back(part: Slice) -> None:
+    published = publish(part)
+
+    assert load_manifest(part.target_uri) == published
+    assert load_manifest(part.target_uri).root == published.root == join_uri(part.target_uri)
+    version = load_manifest(join_uri(part.target_uri, "manifests", f"{published.fingerprint}.json"))
+    assert version.shard_uri(version.split("train").shards[0]) == published.shard_uri(
+        published.splits["train"].shards[0]
+    )
+
+
+def test_unpublished_data_set_and_unknown_split_are_refused(part: Slice) -> None:
+    with pytest.raises(DpnError, match="no data set is published at"):
+        load_manifest(part.target_uri)
+    with pytest.raises(DpnError, match="no split 'trian'; it has: train"):
+        publish(part).split("trian")
+
+
+def test_other_schema_version_is_refused(part: Slice) -> None:
+    write_bytes(join_uri(part.target_uri, "manifest.json"), b'{"schema_version": 99}')
+
+    with pytest.raises(DpnError, match="schema_version 99; this version reads 1"):
+        load_manifest(part.target_uri)
+
+
+def test_another_data_set_is_not_overwritten_unless_forced(part: Slice) -> None:
+    first = publish(part)
+    other = Slice(part.source_uri, part.target_uri, "train", 4, 40, (*part.rows[:3], SourceRow(44, record(9))))
+
+    assert publish(part).fingerprint == first.fingerprint  # the same again is no conflict
+    with pytest.raises(DpnError, match=f"holds another data set .fingerprint {first.fingerprint}"):
+        publish(other)
+    second = publish(other, force=True)
+
+    assert load_manifest(part.target_uri).fingerprint == second.fingerprint != first.fingerprint
+    old = load_manifest(join_uri(part.target_uri, "manifests", f"{first.fingerprint}.json"))
+    assert verify(old).is_sound
+
+
+def test_verify_finds_a_sound_data_set_sound(part: Slice) -> None:
+    report = verify(publish(part))
+
+    assert report.is_sound
+    assert (report.shards, report.rows) == (1, 3)
+
+
+def test_verify_names_what_is_broken(part: Slice) -> None:
+    manifest = publish(part)
+    uri = manifest.shard_uri(manifest.split("train").shards[0])
+    data = read_bytes(uri)
+
+    write_bytes(uri, data[:-1] + b"?")
+    assert "sha256 differs" in verify(manifest).problems[0]
+    Path(uri.removeprefix("file://")).unlink()
+    assert "nothing is there" in verify(manifest).problems[0]
+    write_bytes(uri, data)
+    miscounted = manifest.model_copy(
+        update={"splits": {"train": manifest.splits["train"].model_copy(update={"images": 7})}}
+    )
+    assert "says 7 images, the shards hold 1" in verify(miscounted.at(part.target_uri)).problems[0]
