@@ -2,66 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.manifest import (
-    Manifest,
-    Quarantine,
-    Shard,
-    Split,
-    fingerprint_of,
-    load_manifest,
-    publish_manifest,
-)
-from dpn_platform.data.schema import SCHEMA_VERSION, SHARD_SCHEMA, content_digest
+from dpn_platform.data.manifest import Manifest, load_manifest
+from dpn_platform.data.schema import SHARD_SCHEMA, content_digest
 from dpn_platform.data.shards import Slice, SourceRow, build_shard, quarantine_lines
 from dpn_platform.data.verify import verify
 from dpn_platform.storage import join_uri, read_bytes, write_bytes
 
-
-def record(number: int, image: str | None = None) -> dict[str, Any]:
-    """A sound record."""
-    lead = "<image>\n" if image else ""
-    turns = [{"from": "human", "value": f"{lead}question {number}?"}, {"from": "gpt", "value": "yes"}]
-    return {"id": f"r{number}", "conversations": turns} | ({"image": image} if image else {})
-
-
-@pytest.fixture
-def part(tmp_path: Path) -> Slice:
-    """Five source rows of which the second and the fourth are bad."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (16, 12)).save(buffer, "JPEG")
-    write_bytes(tmp_path / "raw/img/x.jpg", buffer.getvalue())
-    (tmp_path / "raw/img/folder").mkdir()
-    records = [record(0, "img/x.jpg"), record(1, "img/gone.jpg"), record(2), record(3, "img/folder"), record(4)]
-    rows = tuple(SourceRow(position + 40, item) for position, item in enumerate(records))
-    return Slice(str(tmp_path / "raw"), str(tmp_path / "out"), "train", index=4, first_row_id=40, rows=rows)
-
-
-def publish(part: Slice, name: str = "demo", *, force: bool = False) -> Manifest:
-    """The slice alone as a published data set."""
-    built = build_shard(part)
-    shard = Shard(**built["shard"])
-    split = Split(rows=3, images=1, text_only=2, sources=dict(sorted(built["sources"].items())), shards=(shard,))
-    splits = {"train": split}
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        name=name,
-        source="memory",
-        splits=splits,
-        quarantine=Quarantine(),
-        fingerprint=fingerprint_of(splits),
-    )
-    return publish_manifest(part.target_uri, manifest, force=force)
+Publish = Callable[..., Manifest]
 
 
 def test_shard_holds_the_good_rows_with_dense_ids(part: Slice) -> None:
@@ -112,7 +69,7 @@ def test_slice_without_a_good_row_writes_nothing(part: Slice, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_published_manifest_comes_back(part: Slice) -> None:
+def test_published_manifest_comes_back(part: Slice, publish: Publish) -> None:
     published = publish(part)
 
     assert load_manifest(part.target_uri) == published
@@ -123,7 +80,7 @@ def test_published_manifest_comes_back(part: Slice) -> None:
     )
 
 
-def test_unpublished_data_set_and_unknown_split_are_refused(part: Slice) -> None:
+def test_unpublished_data_set_and_unknown_split_are_refused(part: Slice, publish: Publish) -> None:
     with pytest.raises(DpnError, match="no data set is published at"):
         load_manifest(part.target_uri)
     with pytest.raises(DpnError, match="no split 'trian'; it has: train"):
@@ -137,9 +94,9 @@ def test_other_schema_version_is_refused(part: Slice) -> None:
         load_manifest(part.target_uri)
 
 
-def test_another_data_set_is_not_overwritten_unless_forced(part: Slice) -> None:
+def test_another_data_set_is_not_overwritten_unless_forced(part: Slice, publish: Publish) -> None:
     first = publish(part)
-    other = Slice(part.source_uri, part.target_uri, "train", 4, 40, (*part.rows[:3], SourceRow(44, record(9))))
+    other = replace(part, rows=(*part.rows[:3], SourceRow(44, {**part.rows[4].record, "id": "other"})))
 
     assert publish(part).fingerprint == first.fingerprint  # the same again is no conflict
     with pytest.raises(DpnError, match=f"holds another data set .fingerprint {first.fingerprint}"):
@@ -151,14 +108,14 @@ def test_another_data_set_is_not_overwritten_unless_forced(part: Slice) -> None:
     assert verify(old).is_sound
 
 
-def test_verify_finds_a_sound_data_set_sound(part: Slice) -> None:
+def test_verify_finds_a_sound_data_set_sound(part: Slice, publish: Publish) -> None:
     report = verify(publish(part))
 
     assert report.is_sound
     assert (report.shards, report.rows) == (1, 3)
 
 
-def test_verify_names_what_is_broken(part: Slice) -> None:
+def test_verify_names_what_is_broken(part: Slice, publish: Publish) -> None:
     manifest = publish(part)
     uri = manifest.shard_uri(manifest.split("train").shards[0])
     data = read_bytes(uri)

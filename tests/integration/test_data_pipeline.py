@@ -19,9 +19,12 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.data.ingest import ingest
 from dpn_platform.data.manifest import Manifest, load_manifest
 from dpn_platform.data.order import epoch_row_ids, plan_reads, planned_keys
+from dpn_platform.data.prepare import DemoRecipe, ensure_demo
 from dpn_platform.data.stream import split_dataset, training_stream
 from dpn_platform.data.verify import verify
 from dpn_platform.services.ray_client import init_ray
+
+pytestmark = [pytest.mark.services, pytest.mark.ray]
 
 BASE = f"s3://dpn/test-data-pipeline-{uuid.uuid4().hex[:8]}"
 ABSENT_BUCKET = f"absent-{uuid.uuid4().hex[:8]}"
@@ -196,6 +199,22 @@ def test_mistyped_bucket_is_refused_before_the_work(raw: str) -> None:
     with pytest.raises(DpnError, match=f"there is no bucket '{ABSENT_BUCKET}'"):
         ingest(raw, f"s3://{ABSENT_BUCKET}/x")
     assert not storage.exists(f"s3://{ABSENT_BUCKET}")
+
+
+def test_demo_set_is_made_once(raw: str) -> None:
+    recipe = DemoRecipe(num_train=24, num_test=10)
+    stages: list[str] = []
+    uri, raw_uri = f"{BASE}/demo", f"{BASE}/raw-demo"
+
+    made = ensure_demo(recipe, uri=uri, raw_uri=raw_uri, on_progress=lambda stage, *_: stages.append(stage))
+    assert set(stages) == {"drawing", "ingesting"}
+    assert made.quarantine.rows == 0
+    stages.clear()
+    again = ensure_demo(recipe, uri=uri, raw_uri=raw_uri, on_progress=lambda stage, *_: stages.append(stage))
+
+    assert (again, stages) == (made, [])
+    with pytest.raises(DpnError, match="another data set"):
+        ensure_demo(DemoRecipe(num_train=25, num_test=10), uri=uri, raw_uri=raw_uri)
 
 
 def test_source_without_records_is_refused(services: Any) -> None:

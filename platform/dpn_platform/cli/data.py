@@ -104,7 +104,9 @@ def verify(
     if as_json:
         print_json(facts)
     else:
-        print_facts("data set", {**facts, "problems": "\n".join(report.problems) or "none"})
+        print_facts("data set", {**facts, "problems": len(report.problems)})
+        for problem in report.problems:
+            note(problem)
     if not report.is_sound:
         raise typer.Exit(1)
 

@@ -16,6 +16,13 @@ from dpn_platform.config.errors import DpnError
 
 VERBS = ("up", "down", "status", "doctor", "data", "plan", "train", "sweep", "evaluate", "report", "submit")
 
+# What Ctrl-C leaves behind, and how to go on; a verb not named here starts afresh.
+TO_CONTINUE = {
+    "train": "run the same command to continue",
+    "sweep": "run the same command with --resume to continue",
+    "submit": "a submitted job goes on by itself",
+}
+
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -52,13 +59,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         result = EXIT_INTERRUPTED
     if result == EXIT_INTERRUPTED:
-        print("stopped; run the same command with --resume to continue", file=sys.stderr)
+        print("; ".join(["stopped", *_ways_on(arguments)]), file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 
 def main() -> None:
     """Entry point of the console script."""
     sys.exit(run())
+
+
+def _ways_on(arguments: Sequence[str]) -> list[str]:
+    return [TO_CONTINUE[arguments[0]]] if arguments and arguments[0] in TO_CONTINUE else []
 
 
 def _refuse(message: str) -> int:

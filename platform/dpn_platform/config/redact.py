@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 _USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@")
-_SECRET_ARGUMENT = re.compile(r"(?i)([\w.-]*(?:secret|token|password|passwd|api[_-]?key|access[_-]?key)[\w.-]*=)\S+")
+# Whole words only: `max_new_tokens=4` is no secret.
+_SECRET_ARGUMENT = re.compile(
+    r"(?i)([\w.-]*(?<![a-z])(?:secret|token|password|passwd|api[_-]?key|access[_-]?key)(?![a-z])[\w.-]*=)\S+"
+)
 
 
 def without_credentials(text: str) -> str:

@@ -50,7 +50,7 @@ def verify(manifest: Manifest, on_progress: Callable[[int, int], None] | None = 
     report = VerifyReport()
     total = sum(len(split.shards) for split in manifest.splits.values())
     for name, split in manifest.splits.items():
-        found = _Found()
+        found, broken = _Found(), len(report.problems)
         for shard in split.shards:
             report.problems += _check_shard(manifest, name, shard, found)
             report.shards += 1
@@ -58,7 +58,8 @@ def verify(manifest: Manifest, on_progress: Callable[[int, int], None] | None = 
             if on_progress:
                 on_progress(report.shards, total)
         report.rows += found.rows
-        report.problems += _check_counts(name, split, found)
+        if len(report.problems) == broken:
+            report.problems += _check_counts(name, split, found)
     if fingerprint_of(manifest.splits) != manifest.fingerprint:
         report.problems.append(f"the fingerprint {manifest.fingerprint} does not follow from the manifest's shards")
     table = manifest.quarantine.path

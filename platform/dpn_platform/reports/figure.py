@@ -72,7 +72,16 @@ def _add_front(figure: go.Figure, record: StudyRecord) -> None:
         return
     costs = [flops_ratio(point, record.convention) for point in front]
     # The line goes on to the right: with more FLOPs the dearest point of the front is still the best known.
-    reach = max([1.0, *(flops_ratio(point, record.convention) for point in record.points if is_measured(point))])
+    reach = max(
+        [
+            1.0,
+            *(
+                flops_ratio(point, record.convention)
+                for point in record.points
+                if is_measured(point, record.convention)
+            ),
+        ]
+    )
     figure.add_scatter(
         x=[*costs, reach],
         y=[*(100 * point.accuracy for point in front), 100 * front[-1].accuracy],

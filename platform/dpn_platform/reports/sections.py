@@ -137,7 +137,7 @@ def losses_table(record: StudyRecord) -> str:
         numbers = (percent(item.dense), percent(item.compressed), signed_points(-item.loss.value))
         cells = "".join(f'<td class="number">{text}</td>' for text in numbers)
         note = "" if item.loss.is_resolved else ' <span class="chip">inside interval</span>'
-        what = f"<td>{escape(item.family)}</td>{cells}<td><small>loss {bounds}</small>{note}</td>"
+        what = f"<td>{escape(item.family)}</td>{cells}<td><small>{bounds}</small>{note}</td>"
         rows.append(f'<tr>{what}<td style="width:32%">{bar}</td></tr>')
     head = ("family", f"{dense.name} %", f"{static.name} %", "change", "interval of the loss", "")
     return table(head, rows, frozenset({1, 2, 3}))

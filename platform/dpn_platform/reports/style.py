@@ -8,7 +8,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --paper:#0f172a; --card:#1e293b; --ink:#e2e8f0; --quiet:#94a3b8;
   --line:#334155; --accent:#5eead4; --heat:45,212,191; --loss:251,146,60; --good:#4ade80; --bad:#f87171; } }
 * { box-sizing: border-box; }
-body { margin:0; background:var(--paper); color:var(--ink); 
+body { margin:0; background:var(--paper); color:var(--ink);
   font:16px/1.55 Inter,"Helvetica Neue","Segoe UI",Arial,sans-serif;
   font-variant-numeric: tabular-nums; }
 main { max-width:1080px; margin:0 auto; padding:40px 24px 72px; }
@@ -30,6 +30,7 @@ td.number, th.number { text-align:right; white-space:nowrap; } td small { color:
 tr.front td:first-child { box-shadow:inset 3px 0 0 var(--accent); font-weight:600; }
 tr.dominated td { color:var(--quiet); }
 td:first-child { white-space:nowrap; }
+table:has(td.heat) th:nth-child(n+3) { text-align:center; }
 td.heat { text-align:center; border:2px solid var(--paper); border-radius:7px; white-space:nowrap; }
 code { font:13px/1.4 ui-monospace,"SF Mono",Menlo,Consolas,monospace; overflow-wrap:anywhere; }
 .chip { display:inline-block; border:1px solid var(--line); border-radius:999px; padding:0 9px; font-size:12.5px;

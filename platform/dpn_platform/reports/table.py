@@ -37,7 +37,7 @@ def front_table(record: StudyRecord) -> Table:
             interval(point.accuracy_ci),
             "0" if point is dense else _change(changes.get(point.name)),
             ratio(point.flops_ratio_swiglu),
-            ratio(point.flops_ratio_eq8),
+            ratio(point.flops_ratio_eq8, 2),
             ratio(point.visual_tokens_mean, 1),
             short_params(point.params, () if point.is_control else common),
         )
@@ -68,7 +68,7 @@ def _empty_table(record: StudyRecord, common: str) -> Table:
     )
     table.add_column("", no_wrap=True)
     table.add_column("point", no_wrap=True)
-    for name in ("acc. %", "interval", "Δ dense", "swiglu", "eq8", "tokens"):
+    for name in ("acc %", "interval", "Δ dense", "swiglu", "eq8", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("parameters", overflow="fold")
     return table

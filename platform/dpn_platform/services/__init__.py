@@ -1,9 +1,9 @@
 """Services: the embedded S3 server, MLflow server and local Ray: start, health, stop."""
 
-from dpn_platform.services.connect import connect, external_services
+from dpn_platform.services.connection import connect, external_services
 from dpn_platform.services.endpoints import Endpoints
 from dpn_platform.services.home import Home
-from dpn_platform.services.status import ServicesStatus, ServiceStatus, endpoints, status
+from dpn_platform.services.inspection import ServicesStatus, ServiceStatus, endpoints, status
 from dpn_platform.services.supervisor import down, up
 
 __all__ = [

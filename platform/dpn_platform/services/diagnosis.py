@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import psutil
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.services.connect import external_services
+from dpn_platform.services.connection import external_services
 from dpn_platform.services.home import Home
+from dpn_platform.services.inspection import status
 from dpn_platform.services.packages import OPTIONAL, Package, installed_version, needed_packages, try_imports
 from dpn_platform.services.servers import find_weed
-from dpn_platform.services.status import status
 
 _GIB = 2**30
 _DISK_NEEDED_GIB, _DISK_WISHED_GIB = 1.0, 5.0

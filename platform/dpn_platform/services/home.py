@@ -54,9 +54,19 @@ class Home:
         return self.runtime / "ray"
 
     @property
+    def s3_config(self) -> Path:
+        """SeaweedFS's own file of identities: with `env_file` the one place where the S3 credentials lie."""
+        return self.path / "s3.json"
+
+    @property
+    def ray_token(self) -> Path:
+        """Ray's token file."""
+        return self.path / "ray.token"
+
+    @property
     def secrets(self) -> tuple[Path, ...]:
         """The files nobody else may read: S3's identities, Ray's token, the clients' environment."""
-        return self.path / "s3.json", self.path / "ray.token", self.env_file
+        return self.s3_config, self.ray_token, self.env_file
 
     @property
     def env_file(self) -> Path:

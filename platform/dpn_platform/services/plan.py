@@ -28,16 +28,6 @@ class Plan:
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
 
-    @property
-    def s3_config(self) -> Path:
-        """SeaweedFS's own file of identities: the one place where the S3 credentials lie (besides env.sh)."""
-        return self.home.secrets[0]
-
-    @property
-    def ray_token(self) -> Path:
-        """Ray's token file."""
-        return self.home.secrets[1]
-
     def url(self, port: str) -> str:
         """The http address of a named port."""
         return f"http://{LOOPBACK}:{self.ports[port]}"
@@ -49,7 +39,7 @@ class Plan:
             mlflow_url=self.url("mlflow"),
             ray_address=f"{LOOPBACK}:{self.ports['ray_gcs']}",
             ray_dashboard_url=self.url("ray_dashboard"),
-            ray_token_path=str(self.ray_token),
+            ray_token_path=str(self.home.ray_token),
             s3_access_key=self.access_key,
             s3_secret_key=self.secret_key,
         )
@@ -70,23 +60,21 @@ class Plan:
 
 def load_credentials(home: Home) -> tuple[str, str]:
     """The S3 key pair of this home, drawn at random the first time, and Ray's token with it."""
-    config = home.path / "s3.json"
     try:
-        pair = (read_json_file(config) or {})["identities"][0]["credentials"][0]
+        pair = (read_json_file(home.s3_config) or {})["identities"][0]["credentials"][0]
         credentials = (str(pair["accessKey"]), str(pair["secretKey"]))
     except (KeyError, IndexError, TypeError):
         credentials = (f"DPN{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
-        write_private(config, _identities(*credentials))
-    token = home.path / "ray.token"
-    if not token.exists():
-        write_private(token, secrets.token_hex(32))
+        write_private(home.s3_config, _identities(*credentials))
+    if not home.ray_token.exists():
+        write_private(home.ray_token, secrets.token_hex(32))
     return credentials
 
 
 def load_plan(home: Home) -> Plan | None:
     """The plan the home was last started with, or None when it never was."""
     ports = read_json_file(home.path / "ports.json")
-    if not isinstance(ports, dict) or not (home.path / "s3.json").exists():
+    if not isinstance(ports, dict) or not home.s3_config.exists():
         return None
     return Plan(home, ports, *load_credentials(home))
 

@@ -1,7 +1,8 @@
 """Service processes: started detached, recognised by a mark of their own, stopped by recorded pid.
 
-Each start puts a random mark into the process's environment. A recorded pid counts as ours only while
-that process carries the mark, so a pid that the system has given to somebody else is never signalled.
+Each start puts a random mark into the process's environment, where its descendants inherit it. A recorded
+pid counts as ours only while that process carries the mark or began when ours did, so a pid that the system
+has given to somebody else is never signalled.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dpn_platform.services.home import read_json_file, write_private
 
 MARK_VARIABLE = "DPN_SERVICE_MARK"
 _LAST_WAIT_S = 3.0
+_CLOCK_TOLERANCE_S = 1.5
 _LOG_LIMIT_BYTES = 20 * 2**20
 
 
@@ -35,6 +37,7 @@ class ProcessRecord:
         mark: the random word in its environment.
         setup: digest of what it was started with; a service with an outdated one is restarted.
         log: its log file.
+        began: when it began, in seconds since the epoch; 0 when it was over too soon to look.
     """
 
     service: str
@@ -42,6 +45,7 @@ class ProcessRecord:
     mark: str
     setup: str
     log: str
+    began: float = 0.0
 
     def save(self, path: Path) -> None:
         """Writes the record; it holds no secret but is private like the rest."""
@@ -81,14 +85,26 @@ def start_detached(
         pid = os.posix_spawn(arguments[0], arguments, {**env, MARK_VARIABLE: mark}, file_actions=actions, setsid=True)
     except OSError as error:
         raise DpnError(f"{service}: cannot start {command[0]} ({error.strerror})") from error
-    return ProcessRecord(service, pid, mark, setup, str(log))
+    try:
+        began = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        began = 0.0
+    return ProcessRecord(service, pid, mark, setup, str(log), began)
 
 
 def is_running(record: ProcessRecord) -> bool:
     """Whether the recorded pid is still the process we started."""
     with suppress(ChildProcessError):  # reaps it when it is a dead child of this very process
         os.waitpid(record.pid, os.WNOHANG)
-    return _is_marked(record.pid, record.mark)
+    with suppress(psutil.Error):
+        process = psutil.Process(record.pid)
+        if not _is_alive(process):
+            return False
+        # While a process replaces its program its environment reads as empty; and a clock that was set moves
+        # the time at which it seems to have begun. Either proof is enough.
+        began_then = abs(process.create_time() - record.began) < _CLOCK_TOLERANCE_S
+        return began_then or _is_marked(record.pid, record.mark)
+    return False
 
 
 def leftovers(record: ProcessRecord) -> list[psutil.Process]:
@@ -99,6 +115,9 @@ def leftovers(record: ProcessRecord) -> list[psutil.Process]:
     """
     everyone = list(psutil.process_iter())
     found = {process.pid: process for process in everyone if _is_marked(process.pid, record.mark)}
+    with suppress(psutil.Error):
+        if is_running(record):
+            found[record.pid] = psutil.Process(record.pid)
     # The kernel gives a number to nobody else while a session bears it: one marked member proves the session ours.
     if any(_session_of(pid) == record.pid for pid in found):
         found.update((process.pid, process) for process in everyone if _session_of(process.pid) == record.pid)
@@ -109,39 +128,32 @@ def leftovers(record: ProcessRecord) -> list[psutil.Process]:
     return [process for process in found.values() if _is_alive(process)]
 
 
-def ask_to_end(record: ProcessRecord) -> None:
-    """Sends SIGTERM to the main process, if it is still ours."""
-    with suppress(psutil.Error):
-        if is_running(record):
-            psutil.Process(record.pid).send_signal(signal.SIGTERM)
-
-
-def stop(record: ProcessRecord, grace_s: float) -> int:
-    """Ends a service and all that came from it: SIGTERM to the main process, then to the rest, then SIGKILL.
+def stop(graces_s: Mapping[ProcessRecord, float]) -> list[int]:
+    """Ends services and all that came from them: SIGTERM to the main processes, then to the rest, then SIGKILL.
 
     Args:
-        record: what to stop.
-        grace_s: how long the main process may take to end by itself and take the rest along.
+        graces_s: what to stop, side by side, and how long each main process may take to end by itself and
+            take its children along.
 
     Returns:
-        How many processes there were.
+        Per record, how many processes there were.
     """
-    family = leftovers(record)
-    count = len(family)
-    ask_to_end(record)
-    deadline = time.monotonic() + grace_s
-    while is_running(record) and time.monotonic() < deadline:
+    records = list(graces_s)
+    families = [leftovers(record) for record in records]
+    mains = [psutil.Process(record.pid) for record in records if is_running(record)]
+    _send(mains, signal.SIGTERM)
+    began = time.monotonic()
+    while any(time.monotonic() - began < grace_s and is_running(record) for record, grace_s in graces_s.items()):
         time.sleep(0.1)
-    for send in (psutil.Process.terminate, psutil.Process.kill):
-        remaining = {process.pid: process for process in [*family, *leftovers(record)] if _is_alive(process)}
-        if send is psutil.Process.terminate:
-            remaining.pop(record.pid, None)  # had its SIGTERM
-        for process in remaining.values():
-            with suppress(psutil.Error):
-                send(process)
-        psutil.wait_procs(list(remaining.values()), timeout=_LAST_WAIT_S)
-        is_running(record)  # reaps
-    return count
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        # Looked up again: a dying service may have started something after the first look.
+        remaining = {process for family in families for process in family}
+        remaining.update(process for record in records for process in leftovers(record))
+        if sent == signal.SIGTERM:
+            remaining.difference_update(mains)  # had theirs
+        _send(list(remaining), sent)
+        psutil.wait_procs(list(remaining), timeout=_LAST_WAIT_S)
+    return [len(family) for family in families]
 
 
 def log_tail(path: str | Path, lines: int = 3) -> str:
@@ -150,6 +162,12 @@ def log_tail(path: str | Path, lines: int = 3) -> str:
         text = Path(path).read_text(errors="replace")
         return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
     return ""
+
+
+def _send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.Error):  # gone meanwhile; psutil refuses when the pid has a new owner
+            process.send_signal(number)
 
 
 def _is_marked(pid: int, mark: str) -> bool:

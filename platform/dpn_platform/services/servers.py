@@ -83,7 +83,7 @@ def _s3_command(plan: Plan) -> list[str]:
         "-filer.disableHttp",  # the file browser of the filer would serve every object without credentials
         f"-filer.localSocket={plan.home.runtime / 'filer.sock'}",
         "-s3",
-        f"-s3.config={plan.s3_config}",
+        f"-s3.config={plan.home.s3_config}",
         "-s3.iam=false",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
@@ -190,9 +190,9 @@ def _mlflow_problem(plan: Plan) -> str | None:
 
 def _ray_problem(plan: Plan) -> str | None:
     try:
-        token = {"Authorization": f"Bearer {plan.ray_token.read_text().strip()}"}
+        token = {"Authorization": f"Bearer {plan.home.ray_token.read_text().strip()}"}
     except OSError:
-        return f"its token file {plan.ray_token} is gone"
+        return f"its token file {plan.home.ray_token} is gone"
     for port, path in (("ray_dashboard", "/api/gcs_healthz"), ("ray_agent", "/api/local_raylet_healthz"),
                        ("ray_dashboard", "/api/jobs/")):  # fmt: skip
         if problem := answer_problem(plan.url(port) + path, headers=token):
@@ -222,7 +222,7 @@ RAY = Server(
     command=_ray_command,
     env=_ray_env,
     problem=_ray_problem,
-    stop_grace_s=12.0,
+    stop_grace_s=8.0,
     before_start=_prune_ray_sessions,
 )  # fmt: skip
 SERVERS = (S3, MLFLOW, RAY)

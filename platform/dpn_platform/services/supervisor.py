@@ -12,7 +12,7 @@ from dpn_platform.services.endpoints import Endpoints
 from dpn_platform.services.home import Home, read_json_file, record_path, write_private
 from dpn_platform.services.plan import Plan, load_credentials
 from dpn_platform.services.ports import choose_ports
-from dpn_platform.services.processes import ProcessRecord, ask_to_end, is_running, log_tail, start_detached, stop
+from dpn_platform.services.processes import ProcessRecord, is_running, log_tail, start_detached, stop
 from dpn_platform.services.servers import SERVERS, Server
 
 Progress = Callable[[str, str], None]
@@ -66,15 +66,14 @@ def down(home: Path | str | None = None, on_progress: Progress | None = None) ->
         return []
     stopped = []
     with place.locked(on_wait=lambda: report("lock", f"another start or stop is at work in {place.path}; waiting")):
-        records = {server: ProcessRecord.load(record_path(place, server.name)) for server in SERVERS}
-        for record in records.values():
-            if record is not None:
-                ask_to_end(record)  # all at once, so that they end side by side
-        for server, record in records.items():
-            if record is not None and (count := stop(record, server.stop_grace_s)):
+        found = {server: ProcessRecord.load(record_path(place, server.name)) for server in SERVERS}
+        records = {server: record for server, record in found.items() if record is not None}
+        counts = stop({record: server.stop_grace_s for server, record in records.items()})
+        for (server, record), count in zip(records.items(), counts, strict=True):
+            record_path(place, server.name).unlink(missing_ok=True)
+            if count:
                 stopped.append(server.name)
                 report(server.name, f"stopped pid {record.pid} ({count} processes)")
-            record_path(place, server.name).unlink(missing_ok=True)
         place.env_file.unlink(missing_ok=True)
     return stopped
 
@@ -158,7 +157,7 @@ def _wait_until_healthy(starting: dict[Server, ProcessRecord], plan: Plan, repor
 
 
 def _discard(server: Server, record: ProcessRecord, place: Home) -> None:
-    stop(record, server.stop_grace_s)
+    stop({record: server.stop_grace_s})
     record_path(place, server.name).unlink(missing_ok=True)
 
 

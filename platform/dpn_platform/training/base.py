@@ -1,16 +1,69 @@
-"""The tiny base drawn from noise, with the tokenizer of the demo set's words."""
+"""What a run starts from: a from_pretrained folder with a method attached, or a tiny model drawn from noise."""
 
 from __future__ import annotations
 
-from dpn_model import DpnForConditionalGeneration
+import tempfile
+from pathlib import Path
+
+import torch
+
+import dpn_model
+from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.schema import ExperimentConfig, MethodConfig
 from dpn_platform.data.demo import VOCABULARY
+from dpn_platform.storage import download_folder
+
+TINY = "tiny"
+
+
+def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
+    """The base with the experiment's method attached; what is drawn depends on `train.seed` alone.
+
+    Raises:
+        DpnError: no such base, or a method that does not fit it.
+    """
+    torch.manual_seed(config.train.seed)
+    try:
+        model, processor = load_base(config.model.base)
+        model.configure_method(method_of(config.method, config.train.seed))
+    except (FileNotFoundError, ValueError) as error:
+        raise DpnError(f"model.base {config.model.base}, method {config.method.name}: {error}") from error
+    router_id = processor.tokenizer.convert_tokens_to_ids("<ROUTER>")
+    if model.needs_router_token and router_id == processor.tokenizer.unk_token_id:
+        raise DpnError(f"model.base {config.model.base}: its tokenizer has no <ROUTER>, which method dpn needs")
+    model.config.router_token_id = router_id
+    return model, processor
+
+
+def load_base(base: str) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
+    """Model and processor of a from_pretrained folder (a path, or a URI that is fetched), or fresh ones for "tiny".
+
+    Raises:
+        DpnError: nothing is at the URI.
+        FileNotFoundError, ValueError: the folder is not a from_pretrained folder of ours.
+    """
+    if base == TINY:
+        return build_tiny()
+    if "://" not in base:
+        folder = find_folder(base)
+        return DpnForConditionalGeneration.from_pretrained(folder), DpnProcessor.from_pretrained(folder)
+    with tempfile.TemporaryDirectory(prefix="dpn-base-") as fetched:
+        download_folder(base, fetched)
+        return DpnForConditionalGeneration.from_pretrained(fetched), DpnProcessor.from_pretrained(fetched)
+
+
+def find_folder(base: str) -> Path:
+    """A relative path is meant from the place of `dpn_model`, with which the shipped bases travel, else from here."""
+    beside_package = Path(dpn_model.__file__).resolve().parents[1] / base
+    return beside_package if beside_package.exists() else Path(base)
 
 
 def build_tiny() -> tuple[DpnForConditionalGeneration, DpnProcessor]:
-    """Model with weights from torch's generator, and its processor."""
+    """Model with weights from torch's generator, and a processor with the words of the demo set."""
     tokenizer = build_word_tokenizer(VOCABULARY)
     model = DpnForConditionalGeneration(tiny_config(len(tokenizer)))
     processor = DpnProcessor(
@@ -20,3 +73,12 @@ def build_tiny() -> tuple[DpnForConditionalGeneration, DpnProcessor]:
         template="short",
     )
     return model, processor
+
+
+def method_of(method: MethodConfig, seed: int) -> Method:
+    """The model's `Method` from the configuration's section.
+
+    Raises:
+        ValueError: values that no method has.
+    """
+    return Method.from_dict({**method.model_dump(mode="json"), "seed": seed})

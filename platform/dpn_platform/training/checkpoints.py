@@ -1,9 +1,9 @@
 """Checkpoints of a run: written by all ranks, published by Ray Train, found again by run name.
 
-A checkpoint folder holds `ds/` (DeepSpeed's shards: weights, optimiser, schedule), `state.json` (step, world size) and
-`consumed-rank*.npy` (sample keys this attempt consumed, per rank; rank 0 adds those of earlier attempts). Ray Train
-publishes a folder only after every rank has uploaded its part, and keeps the list of published ones in a snapshot
-file: a half-written folder is never picked.
+A checkpoint folder holds `engine/` (DeepSpeed's shards: weights, optimiser, schedule), `state.json` (step, workers,
+fingerprint) and `consumed-rank*.npy` (sample keys this attempt consumed, per rank; rank 0 adds those of earlier
+attempts). Ray Train publishes a folder only after every rank has uploaded its part, and keeps the list of published
+ones in a snapshot file: a half-written folder is never picked. Random numbers need no state, see `loop.step_seed`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,87 +22,92 @@ import ray.train
 import torch.distributed as dist
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.config.schema import TrainConfig
 from dpn_platform.data.order import IntArray
-from dpn_platform.storage import exists, list_files, open_uri, read_json
 
 TAG = "state"
-SNAPSHOT = "checkpoint_manager_snapshot.json"
+STATE_FILE = "state.json"
+
+
+def checkpoint_name(step: int) -> str:
+    """Folder of a step's checkpoint; names sort like steps."""
+    return f"step_{step:08d}"
 
 
 class CheckpointWriter:
     """Saves the engine and what the run has consumed; collective.
 
     Args:
+        fingerprint: of the run's configuration, see `run_folder`.
         consumed: sample keys of earlier attempts.
     """
 
-    def __init__(self, consumed: IntArray) -> None:
+    def __init__(self, fingerprint: str, consumed: IntArray, start_step: int) -> None:
+        self.fingerprint = fingerprint
+        self.last_step = start_step
         self._earlier = consumed
         self._mine: list[int] = []
-        self.last_step = 0
 
     def note(self, sample_keys: Sequence[int]) -> None:
         """Remember what this rank consumed since the start of this attempt."""
         self._mine.extend(sample_keys)
 
-    def save(self, engine: Any, step: int, loss_lm: float) -> None:
+    def save(self, engine: Any, step: int, metrics: dict[str, float]) -> None:
         """Write this rank's part and publish the checkpoint together with the other ranks'."""
         rank = dist.get_rank()
         folder = Path(tempfile.mkdtemp(prefix="dpn-checkpoint-"))
         try:
-            engine.save_checkpoint(str(folder / "ds"), tag=TAG)
+            engine.save_checkpoint(str(folder / "engine"), tag=TAG, exclude_frozen_parameters=False)
             keys = np.asarray(self._mine, dtype=np.int64)
             np.save(folder / f"consumed-rank{rank}.npy", np.concatenate([self._earlier, keys]) if rank == 0 else keys)
             if rank == 0:
-                state = {"step": step, "world_size": dist.get_world_size(), "loss_lm": loss_lm}
-                (folder / "state.json").write_text(json.dumps(state))
+                state = {"step": step, "num_workers": dist.get_world_size(), "fingerprint": self.fingerprint}
+                (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
             ray.train.report(
-                {"step": step, "loss_lm": loss_lm},
+                {"step": step, **metrics},
                 checkpoint=ray.train.Checkpoint.from_directory(folder),
-                checkpoint_dir_name=f"step_{step:08d}",
+                checkpoint_dir_name=checkpoint_name(step),
             )
             self.last_step = step
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def restore(engine: Any, world_size: int) -> int:
-    """Load the run's latest checkpoint into the engine, if there is one; returns the steps it had done.
+@dataclass(frozen=True)
+class Resume:
+    """Where an attempt starts: the step it continues after, the samples that are done, the engine's shards."""
+
+    step: int = 0
+    consumed: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    folder: Path | None = None
+
+    def load_into(self, engine: Any) -> None:
+        """Give the engine its weights, optimiser and schedule back; nothing to do at a fresh start."""
+        if self.folder is None:
+            return
+        loaded, _ = engine.load_checkpoint(str(self.folder / "engine"), tag=TAG)
+        if loaded is None:
+            raise DpnError(f"the checkpoint of step {self.step} holds no shard for rank {dist.get_rank()}")
+
+
+@contextmanager
+def latest_checkpoint(fingerprint: str, train: TrainConfig) -> Iterator[Resume]:
+    """The run's latest published checkpoint, as a local copy while inside.
 
     Raises:
-        DpnError: it was written by another number of workers (DeepSpeed's shards do not reload at another size).
+        DpnError: it was written under another configuration, or what it consumed does not match its step.
     """
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return 0
-    with checkpoint.as_directory() as folder:
-        state = json.loads((Path(folder) / "state.json").read_text())
-        if state["world_size"] != world_size:
-            raise DpnError(
-                f"the run's checkpoint was written by {state['world_size']} workers, train.num_workers is {world_size}; "
-                "resume with the same number"
-            )
-        engine.load_checkpoint(str(Path(folder) / "ds"), tag=TAG)
-    return int(state["step"])
-
-
-def latest_checkpoint(run_uri: str) -> str | None:
-    """URI of the latest published checkpoint of a run, None before the first."""
-    snapshot = f"{run_uri}/{SNAPSHOT}"
-    if not exists(snapshot):
-        return None
-    latest = read_json(snapshot).get("latest_checkpoint_result")
-    return f"{run_uri}/{latest['checkpoint_dir_name']}" if latest else None
-
-
-def consumed_samples(run_uri: str) -> IntArray:
-    """int64[n], sample keys consumed up to the run's latest checkpoint, by all ranks of all attempts."""
-    checkpoint = latest_checkpoint(run_uri)
-    if checkpoint is None:
-        return np.empty(0, np.int64)
-    parts = []
-    for uri in list_files(checkpoint, suffix=".npy"):
-        location = open_uri(uri)
-        with location.filesystem.open_input_file(location.path) as file:
-            parts.append(np.load(file))
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+        yield Resume()
+        return
+    with checkpoint.as_directory() as local:
+        folder = Path(local)
+        state = json.loads((folder / STATE_FILE).read_text())
+        if state["fingerprint"] != fingerprint:
+            raise DpnError(f"{checkpoint.path}: of configuration {state['fingerprint']}, this is {fingerprint}")
+        consumed = np.concatenate([np.load(file) for file in sorted(folder.glob("consumed-rank*.npy"))])
+        expected = state["step"] * train.global_batch_size
+        if len(np.unique(consumed)) != expected:
+            raise DpnError(f"{checkpoint.path} names {len(np.unique(consumed))} consumed samples, not {expected}")
+        yield Resume(int(state["step"]), consumed, folder)

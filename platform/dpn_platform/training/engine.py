@@ -1,18 +1,29 @@
-"""The DeepSpeed engine: parameter groups, schedule, ZeRO. Knows nothing of Ray, data or storage."""
+"""The DeepSpeed engine: parameter groups, schedule, ZeRO, consolidated weights. Knows nothing of Ray or storage."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
+import sys
+from collections.abc import Iterator
 from typing import Any
 
-import deepspeed
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
 from dpn_model import DpnForConditionalGeneration
 from dpn_platform.config.schema import TrainConfig
 
-# The shared-memory collectives are compiled at the first start (40 s, needs a compiler) and gain nothing on gloo.
-deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+def schedule_factor(step: int, train: TrainConfig) -> float:
+    """Share of the peak learning rate at `step` (0-based): linear warm-up, then cosine to zero."""
+    warmup = max(1, round(train.steps * train.warmup_ratio))
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, train.steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def parameter_groups(model: DpnForConditionalGeneration, train: TrainConfig) -> list[dict[str, Any]]:
@@ -36,22 +47,21 @@ def parameter_groups(model: DpnForConditionalGeneration, train: TrainConfig) -> 
     ]
 
 
-def schedule_factor(step: int, train: TrainConfig) -> float:
-    """Share of the peak learning rate at `step` (0-based): linear warm-up, then cosine to zero."""
-    warmup = max(1, round(train.steps * train.warmup_ratio))
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, train.steps - warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+def build_optimizer(model: DpnForConditionalGeneration, train: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW over the parameter groups; freezes what has learning rate 0."""
+    return torch.optim.AdamW(parameter_groups(model, train), betas=train.betas, weight_decay=train.weight_decay)
 
 
-def build_engine(model: DpnForConditionalGeneration, train: TrainConfig, world_size: int) -> Any:
-    """A DeepSpeed engine around the model, in the process group that Ray Train has set up."""
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, train), betas=train.betas, weight_decay=train.weight_decay
-    )
+def build_schedule(optimizer: torch.optim.Optimizer, train: TrainConfig) -> torch.optim.lr_scheduler.LambdaLR:
+    """Every group's learning rate times `schedule_factor`."""
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule_factor(step, train))
+
+
+def build_engine(model: DpnForConditionalGeneration, train: TrainConfig) -> Any:
+    """A DeepSpeed engine around the model, in the process group that is already there (Ray Train's)."""
+    deepspeed = import_deepspeed()
     config = {
-        "train_batch_size": train.micro_batch_size * train.gradient_accumulation_steps * world_size,
+        "train_batch_size": train.global_batch_size,
         "train_micro_batch_size_per_gpu": train.micro_batch_size,
         "gradient_accumulation_steps": train.gradient_accumulation_steps,
         "gradient_clipping": train.max_grad_norm,
@@ -62,10 +72,48 @@ def build_engine(model: DpnForConditionalGeneration, train: TrainConfig, world_s
     }
     engine, *_ = deepspeed.initialize(
         model=model,
-        optimizer=optimizer,
-        lr_scheduler=lambda wrapped: torch.optim.lr_scheduler.LambdaLR(
-            wrapped, lambda step: schedule_factor(step, train)
-        ),
+        optimizer=build_optimizer(model, train),
+        lr_scheduler=lambda optimizer: build_schedule(optimizer, train),
         config=config,
+        dist_init_required=False,
     )
     return engine
+
+
+def import_deepspeed() -> Any:
+    """DeepSpeed without what it would drag in or compile."""
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    with _hidden("mlflow"):  # its autotuner's only: half of the import time
+        import deepspeed
+
+    # The shared-memory collectives are compiled at the first start (40 s, needs a compiler) and gain nothing on gloo.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.utils.logger.setLevel(logging.ERROR)
+    return deepspeed
+
+
+def consolidated_weights(engine: Any) -> dict[str, Tensor] | None:
+    """All weights as fp32 on the host of rank 0; None on the others. Collective.
+
+    Under bf16 these are the rounded weights the model computes with, not the optimiser's masters.
+    """
+    gathered: Any = contextlib.nullcontext()
+    if engine.zero_optimization_stage() == 3:
+        gathered = import_deepspeed().zero.GatheredParameters(list(engine.module.parameters()))
+    with gathered:
+        if dist.get_rank() != 0:
+            return None
+        return {name: tensor.detach().float().cpu() for name, tensor in engine.module.state_dict().items()}
+
+
+@contextlib.contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Makes `import package` fail inside, unless it is imported already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]

@@ -1,7 +1,7 @@
 """The training loop. Everything optional is a callback.
 
 Gradients are those of the mean over the supervised tokens of the whole global batch: packing, accumulation and the
-number of workers do not change them.
+number of workers do not change them. Random numbers are a function of (seed, step, rank): nothing of them needs saving.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dpn_model import RoutingReport
+from dpn_model import DpnOutput, RoutingReport
 from dpn_model.processing.images import normalise
 from dpn_platform.config.schema import TrainConfig
 
 Batch = dict[str, Any]
+IGNORE_INDEX = -100
 
 
 @dataclass
@@ -27,32 +28,34 @@ class StepResult:
 
     Attributes:
         step: 1-based.
-        loss_lm: sum of this rank's cross entropy over supervised tokens, divided by the global token count.
-        loss_routing: mean hinge of this rank's micro-batches; None for methods without a router.
-        num_supervised_tokens: global.
+        num_supervised_tokens: of the global batch.
+        loss_lm: scalar on the device: sum of this rank's cross entropies over supervised tokens, divided by
+            `num_supervised_tokens`; the sum over ranks is the loss of the global batch.
+        loss_routing: hinge (before λ) of every routed micro-batch of this rank.
         num_tokens: tokens of this rank that entered the decoder.
         sample_keys: samples this rank consumed.
         routing: reports of this rank's micro-batches.
     """
 
     step: int
-    loss_lm: float = 0.0
-    loss_routing: float | None = None
-    num_supervised_tokens: int = 0
+    num_supervised_tokens: int
+    loss_lm: Tensor
+    loss_routing: list[Tensor] = field(default_factory=list)
     num_tokens: int = 0
     sample_keys: list[int] = field(default_factory=list)
     routing: list[RoutingReport] = field(default_factory=list)
 
 
 class Callback(Protocol):
-    """Called on every rank after every step; returning True on all ranks ends the run."""
+    """Called on every rank after every step."""
 
-    def after_step(self, engine: Any, result: StepResult) -> bool: ...
+    def after_step(self, engine: Any, result: StepResult) -> str | None:
+        """Returns None to go on, or why the run ends here; all ranks must return the same."""
 
 
 def run_loop(
     engine: Any, batches: Iterator[Batch], train: TrainConfig, *, start_step: int, callbacks: Sequence[Callback]
-) -> int:
+) -> tuple[int, str | None]:
     """Train from `start_step` to the configured number of steps, or until a callback stops it.
 
     Args:
@@ -63,51 +66,40 @@ def run_loop(
         callbacks: called after every step, in order.
 
     Returns:
-        Steps done, over all attempts.
+        Steps done over all attempts, and why the run was stopped (None: it ran to its end).
     """
     engine.train()
     for step in range(start_step + 1, train.steps + 1):
         torch.manual_seed(step_seed(train.seed, step, dist.get_rank()))
-        micro_batches = [next(batches) for _ in range(train.gradient_accumulation_steps)]
-        result = _train_step(engine, micro_batches, step)
-        if any([callback.after_step(engine, result) for callback in callbacks]):
-            return step
-    return train.steps
+        result = train_step(engine, [next(batches) for _ in range(train.gradient_accumulation_steps)], step)
+        reasons = [callback.after_step(engine, result) for callback in callbacks]
+        stopped = next((reason for reason in reasons if reason is not None), None)
+        if stopped is not None:
+            return step, stopped
+    return train.steps, None
+
+
+def train_step(engine: Any, micro_batches: Sequence[Batch], step: int) -> StepResult:
+    """One optimiser step over this rank's micro-batches. Collective."""
+    total = _global_supervised_tokens(micro_batches, engine.device)
+    result = StepResult(step, total, torch.zeros((), device=engine.device))
+    # DeepSpeed averages over ranks and accumulation; undo both, then divide by the global token count.
+    share = dist.get_world_size() * len(micro_batches) / total
+    for batch in micro_batches:
+        out: DpnOutput = engine(**to_device(batch, engine.device, engine.module.lm_head.weight.dtype))
+        assert out.loss is not None
+        assert out.loss_lm is not None
+        assert out.num_supervised_tokens is not None
+        engine.backward(out.loss + (out.num_supervised_tokens * share - 1.0) * out.loss_lm)
+        engine.step()
+        result.loss_lm += out.loss_lm.detach() * (out.num_supervised_tokens / total)
+        _record(result, batch, out)
+    return result
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
     """Seed of one step on one rank: a resumed run draws the same routes as an undisturbed one."""
     return (seed * 1_000_003 + step) * 4096 + rank
-
-
-def _train_step(engine: Any, micro_batches: Sequence[Batch], step: int) -> StepResult:
-    result = StepResult(step, num_supervised_tokens=_global_supervised_tokens(micro_batches, engine.device))
-    # DeepSpeed averages over ranks and accumulation; undo both, then divide by the global token count.
-    share = dist.get_world_size() * len(micro_batches) / result.num_supervised_tokens
-    for batch in micro_batches:
-        inputs = to_device(batch, engine.device, engine.module.lm_head.weight.dtype)
-        out = engine(**inputs)
-        weight = out.num_supervised_tokens * share
-        engine.backward(out.loss + (weight - 1.0) * out.loss_lm)
-        engine.step()
-        _record(result, batch, out, len(micro_batches))
-    return result
-
-
-def _global_supervised_tokens(micro_batches: Sequence[Batch], device: torch.device) -> int:
-    count = sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in micro_batches)
-    total = torch.tensor(count, device=device)
-    dist.all_reduce(total)
-    return int(total)
-
-
-def _record(result: StepResult, batch: Batch, out: Any, num_micro_batches: int) -> None:
-    result.loss_lm += float(out.loss_lm.detach()) * out.num_supervised_tokens / result.num_supervised_tokens
-    if out.loss_routing is not None:
-        result.loss_routing = (result.loss_routing or 0.0) + float(out.loss_routing.detach()) / num_micro_batches
-    result.num_tokens += sum(out.routing.text_tokens) + sum(out.routing.visual_tokens)
-    result.sample_keys += batch["sample_keys"].tolist()
-    result.routing.append(out.routing)
 
 
 def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor | None]:
@@ -117,3 +109,21 @@ def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[st
         **{name: batch[name].to(device, non_blocking=True) for name in ("input_ids", "attention_mask", "labels")},
         "pixel_values": None if pixels is None else normalise(pixels.to(device, non_blocking=True)).to(dtype),
     }
+
+
+def _global_supervised_tokens(micro_batches: Sequence[Batch], device: torch.device) -> int:
+    count = sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in micro_batches)
+    if dist.get_world_size() == 1:
+        return count
+    total = torch.tensor(count, device=device)
+    dist.all_reduce(total)
+    return int(total)
+
+
+def _record(result: StepResult, batch: Batch, out: DpnOutput) -> None:
+    assert out.routing is not None
+    if out.loss_routing is not None:
+        result.loss_routing.append(out.loss_routing.detach())
+    result.num_tokens += sum(out.routing.text_tokens) + sum(out.routing.visual_tokens)
+    result.sample_keys += batch["sample_keys"].tolist()
+    result.routing.append(out.routing)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.services.endpoints import Endpoints
 from dpn_platform.services.home import Home
-from dpn_platform.services.status import endpoints
+from dpn_platform.services.inspection import endpoints
 from dpn_platform.services.supervisor import Progress, up
 
 # Which variable decides that a service is the user's own.
@@ -38,7 +39,7 @@ def connect(home: Path | str | None = None, start: bool = False, on_progress: Pr
 
     Raises:
         DpnError: services are needed, not running, and `start` is False; or the workers of the embedded Ray
-            would not reach the S3 server the user named.
+            would not reach the S3 server the user named; or Ray was imported too early.
     """
     external = external_services()
     if len(external) == len(_DECIDING):
@@ -54,6 +55,8 @@ def connect(home: Path | str | None = None, start: bool = False, on_progress: Pr
                 f"AWS_ENDPOINT_URL={given} with the embedded Ray, whose workers know only {embedded.s3_url}: "
                 "set RAY_ADDRESS to a cluster that knows it too, or unset AWS_ENDPOINT_URL"
             )
+    if "ray" not in external and "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":
+        raise DpnError("`import ray` came before `connect()`: Ray has read its settings already; connect first")
     _apply(embedded, external)
     return _endpoints_from_environment(embedded)
 

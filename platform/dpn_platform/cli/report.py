@@ -1,0 +1,61 @@
+"""`dpn report`: redraw a study's report from its stored points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpn_platform.cli.console import clean_stdout, note, print_json
+
+if TYPE_CHECKING:
+    from dpn_platform.reports.record import StudyRecord
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `dpn report`."""
+    app.command("report")(report)
+
+
+def report(
+    study: Annotated[str, typer.Argument(help="A study or experiment in MLflow, or a folder or URI with study.json.")],
+    out: Annotated[Path | None, typer.Option(help="Folder; default: the study's own, or outputs/STUDY.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Draw the front, the tables and the pictures of a study again, from its stored points."""
+    with clean_stdout():
+        from dpn_platform.reports.build import build_report, with_front
+        from dpn_platform.reports.export import study_document
+
+        record = with_front(_load(study))
+        paths = build_report(record, out or _default_folder(study, record.name))
+    if as_json:
+        print_json(study_document(record, str(paths.html)))
+        return
+    from rich.console import Console
+
+    from dpn_platform.reports.table import front_table
+
+    Console(highlight=False).print(front_table(record))
+    note(f"report: {paths.html}")
+    if record.mlflow_uri:
+        note(f"MLflow: {record.mlflow_uri}")
+
+
+def _load(study: str) -> StudyRecord:
+    """The record, with the services connected only where they are needed and not the user's own."""
+    from dpn_platform.reports.source import is_place, read_study, study_from_mlflow
+    from dpn_platform.services import connect, external_services
+
+    needed = ("s3" if study.startswith("s3://") else None) if is_place(study) else "mlflow"
+    if needed and needed not in external_services():
+        connect()
+    return read_study(study) if is_place(study) else study_from_mlflow(study)
+
+
+def _default_folder(study: str, name: str) -> Path:
+    place = Path(study)
+    if place.is_dir():
+        return place
+    return place.parent if place.is_file() else Path("outputs") / name

@@ -1,0 +1,132 @@
+"""MemoryTracker: the tracker's twin without a server, for tests and dry runs. Same semantics, plain attributes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.tracking.guard import Guard
+from dpn_platform.tracking.tracker import KEY_TAG, PARENT_TAG, Status
+
+_VALUE_LIMIT = 6000
+
+
+@dataclass
+class MemoryModel:
+    """A registered checkpoint."""
+
+    model_id: str
+    name: str
+    uri: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+@dataclass
+class MemoryRun:
+    """One run with everything that was logged to it. `metrics` maps a key to {step: value}."""
+
+    run_id: str
+    name: str
+    status: str = "RUNNING"
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, dict[int, float]] = field(default_factory=dict)
+    artifacts: dict[str, bytes] = field(default_factory=dict)
+    models: dict[str, MemoryModel] = field(default_factory=dict)
+
+    @property
+    def parent_id(self) -> str | None:
+        """Id of the run this one belongs to."""
+        return self.tags.get(PARENT_TAG)
+
+
+class MemoryTracker:
+    """Keeps runs in a dictionary, `runs`, by id."""
+
+    def __init__(self, experiment: str = "dpn", guard: Guard | None = None) -> None:
+        self.experiment = experiment
+        self.runs: dict[str, MemoryRun] = {}
+        self._guard = guard or Guard()
+        self._lock = threading.Lock()
+
+    def start_run(
+        self,
+        name: str,
+        *,
+        key: str,
+        parent_id: str | None = None,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """See `Tracker.start_run`."""
+        with self._lock:
+            run = next((run for run in self.runs.values() if run.tags[KEY_TAG] == key), None)
+            if run is None:
+                run = MemoryRun(f"run-{len(self.runs):04d}", self._guard.text(name), tags={KEY_TAG: key})
+                self.runs[run.run_id] = run
+            run.status = "RUNNING"
+            if parent_id is not None:
+                run.tags[PARENT_TAG] = parent_id
+            run.tags.update(self._guard.values(tags or {}, _VALUE_LIMIT))
+            run.params = self._guard.values(params or {}, _VALUE_LIMIT) | run.params
+            return run.run_id
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """See `Tracker.log_metrics`."""
+        with self._lock:
+            for key, value in metrics.items():
+                self._run(run_id).metrics.setdefault(key, {})[step] = float(value)
+
+    def log_artifact(self, run_id: str, path_or_text: Path | str, name: str) -> None:
+        """See `Tracker.log_artifact`."""
+        if isinstance(path_or_text, str):
+            self._run(run_id).artifacts[name] = self._guard.text(path_or_text).encode()
+            return
+        self._guard.check_file(path_or_text)
+        if not path_or_text.is_dir():
+            self._run(run_id).artifacts[name] = path_or_text.read_bytes()
+            return
+        for file in sorted(item for item in path_or_text.rglob("*") if item.is_file()):
+            self._run(run_id).artifacts[f"{name}/{file.relative_to(path_or_text).as_posix()}"] = file.read_bytes()
+
+    def log_model(
+        self,
+        run_id: str,
+        name: str,
+        uri: str,
+        params: Mapping[str, object] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> str:
+        """See `Tracker.log_model`."""
+        models = self._run(run_id).models
+        with self._lock:
+            if name not in models:
+                safe = self._guard.values(params or {}, _VALUE_LIMIT)
+                model_id = f"m-{run_id}-{len(models):02d}"
+                models[name] = MemoryModel(model_id, name, self._guard.text(uri), safe, dict(metrics or {}))
+            return models[name].model_id
+
+    def end_run(self, run_id: str, status: Status = "FINISHED") -> None:
+        """See `Tracker.end_run`."""
+        self._run(run_id).status = status
+
+    def experiment_url(self) -> str:
+        """A made-up address that names the experiment."""
+        return f"memory://{self.experiment}"
+
+    def run_url(self, run_id: str) -> str:
+        """A made-up address that names the run."""
+        return f"{self.experiment_url()}/{run_id}"
+
+    def children(self, run_id: str) -> list[MemoryRun]:
+        """The runs that belong to `run_id`, in the order they were started."""
+        return [run for run in self.runs.values() if run.parent_id == run_id]
+
+    def _run(self, run_id: str) -> MemoryRun:
+        if run_id not in self.runs:
+            raise DpnError(f"no run '{run_id}' in experiment '{self.experiment}'")
+        return self.runs[run_id]

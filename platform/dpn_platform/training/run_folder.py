@@ -1,0 +1,130 @@
+"""A run's folder in storage, which explains itself: what was asked for, from what code and data, and what came out.
+
+- config.yaml: the resolved configuration
+- provenance.json: fingerprints, seed, versions of code and packages
+- metrics.jsonl: one line per log step
+- step_*/: checkpoints (engine state), and Ray Train's own snapshot of which are complete
+- export/: the trained model and its processor, a from_pretrained folder
+- outcome.json: written last; the run is complete
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.load import difference, dump_config, fingerprint, parse_config
+from dpn_platform.config.provenance import manifest_of_versions
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.config.yaml_text import parse_yaml
+from dpn_platform.storage import MissingObjectError, read_bytes, read_json, write_bytes, write_json
+
+CONFIG = "config.yaml"
+PROVENANCE = "provenance.json"
+EXPORT = "export"
+OUTCOME = "outcome.json"
+
+#: what may differ between two attempts of one run: it changes neither the weights nor the order of samples
+NOT_THE_RUN = (
+    "name",
+    "eval",
+    "storage",
+    "sweep",
+    "tracking",
+    "train.checkpoint_every_steps",
+    "train.cpus_per_worker",
+    "train.log_every_steps",
+    "train.max_failures",
+    "train.num_checkpoints_to_keep",
+    "train.threads_per_worker",
+)
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a run left behind.
+
+    Attributes:
+        run_name, run_uri: the run and its folder.
+        checkpoint_uri: the last checkpoint (engine state).
+        export_uri: from_pretrained folder, model and processor.
+        status: "finished", or "stopped" by early stopping.
+        steps: optimiser steps done over all attempts.
+        metrics: the last line of `metrics.jsonl`.
+        resumed_from: step at which the last attempt started; 0 for a run without interruption.
+        stop_reason: why it was stopped, None otherwise.
+    """
+
+    run_name: str
+    run_uri: str
+    checkpoint_uri: str
+    export_uri: str
+    status: str
+    steps: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    resumed_from: int = 0
+    stop_reason: str | None = None
+
+    @property
+    def loss_lm(self) -> float:
+        """The last logged `train/loss_lm`, for later trials to be compared with."""
+        return self.metrics["train/loss_lm"]
+
+
+def run_fingerprint(config: ExperimentConfig) -> str:
+    """What two attempts of one run must share."""
+    return fingerprint(config, exclude=NOT_THE_RUN)
+
+
+def claim(run_uri: str, config: ExperimentConfig, data_fingerprint: str) -> None:
+    """Write down what the run is, or check that it is the one that is written down.
+
+    Raises:
+        DpnError: the folder holds a run of another configuration or data set; the message shows the difference.
+    """
+    try:
+        provenance = read_json(f"{run_uri}/{PROVENANCE}")
+    except MissingObjectError:
+        write_bytes(f"{run_uri}/{CONFIG}", dump_config(config).encode())
+        write_json(f"{run_uri}/{PROVENANCE}", _provenance(config, data_fingerprint))
+        return
+    changes = []
+    if provenance["fingerprint"] != run_fingerprint(config):
+        source = f"{run_uri}/{CONFIG}"
+        stored = parse_config(parse_yaml(read_bytes(source).decode(), source), source)
+        changes = [line for line in difference(stored, config) if not _is_allowed(line)]
+    elif provenance["data_fingerprint"] != data_fingerprint:
+        changes = [f"data set at {config.data.uri}: {provenance['data_fingerprint']} -> {data_fingerprint}"]
+    if changes:
+        raise DpnError(
+            f"{run_uri} is a run of another configuration ({'; '.join(changes)}); "
+            "choose another name, or the same configuration to resume it"
+        )
+
+
+def read_outcome(run_uri: str) -> TrainingOutcome | None:
+    """The outcome of a complete run, None while it is not complete."""
+    try:
+        return TrainingOutcome(**read_json(f"{run_uri}/{OUTCOME}"))
+    except MissingObjectError:
+        return None
+
+
+def write_outcome(outcome: TrainingOutcome) -> None:
+    """Marks the run as complete."""
+    write_json(f"{outcome.run_uri}/{OUTCOME}", asdict(outcome))
+
+
+def _provenance(config: ExperimentConfig, data_fingerprint: str) -> dict[str, Any]:
+    return {
+        "fingerprint": run_fingerprint(config),
+        "data_fingerprint": data_fingerprint,
+        "seed": config.train.seed,
+        **manifest_of_versions(),
+    }
+
+
+def _is_allowed(change: str) -> bool:
+    key = change.partition(":")[0]
+    return any(key == name or key.startswith(f"{name}.") for name in NOT_THE_RUN)

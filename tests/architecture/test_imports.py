@@ -1,0 +1,102 @@
+"""Who imports whom: import-linter's contracts, and what import-linter cannot see."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MODEL_MAY_IMPORT = {"torch", "transformers", "tokenizers", "safetensors", "numpy", "PIL", "dpn_model", "flash_attn"}
+JOBS_MAY_IMPORT = {"cli", "sweeps", "reports"}
+CONFINED = {
+    "ray": {"data", "training", "sweeps", "evaluation", "services"},
+    "deepspeed": {"training"},
+    "mlflow": {"tracking"},
+    "boto3": {"storage"},
+    "botocore": {"storage"},
+    "pyarrow.fs": {"storage"},
+}
+
+
+def room_of(path):
+    return path.relative_to("platform/dpn_platform").parts[0]
+
+
+def starts_with(name, package):
+    return name == package or name.startswith(package + ".")
+
+
+def run_python(root, code):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "platform"), str(root)])}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=env, timeout=120)
+
+
+def test_import_linter_keeps_every_contract(root):
+    done = run_python(
+        root, "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "0 broken" in done.stdout
+
+
+def test_model_imports_only_what_it_may(product_files, imports_of):
+    allowed = MODEL_MAY_IMPORT | set(sys.stdlib_module_names)
+    strangers = {
+        (str(path), name)
+        for path in product_files
+        if path.parts[0] == "dpn_model"
+        for name in imports_of(path)
+        if name.split(".")[0] not in allowed
+    }
+    assert strangers == set()
+
+
+@pytest.mark.parametrize("package", CONFINED)
+def test_package_is_confined_even_when_imported_late(product_files, imports_of, package):
+    users = {
+        room_of(path)
+        for path in product_files
+        if path.parts[0] == "platform" and any(starts_with(name, package) for name in imports_of(path))
+    }
+    assert users <= CONFINED[package]
+
+
+def test_jobs_call_public_rooms_only(product_files, imports_of):
+    for path in product_files:
+        if path.parts[0] != "jobs":
+            continue
+        outside = {name for name in imports_of(path) if name.split(".")[0] not in sys.stdlib_module_names}
+        assert all(
+            name.split(".")[:1] == ["dpn_platform"] and name.split(".")[1] in JOBS_MAY_IMPORT for name in outside
+        )
+
+
+def test_nobody_imports_jobs_or_tests(product_files, imports_of):
+    found = {
+        (str(path), name)
+        for path in product_files
+        for name in imports_of(path)
+        if name.split(".")[0] in ("jobs", "tests")
+    }
+    assert found == set()
+
+
+def test_reading_a_config_loads_no_framework(root):
+    code = (
+        "import sys; from dpn_platform.config.load import load_config; "
+        "load_config('jobs/configs/demo-train.yaml'); print(*sys.modules)"
+    )
+    done = run_python(root, code)
+    assert done.returncode == 0, done.stderr
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert loaded.isdisjoint({"torch", "ray", "transformers", "mlflow", "boto3", "pyarrow", "deepspeed", "dpn_model"})
+
+
+@pytest.mark.parametrize("room", ["cli", "config", "data", "evaluation", "reports", "services", "storage", "sweeps"])
+def test_room_imports_without_side_effects(root, room):
+    """Importing a room neither starts Ray nor prints."""
+    code = f"import sys, dpn_platform.{room}; ray = sys.modules.get('ray'); assert not (ray and ray.is_initialized())"
+    done = run_python(root, code)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert Path(root, "platform/dpn_platform", room, "__init__.py").is_file()

@@ -1,0 +1,73 @@
+"""The console: stdout carries the result and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dpn_platform.cli import console
+
+
+def test_print_json_writes_one_document_to_stdout(capsys):
+    console.print_json({"name": "é", "front": [1, 2.5, None]})
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"name": "é", "front": [1, 2.5, None]}
+    assert captured.err == ""
+
+
+def test_print_json_refuses_what_is_no_json():
+    with pytest.raises(ValueError, match="JSON"):
+        console.print_json({"loss": float("nan")})
+
+
+def test_clean_stdout_diverts_python_children_and_descriptors():
+    program = (
+        "import os, subprocess\n"
+        "from dpn_platform.cli.console import clean_stdout, print_json\n"
+        "with clean_stdout():\n"
+        "    print('from python', flush=True)\n"
+        "    os.write(1, b'from C\\n')\n"
+        "    subprocess.run(['echo', 'from a child'])\n"
+        "print_json({'a': 1})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=_env(), check=True)
+    assert json.loads(done.stdout) == {"a": 1}
+    assert all(text in done.stderr for text in ("from python", "from C", "from a child"))
+
+
+def test_clean_stdout_restores_stdout_after_an_error(capfd):
+    with pytest.raises(RuntimeError), console.clean_stdout():
+        raise RuntimeError
+    print("back")
+    assert capfd.readouterr().out == "back\n"
+
+
+def test_tables_print_text_as_it_is(capsys):
+    console.print_table("t", ("name", "value"), [("[bold]a[/bold]", 0.123456), ("s3://dpn/x", 2.0)])
+    out = capsys.readouterr().out
+    assert "[bold]a[/bold]" in out
+    assert "0.1235" in out
+    assert "s3://dpn/x" in out
+
+
+def test_progress_without_a_terminal_prints_lines_to_stderr(capsys, monkeypatch):
+    monkeypatch.setattr(console, "_PLAIN_INTERVAL_S", 0.0)
+    with console.progress("counting", 4) as advance:
+        advance(2)
+        advance(3, "still counting", 5)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == ["counting ...", "counting: 2 of 4", "still counting: 3 of 5"]
+
+
+def test_progress_is_quiet_between_intervals(capsys):
+    with console.progress("counting", 1000) as advance:
+        for done in range(1000):
+            advance(done)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def _env():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(["platform", *sys.path])}

@@ -1,0 +1,62 @@
+"""The gallery: which examples are shown, the grid each route leaves, examples that are incomplete."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from dpn_platform.reports.gallery import choose_examples, decode_image, gallery_png, token_grid
+from dpn_platform.reports.labels import route_steps, route_text, short_params
+from dpn_platform.reports.record import StudyRecord
+
+
+def test_token_grid_follows_the_kernels() -> None:
+    assert token_grid(64, ["2x2", "1x1", "1x2"]) == [(8, 8), (4, 4), (4, 4), (4, 2)]
+    assert token_grid(81, ["2x2"]) == [(9, 9), (5, 5)]
+    assert token_grid(60, ["2x2"]) == []
+    assert token_grid(64, ["keep 0.5"]) == []
+    assert token_grid(64, []) == [(8, 8)]
+
+
+def test_choose_examples_takes_families_in_turn() -> None:
+    examples = [{"family": "a", "id": index} for index in range(10)] + [{"family": "b", "id": 10}]
+    chosen = choose_examples(examples, limit=4)
+    assert [example["id"] for example in chosen] == [0, 10, 1, 2]
+
+
+def test_gallery_draws_incomplete_examples(record: StudyRecord) -> None:
+    odd = (
+        {"image": None, "question": "what is two and two?", "answer": "four", "gold": "four", "correct": True},
+        {"image": "not base64!", "question": "q " * 80, "answer": "", "gold": "x", "route": [], "visual_tokens": [64]},
+        {"image": record.examples[0]["image"], "visual_tokens": [64, 31, 15], "route": ["drop", "drop"]},
+    )
+    picture = gallery_png(replace(record, examples=odd))
+    assert picture is not None
+    with Image.open(io.BytesIO(picture)) as image:
+        assert image.size[0] == 1620
+
+
+def test_gallery_of_no_examples_is_none(record: StudyRecord) -> None:
+    assert gallery_png(replace(record, examples=())) is None
+
+
+def test_decode_image_of_what_is_no_image() -> None:
+    assert decode_image(None) is None
+    assert decode_image("aGVsbG8=") is None
+
+
+@pytest.mark.parametrize(
+    "route", ["2x2,1x1,1x2", "2x2 -> 1x1 -> 1x2", "2x2 1x1 1x2", "2x2/1x1/1x2", ["2x2", "1x1", "1x2"]]
+)
+def test_route_is_read_however_it_is_written(route: str | list[str]) -> None:
+    assert route_steps(route) == ["2x2", "1x1", "1x2"]
+    assert route_text(route) == "2x2 → 1x1 → 1x2"
+
+
+def test_short_params_names_lambda_and_target() -> None:
+    params = {"method.routing_loss.weight": 0.123456, "routing_loss_target": 1.5, "experts": ["1x1", "2x2"]}
+    assert short_params(params) == "λ=0.123 t=1.5 experts={1x1,2x2}"
+    assert short_params(params, {"experts"}) == "λ=0.123 t=1.5"

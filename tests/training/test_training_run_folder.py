@@ -1,0 +1,56 @@
+"""A run's folder: explains itself, refuses another configuration, remembers its outcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.load import load_config, parse_config
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.storage import read_json
+from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcome, write_outcome
+
+
+def config(**train: Any) -> ExperimentConfig:
+    return parse_config({"name": "test", "train": {"steps": 10, **train}}, "test")
+
+
+def test_the_folder_explains_the_run(runs_uri: str) -> None:
+    claim(f"{runs_uri}/a", config(seed=3), "data-1")
+
+    assert load_config(f"{runs_uri}/a/config.yaml".removeprefix("file://")) == config(seed=3)
+    provenance = read_json(f"{runs_uri}/a/provenance.json")
+    assert provenance["data_fingerprint"] == "data-1"
+    assert provenance["seed"] == 3
+    assert "torch" in provenance["packages"]
+
+
+def test_the_same_run_is_claimed_again_with_other_bookkeeping(runs_uri: str) -> None:
+    claim(f"{runs_uri}/a", config(), "data-1")
+    claim(f"{runs_uri}/a", config(log_every_steps=1, max_failures=5, checkpoint_every_steps=3), "data-1")
+
+
+def test_another_configuration_is_refused_with_the_difference(runs_uri: str) -> None:
+    claim(f"{runs_uri}/a", config(), "data-1")
+    with pytest.raises(DpnError, match=r"train\.lr: 0\.001 -> 0\.5\)") as refused:
+        claim(f"{runs_uri}/a", config(lr=0.5, log_every_steps=1), "data-1")
+    assert "log_every_steps" not in str(refused.value)
+
+
+def test_another_data_set_is_refused(runs_uri: str) -> None:
+    claim(f"{runs_uri}/a", config(), "data-1")
+    with pytest.raises(DpnError, match="data-1 -> data-2"):
+        claim(f"{runs_uri}/a", config(), "data-2")
+
+
+def test_outcome_is_absent_until_written(runs_uri: str) -> None:
+    run_uri = f"{runs_uri}/a"
+    assert read_outcome(run_uri) is None
+    outcome = TrainingOutcome(
+        "a", run_uri, f"{run_uri}/step", f"{run_uri}/export", "finished", 10, {"train/loss_lm": 0.5}, 4
+    )
+    write_outcome(outcome)
+    assert read_outcome(run_uri) == outcome
+    assert outcome.loss_lm == 0.5
