@@ -56,7 +56,7 @@ sweep: setup ## the main job: a study of the demo and its Pareto front
 
 base: setup ## train the shipped base model again (an hour or more on a CPU)
 	@$(BIN)/dpn up
-	@$(BIN)/dpn train jobs/configs/tiny-base.yaml $(ARGS)
+	@$(BIN)/python jobs/make_base.py $(ARGS)
 
 test: setup ## run the tests
 	@$(BIN)/pytest $(ARGS)

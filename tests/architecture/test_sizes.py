@@ -31,7 +31,7 @@ def test_functions_are_short(product_files):
 
 def test_entry_scripts_are_thin(root):
     lines = {path.name: len(path.read_text().splitlines()) for path in (root / "jobs").glob("*.py")}
-    assert set(lines) == {"prepare_data.py", "train.py", "sweep.py", "evaluate.py", "report.py"}
+    assert set(lines) >= {"prepare_data.py", "train.py", "sweep.py", "evaluate.py", "report.py"}
     assert max(lines.values()) < MAX_JOB_LINES
 
 

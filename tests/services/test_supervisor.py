@@ -69,7 +69,6 @@ def test_killed_service_is_reported_and_mended(fake_servers) -> None:
 
 
 def test_service_that_does_not_answer_is_unhealthy_and_replaced(fake_servers, monkeypatch) -> None:
-    monkeypatch.setattr("dpn_platform.services.health._TIMEOUT_S", 0.3)
     monkeypatch.setattr("dpn_platform.services.supervisor._SETTLE_S", 0.5)
     up()
     pid = fake_servers.record("web").pid
@@ -118,6 +117,22 @@ import time; time.sleep(600)
     with pytest.raises(DpnError, match="WEB is not ready after 2 s"):  # the second try runs, though it serves nothing
         up(timeout_s=2)
     assert marker.exists()
+
+
+def test_interrupted_start_is_waited_for_and_a_stuck_one_replaced(fake_servers) -> None:
+    fake_servers.commands["web"] = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with pytest.raises(DpnError, match="not ready"):
+        up(timeout_s=1)
+    slow = fake_servers.record("web")
+    assert not slow.is_ready
+    with pytest.raises(DpnError, match="not ready"):
+        up(timeout_s=2.5)
+    assert fake_servers.record("web") == slow, "it was still young"
+    del fake_servers.commands["web"]
+    events: list[str] = []
+    up(on_progress=lambda name, message: events.append(message), timeout_s=3)
+    assert fake_servers.record("web").is_ready
+    assert any("has been starting for" in event for event in events)
 
 
 def test_silent_service_ends_in_a_timeout_that_names_the_log(fake_servers) -> None:

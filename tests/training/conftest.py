@@ -18,13 +18,14 @@ from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 
-IMAGE_SIZE, PATCH_SIZE = 48, 12
+IMAGE_SIZE, PATCH_SIZE = 96, 12
 
 
 @pytest.fixture(scope="session")
 def process_group() -> Iterator[None]:
-    """gloo with this process alone."""
-    with tempfile.TemporaryDirectory() as folder:
+    """gloo with this process alone, as Ray Train's worker would have it."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCAL_RANK", "0")
         dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
         yield
         dist.destroy_process_group()
@@ -32,7 +33,7 @@ def process_group() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def processor() -> DpnProcessor:
-    """For pictures of 4 x 4 patches."""
+    """For pictures of 8 x 8 patches."""
     words = "is there a red circle ? yes no how many one two".split()
     tokens = (IMAGE_SIZE // PATCH_SIZE) ** 2
     return DpnProcessor(build_word_tokenizer(words), image_size=IMAGE_SIZE, tokens_per_image=tokens, template="short")
@@ -62,7 +63,9 @@ def build_batch(processor: DpnProcessor) -> Callable[..., dict[str, Any]]:
         for number in samples:
             is_text = number % 3 == 2 if text_only is None else text_only
             rng = np.random.default_rng(number)
-            images = [] if is_text else [Image.fromarray(rng.integers(0, 255, (48, 48, 3), dtype=np.uint8))]
+            images = (
+                [] if is_text else [Image.fromarray(rng.integers(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8))]
+            )
             question = ("" if is_text else "<image>\n") + "how many red circle ?"
             turns = [(question, "one" if number % 2 else "two")] + [("is there a circle ?", "yes")] * (number % 4)
             encoded.append(processor.encode_training(turns, images, router=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,7 +57,8 @@ def train(
     if as_json:
         print_json(document)
     else:
-        print_facts("run", document)
+        facts = {key: value for key, value in document.items() if key != "metrics" and value is not None}
+        print_facts("run", {**facts, "train/loss_lm": outcome.loss_lm})
 
 
 def _connect() -> None:
@@ -70,31 +72,41 @@ def _connect() -> None:
 
 
 def _train_tracked(config: ExperimentConfig, run_name: str, tracker: Tracker) -> tuple[TrainingOutcome, str]:
-    """Train with the metric lines going to the tracker and the bar; the tracked run ends as the training does."""
+    """Train with the metric lines going to the tracker and the bar; the tracked run ends as the training does.
+
+    It is opened by the first line: a name that belongs to another configuration is refused before that, and the
+    tracked run of that name stays as it was.
+    """
     from dpn_platform.training.run import run_training
 
     params = dict(flatten(config))
-    run_id = tracker.start_run(run_name, key=run_name, params=params, tags={"dpn.kind": "run"})
-    tracker.log_artifact(run_id, dump_config(config), "config.yaml")
-    tracker.log_artifact(run_id, json.dumps(manifest_of_versions(), indent=2), "provenance.json")
-    note(f"run {run_name}: {tracker.run_url(run_id)}")
+
+    @cache
+    def run_id() -> str:
+        opened = tracker.start_run(run_name, key=run_name, params=params, tags={"dpn.kind": "run"})
+        tracker.log_artifact(opened, dump_config(config), "config.yaml")
+        tracker.log_artifact(opened, json.dumps(manifest_of_versions(), indent=2), "provenance.json")
+        note(f"run {run_name}: {tracker.run_url(opened)}")
+        return opened
+
     try:
         with progress(f"training {run_name}", config.train.steps) as advance:
 
             def on_report(line: dict[str, float]) -> None:
                 step = int(line["step"])
-                tracker.log_metrics(run_id, {key: value for key, value in line.items() if key != "step"}, step)
+                tracker.log_metrics(run_id(), _metrics_of(line), step)
                 advance(step, f"training {run_name}, loss {line['train/loss_lm']:.3f}")
 
             outcome = run_training(config, run_name=run_name, on_report=on_report)
-    except KeyboardInterrupt:
-        tracker.end_run(run_id, "KILLED")
-        raise
-    except BaseException:
-        tracker.end_run(run_id, "FAILED")
+    except BaseException as error:
+        if run_id.cache_info().currsize:
+            tracker.end_run(run_id(), "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     method = {key: value for key, value in params.items() if key.startswith("method.")}
-    metrics = {key: value for key, value in outcome.metrics.items() if key != "step"}
-    tracker.log_model(run_id, run_name, outcome.export_uri, params=method, metrics=metrics)
-    tracker.end_run(run_id)
-    return outcome, run_id
+    tracker.log_model(run_id(), run_name, outcome.export_uri, params=method, metrics=_metrics_of(outcome.metrics))
+    tracker.end_run(run_id())
+    return outcome, run_id()
+
+
+def _metrics_of(line: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in line.items() if key != "step"}

@@ -1,1 +1,1 @@
-"""Evaluation: a checkpoint on the held-out split; accuracy, cost and routes from what really ran."""
+"""Evaluation: a held-out split answered by a Ray Data job, scored, with the cost and the routes of what really ran."""

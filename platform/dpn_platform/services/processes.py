@@ -24,6 +24,7 @@ from dpn_platform.services.home import read_json_file, write_private
 
 MARK_VARIABLE = "DPN_SERVICE_MARK"
 _LAST_WAIT_S = 3.0
+_HEADING = "=== started "
 _CLOCK_TOLERANCE_S = 1.5
 _LOG_LIMIT_BYTES = 20 * 2**20
 
@@ -38,6 +39,7 @@ class ProcessRecord:
         setup: digest of what it was started with; a service with an outdated one is restarted.
         log: its log file.
         began: when it began, in seconds since the epoch; 0 when it was over too soon to look.
+        is_ready: whether it has been healthy once; before that it is still starting.
     """
 
     service: str
@@ -46,6 +48,12 @@ class ProcessRecord:
     setup: str
     log: str
     began: float = 0.0
+    is_ready: bool = False
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it began; 0 when that is not known."""
+        return time.time() - self.began if self.began else 0.0
 
     def save(self, path: Path) -> None:
         """Writes the record; it holds no secret but is private like the rest."""
@@ -72,6 +80,7 @@ def start_detached(
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
+    _write_heading(log, service)
     mark = secrets.token_hex(16)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     actions = [
@@ -157,11 +166,20 @@ def stop(graces_s: Mapping[ProcessRecord, float]) -> list[int]:
 
 
 def log_tail(path: str | Path, lines: int = 3) -> str:
-    """The last lines of a log, on one line."""
+    """The last lines that the latest start wrote into a log, on one line."""
     with suppress(OSError):
-        text = Path(path).read_text(errors="replace")
+        text = Path(path).read_text(errors="replace").rpartition(_HEADING)[2].partition("\n")[2]
         return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
     return ""
+
+
+def _write_heading(log: Path, service: str) -> None:
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise DpnError(f"{service}: cannot write its log {log} ({error.strerror})") from error
+    with os.fdopen(descriptor, "a") as handle:
+        handle.write(f"{_HEADING}{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
 
 
 def _send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:

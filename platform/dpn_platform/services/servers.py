@@ -19,6 +19,14 @@ from dpn_platform.storage.uri import S3Settings, s3_filesystem
 
 _OBJECT_STORE_BYTES = 500 * 2**20
 _RAY_SESSIONS_KEPT = 3
+# Two cores that train and start processes at the same time are slow to answer; that is no failure.
+_RAY_PATIENCE = {
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180",
+    "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_agent_register_timeout_ms": "180000",
+    "RAY_worker_register_timeout_seconds": "180",
+    "RAY_health_check_failure_threshold": "20",
+}
 _WEED_PORTS = {"s3": "s3", "master": "s3_master", "volume": "s3_volume", "filer": "s3_filer"}
 
 
@@ -160,6 +168,7 @@ def _ray_env(plan: Plan) -> dict[str, str]:
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing to drain to: by default `down` would take 30 s
         "AUTOSCALER_METRIC_PORT": str(plan.ports["ray_autoscaler_metrics"]),
         "DASHBOARD_METRIC_PORT": str(plan.ports["ray_dashboard_metrics"]),
+        **_RAY_PATIENCE,
         **RAY_QUIET_ENV,
     }
     client = plan.endpoints().env()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from dpn_platform.config.errors import DpnError
@@ -21,10 +22,15 @@ Progress = Callable[[str, str], None]
 START_TIMEOUT_S = 240.0
 _SETTLE_S = 10.0
 _POLL_S = 0.3
+_ATTEMPTS = 3
 
 
 class _ExitedError(DpnError):
     """A server ended while it was being started."""
+
+    def __init__(self, server: Server, record: ProcessRecord) -> None:
+        super().__init__(f"{server.title} ended while starting: {log_tail(record.log)}; see {record.log}")
+        self.service = server.name
 
 
 def up(
@@ -43,13 +49,7 @@ def up(
     place, report = Home.resolve(home), on_progress or _say_nothing
     place.prepare()
     with place.locked(on_wait=lambda: report("lock", f"another start or stop is at work in {place.path}; waiting")):
-        try:
-            plan = _bring_up(place, report, timeout_s)
-        except _ExitedError as error:
-            # Somebody took a port between our choice and the bind: once more, with others.
-            if "in use" not in str(error):
-                raise
-            plan = _bring_up(place, report, timeout_s)
+        plan = _bring_up_patiently(place, report, timeout_s)
         endpoints = plan.endpoints()
         write_private(place.env_file, endpoints.shell())
     return endpoints
@@ -78,6 +78,20 @@ def down(home: Path | str | None = None, on_progress: Progress | None = None) ->
     return stopped
 
 
+def _bring_up_patiently(place: Home, report: Progress, timeout_s: float) -> Plan:
+    """Tries again when a server ends while it starts.
+
+    Somebody may have taken a port between our choice and the bind; and Ray gives up when one of its parts
+    needs more than 15 s to start, which happens on a busy machine.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _bring_up(place, report, timeout_s)
+        except _ExitedError as error:
+            report(error.service, "ended while starting")
+    return _bring_up(place, report, timeout_s)
+
+
 def _bring_up(place: Home, report: Progress, timeout_s: float) -> Plan:
     records = {server.name: ProcessRecord.load(record_path(place, server.name)) for server in SERVERS}
     for server in SERVERS:
@@ -90,15 +104,15 @@ def _bring_up(place: Home, report: Progress, timeout_s: float) -> Plan:
     starting = {}
     for server in SERVERS:
         record = records[server.name]
-        if record is not None:
-            reason = _reason_to_restart(server, record, plan)
-            if reason is None:
-                report(server.name, f"running at {server.url(plan)} (pid {record.pid})")
-                continue
+        if record is not None and (reason := _reason_to_restart(server, record, plan, timeout_s)):
             report(server.name, f"pid {record.pid}: {reason}; starting again")
             _discard(server, record, place)
-        starting[server] = _start(server, plan)
-        report(server.name, "starting")
+            record = None
+        if record is not None and record.is_ready:
+            report(server.name, f"running at {server.url(plan)} (pid {record.pid})")
+            continue
+        report(server.name, "starting" if record is None else f"still starting (pid {record.pid})")
+        starting[server] = record or _start(server, plan)
     _wait_until_healthy(starting, plan, report, timeout_s)
     return plan
 
@@ -115,9 +129,11 @@ def _make_plan(place: Home, records: dict[str, ProcessRecord | None]) -> Plan:
     return Plan(place, ports, *load_credentials(place))
 
 
-def _reason_to_restart(server: Server, record: ProcessRecord, plan: Plan) -> str | None:
+def _reason_to_restart(server: Server, record: ProcessRecord, plan: Plan, timeout_s: float) -> str | None:
     if record.setup != plan.setup_digest(server.port_names):
         return "was started with other addresses or credentials"
+    if not record.is_ready:
+        return f"has been starting for {record.age_s:.0f} s" if record.age_s > timeout_s else None
     deadline = time.monotonic() + _SETTLE_S
     while (problem := server.problem(plan)) is not None and is_running(record) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
@@ -142,17 +158,17 @@ def _wait_until_healthy(starting: dict[Server, ProcessRecord], plan: Plan, repor
     began = time.monotonic()
     while starting:
         for server, record in list(starting.items()):
-            log = f"see {record.log}"
             if not is_running(record):
-                raise _ExitedError(f"{server.title} ended while starting: {log_tail(record.log)}; {log}")
+                raise _ExitedError(server, record)
             problem = server.problem(plan)
             if problem is None:
                 server.once_healthy(plan)
+                replace(record, is_ready=True).save(record_path(plan.home, server.name))
                 del starting[server]
                 report(server.name, f"up at {server.url(plan)} after {time.monotonic() - began:.0f} s")
             elif time.monotonic() - began > timeout_s:
-                tail = log_tail(record.log)
-                raise DpnError(f"{server.title} is not ready after {timeout_s:.0f} s: {problem}; {log}, ending: {tail}")
+                what = f"{server.title} is not ready after {timeout_s:.0f} s: {problem}"
+                raise DpnError(f"{what}; see {record.log}, ending: {log_tail(record.log)}")
         time.sleep(_POLL_S if starting else 0)
 
 

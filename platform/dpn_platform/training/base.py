@@ -9,7 +9,7 @@ import torch
 
 import dpn_model
 from dpn_model import DpnForConditionalGeneration, Method
-from dpn_model.bases.tiny import tiny_config
+from dpn_model.bases.tiny import build_tiny_model
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_platform.config.errors import DpnError
@@ -65,7 +65,7 @@ def find_folder(base: str) -> Path:
 def build_tiny() -> tuple[DpnForConditionalGeneration, DpnProcessor]:
     """Model with weights from torch's generator, and a processor with the words of the demo set."""
     tokenizer = build_word_tokenizer(VOCABULARY)
-    model = DpnForConditionalGeneration(tiny_config(len(tokenizer)))
+    model = build_tiny_model(len(tokenizer))
     processor = DpnProcessor(
         tokenizer,
         image_size=model.config.base.vision_config.image_size,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -83,6 +84,8 @@ def build_engine(model: DpnForConditionalGeneration, train: TrainConfig) -> Any:
 def import_deepspeed() -> Any:
     """DeepSpeed without what it would drag in or compile."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # spares the search and the warning about its result
     with _hidden("mlflow"):  # its autotuner's only: half of the import time
         import deepspeed
 

@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.data.demo.drawing import SIDE
 from dpn_platform.data.demo.families import FAMILIES, MAX_TURNS, VISUAL_FAMILIES, DemoSample, draw_sample
 from dpn_platform.storage import exists, write_bytes, write_json
 
 JPEG_QUALITY = 92
 _UPLOAD_THREADS = 16
 _BATCH = 256
-#: training mix in twentieths; the test split asks every visual family equally often
+#: records of each family among twenty of the training split; the test split asks every visual family equally often
 TRAIN_MIX = {"existence": 3, "counting": 4, "relation": 4, "colour": 4, "reading": 4, "arithmetic": 1}
+_MIX = tuple(family for family in FAMILIES for _ in range(TRAIN_MIX[family]))
+TWO_TURNS_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class DemoSummary:
     uri: str
     seed: int
     image_size: int
+    captions: bool
     counts: dict[str, dict[str, int]]
 
 
@@ -39,6 +43,7 @@ def make_demo(
     num_test: int = 1000,
     seed: int = 0,
     image_size: int = 96,
+    captions: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DemoSummary:
     """Draw both splits into `dest_uri`.
@@ -47,16 +52,18 @@ def make_demo(
         dest_uri: folder for train.json, test.json and images/; must not hold a demo set yet.
         num_train, num_test: records per split. Every record is a pure function of (seed, split, index).
         seed: of everything drawn.
-        image_size: side of the pictures in pixels; a multiple of 3, at least 48.
+        image_size: side of the pictures in pixels; a multiple of 4, at least 48.
+        captions: what a base learns from: every training picture comes with up to `MAX_TURNS` questions and a caption.
+            Otherwise with one question, or two for one picture in five: what a trial is fine-tuned on.
         on_progress: called with (records done, records in all).
 
     Raises:
         DpnError: bad sizes, or a demo set is there already (it is never overwritten).
     """
-    if min(num_train, num_test) < 1 or image_size < 48 or image_size % 3:
+    if min(num_train, num_test) < 1 or image_size < 48 or image_size % SIDE:
         raise DpnError(
             f"num_train = {num_train}, num_test = {num_test}, image_size = {image_size}; "
-            "allowed: at least 1 record per split, image_size a multiple of 3 from 48"
+            "allowed: at least 1 record per split, image_size a multiple of 4 from 48"
         )
     if exists(f"{dest_uri}/train.json"):
         raise DpnError(f"{dest_uri} holds a demo set already; choose another folder")
@@ -67,7 +74,7 @@ def make_demo(
     with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
         for split, size in (("train", num_train), ("test", num_test)):
             for batch in _batches(size):
-                samples = [_draw(seed, split, index, image_size) for index in batch]
+                samples = [_draw(seed, split, index, image_size, captions) for index in batch]
                 paths = [_image_path(split, index) for index in batch]
                 uploads = [
                     pool.submit(write_bytes, f"{dest_uri}/{path}", _jpeg(sample))
@@ -83,20 +90,22 @@ def make_demo(
             counts[split] = dict(Counter(record["family"] for record in records[split]))
     for split, rows in records.items():
         write_json(f"{dest_uri}/{split}.json", rows)
-    return DemoSummary(dest_uri, seed, image_size, counts)
+    return DemoSummary(dest_uri, seed, image_size, captions, counts)
 
 
 def _batches(size: int) -> Iterator[range]:
     return (range(first, min(first + _BATCH, size)) for first in range(0, size, _BATCH))
 
 
-def _draw(seed: int, split: str, index: int, image_size: int) -> DemoSample:
-    """Training records carry one to four turns, test records one question."""
+def _draw(seed: int, split: str, index: int, image_size: int, captions: bool) -> DemoSample:
+    """Test records carry one question, whatever the training records carry."""
     rng = np.random.default_rng((seed, split == "test", index))
     if split == "test":
         return draw_sample(VISUAL_FAMILIES[index % len(VISUAL_FAMILIES)], rng, image_size)
-    mix = [family for family in FAMILIES for _ in range(TRAIN_MIX[family])]
-    return draw_sample(mix[index % len(mix)], rng, image_size, int(rng.integers(1, MAX_TURNS + 1)))
+    family = _MIX[index % len(_MIX)]
+    if captions:
+        return draw_sample(family, rng, image_size, MAX_TURNS, caption=True)
+    return draw_sample(family, rng, image_size, 2 if rng.random() < TWO_TURNS_SHARE else 1)
 
 
 def _image_path(split: str, index: int) -> str:

@@ -22,8 +22,8 @@ COLOUR_VALUES = {
 COLOURS = tuple(COLOUR_VALUES)
 SHAPES = ("circle", "square", "triangle")
 SIDE = 4
-#: cell number = row * SIDE + column
-PLACES = tuple(f"row {row} column {column}" for row in ("one", "two", "three", "four") for column in ("one", "two", "three", "four"))
+#: cell number = row * SIDE + column; columns are a to d from the left, rows 1 to 4 from the top
+PLACES = tuple(f"{column}{row}" for row in "1234" for column in "abcd")
 #: 5x7 dots a digit, row by row; drawn at 3 pixels a dot: 15x21
 DIGITS = {
     "0": "01110 10001 10011 10101 11001 10001 01110",

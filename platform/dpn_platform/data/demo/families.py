@@ -7,6 +7,7 @@ family; further turns ask about the same scene, as LLaVA's instruction data do.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from PIL import Image
 from dpn_platform.data.demo.drawing import COLOURS, DIGITS, PLACES, SHAPES, SIDE, Item, draw_items
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-MAX_TURNS = 4
+MAX_TURNS = 6
 
 
 @dataclass(frozen=True)
@@ -39,33 +40,41 @@ class DemoSample:
 
     @property
     def family(self) -> str:
+        """Family of the first question."""
         return self.questions[0].family
 
     @property
     def difficulty(self) -> str:
+        """Difficulty of the first question."""
         return self.questions[0].difficulty
 
     @property
     def turns(self) -> tuple[tuple[str, str], ...]:
+        """(question, answer) in the order of asking."""
         return tuple((question.text, question.answer) for question in self.questions)
 
 
-def draw_sample(family: str, rng: np.random.Generator, image_size: int = 96, num_turns: int = 1) -> DemoSample:
-    """A sample of `family` with up to `num_turns` questions about one scene.
+def draw_sample(
+    family: str, rng: np.random.Generator, image_size: int = 96, num_turns: int = 1, *, caption: bool = False
+) -> DemoSample:
+    """A sample of `family` with up to `num_turns` questions about one scene, and a caption as the last turn if asked.
 
     Raises:
         KeyError: unknown family.
     """
     scene, ask = _MAKERS[family]
     items = scene(rng)
-    questions = [ask(rng, items)]
-    others = [follow for follow in _FOLLOW_UPS if follow is not ask or family == "reading"]
-    attempts = 0
-    while items and len(questions) < num_turns and attempts < 3 * num_turns:
-        attempts += 1
-        more = others[int(rng.integers(len(others)))](rng, items)
+    question = ask(rng, items)
+    assert question is not None, family
+    questions = [question]
+    for _ in range(3 * num_turns if items else 0):
+        if len(questions) == num_turns:
+            break
+        more = _FOLLOW_UPS[int(rng.integers(len(_FOLLOW_UPS)))](rng, items)
         if more is not None and more.text not in {question.text for question in questions}:
             questions.append(more)
+    if caption and items:
+        questions.append(_ask_caption(items))
     image = draw_items(items, rng, image_size) if items else None
     return DemoSample(image, tuple(questions), items)
 
@@ -133,22 +142,33 @@ def _relation_scene(rng: np.random.Generator) -> tuple[Item, ...]:
 
 
 def _ask_relation(rng: np.random.Generator, items: tuple[Item, ...]) -> Question | None:
-    if len(items) < 2 or len({item.colour for item in items}) < len(items):
+    """About two things in one row or column whose colours nothing else has."""
+    colours = Counter(item.colour for item in items)
+    unique = [item for item in items if colours[item.colour] == 1]
+    pairs = [(first, second) for first in unique for second in unique if direction(first, second)]
+    if not pairs:
         return None
-    first, second = items[:2]
-    if first.cell // SIDE == second.cell // SIDE:
-        answer = "left" if first.cell % SIDE < second.cell % SIDE else "right"
-    elif first.cell % SIDE == second.cell % SIDE:
-        answer = "above" if first.cell < second.cell else "below"
-    else:
-        return None
-    question = f"where is the {first.colour} thing from the {second.colour} thing ?"
-    return Question(question, answer, "relation", _level(len(items), 2, 3))
+    first, second = pairs[int(rng.integers(len(pairs)))]
+    question = f"where is {first.colour} from {second.colour} ?"
+    return Question(question, str(direction(first, second)), "relation", _level(len(items), 2, 3))
+
+
+def direction(first: Item, second: Item) -> str | None:
+    """Where `first` is, seen from `second`; None unless they share a row or a column."""
+    (row, column), (other_row, other_column) = divmod(first.cell, SIDE), divmod(second.cell, SIDE)
+    if row == other_row and column != other_column:
+        return "left" if column < other_column else "right"
+    if column == other_column and row != other_row:
+        return "above" if row < other_row else "below"
+    return None
 
 
 def _reading_scene(rng: np.random.Generator) -> tuple[Item, ...]:
-    cells = _cells(rng, int(rng.integers(1, 5)))
-    return tuple(Item(cell, _one(rng, tuple(DIGITS)), _one(rng, COLOURS)) for cell in cells)
+    """One to four digits, and up to two shapes between them."""
+    digits = int(rng.integers(1, 5))
+    cells = _cells(rng, digits + int(rng.integers(3)))
+    contents = [_one(rng, tuple(DIGITS) if number < digits else SHAPES) for number in range(len(cells))]
+    return tuple(Item(cell, content, _one(rng, COLOURS)) for cell, content in zip(cells, contents, strict=True))
 
 
 def _ask_reading(rng: np.random.Generator, items: tuple[Item, ...]) -> Question | None:
@@ -156,8 +176,17 @@ def _ask_reading(rng: np.random.Generator, items: tuple[Item, ...]) -> Question 
     if not digits:
         return None
     item = digits[int(rng.integers(len(digits)))]
-    question = f"which digit is at {PLACES[item.cell]} ?"
-    return Question(question, NUMBERS[int(item.content)], "reading", _level(len(items), 1, 2))
+    return Question(f"which digit is at {PLACES[item.cell]} ?", _word(item), "reading", _level(len(digits), 1, 2))
+
+
+def _ask_caption(items: tuple[Item, ...]) -> Question:
+    """Everything in reading order: place, colour, content."""
+    things = (f"{PLACES[item.cell]} {item.colour} {_word(item)}" for item in sorted(items, key=lambda item: item.cell))
+    return Question("list everything .", " ".join(things), "caption", _level(len(items), 2, 4))
+
+
+def _word(item: Item) -> str:
+    return NUMBERS[int(item.content)] if item.content in DIGITS else item.content
 
 
 def _ask_arithmetic(rng: np.random.Generator, items: tuple[Item, ...]) -> Question | None:
@@ -185,9 +214,10 @@ VOCABULARY = sorted(
     {
         *NUMBERS,
         *COLOURS,
+        *SHAPES,
         *(f"{shape}s" for shape in SHAPES),
-        *" ".join(PLACES).split(),
-        *"is there anything ? how many are what colour at where thing from which digit plus".split(),
+        *PLACES,
+        *"is there anything ? how many are what colour at where from which digit plus list everything .".split(),
         *"yes no above below left right".split(),
     }
 )

@@ -1,0 +1,148 @@
+"""`dpn sweep`: the main job, a study and its Pareto front."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpn_platform.cli.console import clean_stdout, note, print_json, print_text, progress
+from dpn_platform.cli.study_progress import StudyProgress
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.load import load_config
+from dpn_platform.config.schema import ExperimentConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dpn_platform.reports.build import ReportPaths
+    from dpn_platform.reports.record import StudyRecord
+    from dpn_platform.sweeps.study import StudyResult
+
+#: of the demo set, where the study finds none
+DEMO_TRAIN, DEMO_TEST = 6000, 1000
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `dpn sweep`."""
+    app.command("sweep")(sweep)
+
+
+def sweep(
+    config: Annotated[Path, typer.Argument(help="Experiment YAML with a section `sweep`.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the study. Default: the config's name and the time.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the study --name, or the newest unfinished one of this config.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Run a study: controls and searched trials under one recipe, their Pareto front, its report."""
+    experiment = load_config(config, overrides or [])
+    if experiment.sweep is None:
+        raise DpnError(f"{config}: has no section 'sweep'; use `dpn train`, or add the section")
+    with clean_stdout(), _sigterm_is_ctrl_c():
+        _connect()
+        _ensure_data(experiment)
+        result = _run(experiment, name, resume)
+        record, paths = _report(experiment, result)
+    _show(record, paths, as_json)
+    for trial, reason in result.failed.items():
+        note(f"trial {trial} failed: {reason}")
+    if result.failed:
+        note(f"try the failed ones again: dpn sweep {config} --name {result.study_name} --resume")
+        raise typer.Exit(1)
+
+
+def _connect() -> None:
+    from dpn_platform.services import connect
+
+    with progress("connecting to the services"):
+        connect(start=True)  # before the first import of ray, which reads the environment
+        from dpn_platform.services.ray_client import init_ray
+
+        init_ray()
+
+
+def _ensure_data(config: ExperimentConfig) -> None:
+    """The demo set is made where there is none; any other set has to be there."""
+    from dpn_platform.data.manifest import FILE_NAME
+    from dpn_platform.data.prepare import DEMO_URI, DemoRecipe, ensure_demo
+    from dpn_platform.storage import exists, join_uri
+
+    if config.data.uri.rstrip("/") != DEMO_URI or exists(join_uri(DEMO_URI, FILE_NAME)):
+        return
+    with progress("preparing the demo set") as advance:
+        ensure_demo(
+            DemoRecipe(num_train=DEMO_TRAIN, num_test=DEMO_TEST),
+            on_progress=lambda stage, done, total: advance(done, f"{stage} the demo set", total),
+        )
+
+
+def _run(config: ExperimentConfig, name: str | None, resume: bool) -> StudyResult:
+    from dpn_platform.sweeps.study import run_study
+
+    with progress("starting the study") as advance:
+        return run_study(config, study_name=name, resume=resume, on_event=StudyProgress(advance, note))
+
+
+def _report(config: ExperimentConfig, result: StudyResult) -> tuple[StudyRecord, ReportPaths]:
+    """Build the report, and keep it with the study in MLflow and in storage."""
+    from dpn_platform.reports.build import build_report, with_front
+    from dpn_platform.reports.page import featured_with_routes
+    from dpn_platform.reports.publish import publish_report
+    from dpn_platform.reports.record import StudyRecord
+    from dpn_platform.storage import upload_folder
+    from dpn_platform.tracking import open_tracker
+
+    assert config.sweep is not None
+    record = with_front(
+        StudyRecord(
+            name=result.study_name,
+            points=result.points,
+            mlflow_uri=result.mlflow_uri,
+            meta=result.meta,
+            convention=config.sweep.flops_convention,
+        )
+    )
+    shown = next((point.name for point in featured_with_routes(record) if result.examples.get(point.name)), None)
+    if shown is not None:
+        record = replace(record, examples=result.examples[shown], examples_point=shown)
+    folder = Path("outputs").resolve() / result.study_name
+    with progress("drawing the report"):
+        paths = build_report(record, folder)
+        publish_report(record, paths, open_tracker(config.tracking), result.run_id)
+        upload_folder(folder, f"{result.ledger_uri}/report")
+    return record, paths
+
+
+def _show(record: StudyRecord, paths: ReportPaths, as_json: bool) -> None:
+    from dpn_platform.reports.export import study_document
+
+    if as_json:
+        print_json(study_document(record, str(paths.html)))
+        return
+    from rich.console import Console
+
+    from dpn_platform.reports.table import front_table
+
+    Console(highlight=False).print(front_table(record))
+    print_text(f"MLflow: {record.mlflow_uri}\nreport: {paths.html}")
+
+
+@contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    """`ray job stop` and schedulers send SIGTERM: end the study as orderly as Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,56 @@
+"""Samples for a report's gallery: some of every family, routes mixed, with their pictures read back from the shards."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dpn_platform.data.manifest import Manifest, Split
+from dpn_platform.data.stream import read_rows
+from dpn_platform.evaluation.scoring import Row, by_family
+
+PER_FAMILY = 3
+
+
+def choose_examples(rows: Sequence[Row], per_family: int = PER_FAMILY) -> list[Row]:
+    """Up to `per_family` samples of each family: one of every route first, right answers before wrong ones.
+
+    A pure function of the predictions: the same evaluation shows the same samples.
+    """
+    chosen: list[Row] = []
+    for _, members in sorted(by_family(rows).items()):
+        routes: dict[str, int] = {}
+        turns = []
+        for row in sorted(members, key=lambda row: (not row["correct"], row["row_id"])):
+            routes[row["route"]] = routes.get(row["route"], 0) + 1
+            turns.append((routes[row["route"]], row["row_id"], row))
+        chosen += [row for _, _, row in sorted(turns, key=lambda turn: turn[:2])[:per_family]]
+    return chosen
+
+
+def with_pictures(rows: Sequence[Row], manifest: Manifest, split: Split) -> tuple[dict[str, Any], ...]:
+    """The rows as gallery entries; each shard that holds one of the pictures is read once."""
+    wanted = [row["row_id"] for row in rows if row["has_image"]]
+    pictures: dict[int, bytes] = {}
+    for shard in split.shards:
+        ids = [row_id for row_id in wanted if shard.first_row_id <= row_id < shard.first_row_id + shard.rows]
+        if ids:
+            table = read_rows(manifest.shard_uri(shard), np.asarray(ids, dtype=np.int64) - shard.first_row_id)
+            pictures.update(zip(ids, table.column("image").to_pylist(), strict=True))
+    return tuple(_entry(row, pictures.get(row["row_id"])) for row in rows)
+
+
+def _entry(row: Mapping[str, Any], picture: bytes | None) -> dict[str, Any]:
+    return {
+        "image": base64.b64encode(picture).decode() if picture else None,
+        "question": row["question"],
+        "answer": row["answer"],
+        "gold": row["gold"],
+        "family": row["family"],
+        "route": row["route"].split(",") if row["route"] and row["has_image"] else [],
+        "visual_tokens": list(row["visual_tokens"]) if row["has_image"] else [],
+        "correct": row["correct"],
+    }

@@ -1,0 +1,152 @@
+"""The stateful worker of an evaluation: loads a checkpoint once, answers batches of rows, notes cost and route."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from dpn_model import DpnForConditionalGeneration, RoutingReport
+from dpn_model.flops import CONVENTIONS, DecoderShape, mean_visual_tokens, routing_costs
+from dpn_model.processing import DpnProcessor
+from dpn_model.processing.images import normalise
+from dpn_platform.evaluation.scoring import is_correct
+from dpn_platform.storage import download_folder
+
+PREDICTION_SCHEMA = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        ("id", pa.string()),
+        ("family", pa.string()),
+        ("difficulty", pa.string()),
+        ("has_image", pa.bool_()),
+        ("question", pa.string()),
+        ("gold", pa.string()),
+        ("answer", pa.string()),
+        ("correct", pa.bool_()),
+        ("route", pa.string()),  # one choice per site, joined by commas; empty for a model without sites
+        ("visual_tokens", pa.list_(pa.int32())),  # before the first site and after each
+        ("visual_tokens_mean", pa.float64()),  # over the layers
+        ("text_tokens", pa.int32()),
+        *((f"{convention}_{kind}", pa.int64()) for convention in CONVENTIONS for kind in ("macs", "dense")),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PredictorSettings:
+    """What every worker is told.
+
+    Attributes:
+        checkpoint_uri: a from_pretrained folder (path or URI), model and processor.
+        batch_size: samples per forward pass.
+        num_threads: of torch; 0 leaves torch's own choice.
+    """
+
+    checkpoint_uri: str
+    batch_size: int
+    max_new_tokens: int
+    num_threads: int = 0
+    use_gpu: bool = False
+
+
+def load_checkpoint(uri: str) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
+    """Model and processor of a from_pretrained folder."""
+    with tempfile.TemporaryDirectory(prefix="dpn-checkpoint-") as folder:
+        download_folder(uri, folder)
+        return DpnForConditionalGeneration.from_pretrained(folder), DpnProcessor.from_pretrained(folder)
+
+
+class Predictor:
+    """Callable for `map_batches`: a table of data set rows to a table of predictions, in the order of the rows."""
+
+    def __init__(self, settings: PredictorSettings) -> None:
+        if settings.num_threads:
+            torch.set_num_threads(settings.num_threads)
+        self.settings = settings
+        self.device = torch.device("cuda" if settings.use_gpu else "cpu")
+        model, self.processor = load_checkpoint(settings.checkpoint_uri)
+        self.model = model.to(self.device).eval()
+        self.shape = DecoderShape.from_config(self.model.model.language_model.config)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Answer every row's first question."""
+        rows = table.to_pylist()
+        # Neighbours of similar length share a forward pass: right-padded ids stay short, and they finish together.
+        by_length = sorted(range(len(rows)), key=lambda place: (rows[place]["has_image"], rows[place]["text_length"]))
+        predictions: list[dict[str, Any]] = [{}] * len(rows)
+        for start in range(0, len(by_length), self.settings.batch_size):
+            places = by_length[start : start + self.settings.batch_size]
+            for place, prediction in zip(places, self._answer([rows[place] for place in places]), strict=True):
+                predictions[place] = prediction
+        return pa.Table.from_pylist(predictions, schema=PREDICTION_SCHEMA)
+
+    def _answer(self, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        turns = [_first_turn(row["conversations"]) for row in rows]
+        samples = [
+            self.processor.encode_prompt(question, _images(row), router=self.model.needs_router_token)
+            for row, (question, _) in zip(rows, turns, strict=True)
+        ]
+        batch = self.processor.collate(samples)
+        ids, mask, pixels = batch["input_ids"], batch["attention_mask"], batch["pixel_values"]
+        assert ids is not None
+        assert mask is not None
+        if pixels is not None:
+            pixels = normalise(pixels.to(self.device)).to(self.model.lm_head.weight.dtype)
+        generated = self.model.generate(
+            ids.to(self.device),
+            mask.to(self.device),
+            pixels,
+            max_new_tokens=self.settings.max_new_tokens,
+            eos_token_id=self.processor.tokenizer.eos_token_id,
+            pad_token_id=self.processor.tokenizer.pad_token_id,
+        )
+        new_ids = generated[:, ids.shape[1] :].tolist()
+        routing = self.model.last_routing
+        assert routing is not None
+        costs = self._costs(routing)
+        for number, (row, (question, gold)) in enumerate(zip(rows, turns, strict=True)):
+            answer = self.processor.decode(new_ids[number])
+            yield {
+                **{name: row[name] for name in ("row_id", "id", "difficulty", "has_image")},
+                "family": row["source"],
+                "question": question.replace("<image>", "").strip(),
+                "gold": gold,
+                "answer": answer,
+                "correct": is_correct(answer, gold),
+                "text_tokens": routing.text_tokens[number],
+                **costs[number],
+            }
+
+    def _costs(self, routing: RoutingReport) -> list[dict[str, Any]]:
+        """Route, tokens and multiply-accumulates of every sample of a forward pass."""
+        by_convention = {name: routing_costs(self.shape, routing, name) for name in CONVENTIONS}
+        return [
+            {
+                "route": ",".join(routing.route(sample)),
+                "visual_tokens": list(routing.visual_tokens_per_stage(sample)),
+                "visual_tokens_mean": mean_visual_tokens(self.shape, routing, sample),
+                **{f"{name}_macs": costs[sample].total for name, costs in by_convention.items()},
+                **{f"{name}_dense": costs[sample].dense for name, costs in by_convention.items()},
+            }
+            for sample in range(routing.num_samples)
+        ]
+
+
+def _first_turn(conversations: str) -> tuple[str, str]:
+    ask, reply = json.loads(conversations)[:2]
+    return ask["value"], reply["value"]
+
+
+def _images(row: dict[str, Any]) -> list[Image.Image]:
+    if not row["has_image"]:
+        return []
+    with Image.open(io.BytesIO(row["image"])) as image:
+        return [image.convert("RGB")]

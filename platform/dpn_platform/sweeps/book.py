@@ -1,0 +1,164 @@
+"""Keeps the books of a running study: every change of a trial goes to the ledger, the tracker and the watcher."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.points import Point
+from dpn_platform.evaluation.result import EvaluationResult
+from dpn_platform.evaluation.run import read_result
+from dpn_platform.sweeps.events import Kind, OnEvent, StopSign, StudyEvent
+from dpn_platform.sweeps.ledger import Ledger
+from dpn_platform.sweeps.search import ACCURACY, FLOPS_RATIO
+from dpn_platform.sweeps.tracking import StudyTracking
+from dpn_platform.sweeps.trials import REFERENCE, Trial, method_name, run_name, shown_params
+from dpn_platform.training.metrics import read_metrics
+from dpn_platform.training.run_folder import TrainingOutcome
+
+FOLLOW_EVERY_S = 2.0
+
+
+class StudyBook:
+    """One writer for everything that is known of a study while it runs.
+
+    A thread follows the metric lines of running trials; everything else is called from the driver's loop.
+    """
+
+    def __init__(
+        self, ledger: Ledger, tracking: StudyTracking, num_trials: int, stop: StopSign, on_event: OnEvent
+    ) -> None:
+        self.ledger = ledger
+        self.tracking = tracking
+        self.trials = ledger.trials()
+        self.stop = stop
+        self._num_trials = num_trials
+        self._on_event = on_event
+        self._last_step: dict[str, int] = {}
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="study-follower", daemon=True)
+
+    def __enter__(self) -> StudyBook:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def started(self, key: str) -> None:
+        """A trial's process runs (again)."""
+        with self._lock:
+            trial = self.ledger.trial(key)
+            run_id = self.tracking.open_trial(trial)
+            trial = self._set(trial.become("running", reason=None, run_id=run_id))
+            self._last_step[key] = 0
+            self._tell("started", f"{key} started", trial)
+
+    def reported(self, key: str, report: Mapping[str, Any]) -> None:
+        """A trial has ended with what it reported."""
+        with self._lock:
+            trial = self.trials[key]
+            if "error" in report:
+                self.failed(key, str(report["error"]), str(report.get("traceback", "")))
+                return
+            outcome = TrainingOutcome(**report["outcome"])
+            self._log_new_lines(trial)
+            if report.get("evaluation_uri") is None:
+                self._stopped(trial, outcome)
+                return
+            self._finished(trial, outcome, str(report["evaluation_uri"]), report)
+
+    def failed(self, key: str, reason: str, detail: str = "") -> None:
+        """A trial cannot go on; without the reference the study cannot either."""
+        with self._lock:
+            trial = self.trials[key].become("failed", reason=reason)
+            self.tracking.close_trial(trial, "FAILED", reason, detail)
+            self._set(trial)
+            self._tell("failed", f"{key} failed: {reason}", trial)
+            if key == REFERENCE:
+                self.stop.reason = f"the control '{REFERENCE}' failed: {reason}"
+
+    def put_back(self) -> bool:
+        """The driver's loop has ended: trials that were still running wait for a resume. Whether there were any."""
+        with self._lock:
+            running = [trial for trial in self.trials.values() if trial.state == "running"]
+            if not self.stop.is_taken_over:
+                for trial in running:
+                    self.tracking.close_trial(trial, "KILLED", "interrupted; a resume continues it")
+                    self._set(trial.become("waiting"))
+            return bool(running)
+
+    def point(self, trial: Trial) -> tuple[Point, EvaluationResult]:
+        """A finished trial's point, and the evaluation behind it."""
+        result = read_result(str(trial.evaluation_uri))
+        if result is None:
+            raise DpnError(f"trial {trial.key}: its evaluation {trial.evaluation_uri} is missing")
+        point = result.to_point(
+            trial.key,
+            method_name(trial),
+            params=shown_params(trial),
+            is_control=trial.is_control,
+            run_id=trial.run_id,
+            checkpoint_uri=result.key.get("checkpoint_uri"),
+        )
+        return point, result
+
+    def _finished(self, trial: Trial, outcome: TrainingOutcome, evaluation_uri: str, report: Mapping[str, Any]) -> None:
+        values = {name: float(report[name]) for name in (ACCURACY, FLOPS_RATIO)}
+        trial = trial.become(
+            "finished", values=values, evaluation_uri=evaluation_uri, resumed_from=outcome.resumed_from
+        )
+        point, result = self.point(trial)
+        self.tracking.finish_trial(trial, outcome, result, point)
+        self._set(trial)  # after the tracker: a driver killed in between does both again, and nothing twice
+        summary = f"accuracy {100 * point.accuracy:.1f}%, FLOPs ratio {values[FLOPS_RATIO]:.3f}"
+        self._tell("finished", f"{trial.key}: {summary}", trial)
+
+    def _stopped(self, trial: Trial, outcome: TrainingOutcome) -> None:
+        reason = outcome.stop_reason or "stopped early"
+        trial = trial.become("stopped", reason=reason, resumed_from=outcome.resumed_from)
+        self.tracking.close_trial(trial, "KILLED", reason)
+        self._set(trial)
+        self._tell("stopped", f"{trial.key} stopped early: {reason}", trial)
+
+    def _set(self, trial: Trial) -> Trial:
+        self.trials[trial.key] = trial
+        self.ledger.put(trial)
+        return trial
+
+    def _follow(self) -> None:
+        while not self._ended.wait(FOLLOW_EVERY_S):
+            for trial in list(self.trials.values()):
+                if trial.state == "running":
+                    self._look_at(trial.key)
+
+    def _look_at(self, key: str) -> None:
+        with self._lock:
+            trial = self.trials[key]
+            if trial.state != "running":
+                return
+            try:
+                self._log_new_lines(trial)
+            except DpnError:
+                return  # storage is away for a moment; the lines stay there
+
+    def _log_new_lines(self, trial: Trial) -> None:
+        run_uri = f"{self.ledger.runs_uri}/{run_name(self.ledger.study, trial)}"
+        for line in read_metrics(run_uri):
+            step = int(line["step"])
+            if step > self._last_step.get(trial.key, 0):
+                self._last_step[trial.key] = step
+                self.tracking.log_line(trial, line)
+                loss = line.get("train/loss_lm")
+                num_steps = self.tracking.config.train.steps
+                self._tell("progress", f"{trial.key} step {step} of {num_steps}", trial, step, num_steps, loss)
+
+    def _tell(
+        self, kind: Kind, message: str, trial: Trial, step: int = 0, num_steps: int = 0, loss: float | None = None
+    ) -> None:
+        done = sum(one.is_settled for one in self.trials.values())
+        self._on_event(StudyEvent(kind, message, trial.key, step, num_steps, loss, done, self._num_trials))

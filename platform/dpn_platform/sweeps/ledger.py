@@ -1,0 +1,154 @@
+"""The ledger of a study in storage: enough to rebuild the whole sweep, whatever happened to the process that ran it.
+
+    <runs>/studies/<study>.json               what the study is, and whether it is finished
+    <runs>/studies/<study>/trials/<key>.json  one object per trial: parameters, state, result
+    <runs>/studies/<study>/lease/             who runs it now
+    <runs>/studies/<study>/tune/              Ray Tune's own state, not needed for a resume
+    <runs>/<study>-<key>/                     the trials' training runs
+
+Each object is replaced in one step and written by one process, the driver that holds the lease.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.load import difference, dump_config, fingerprint, parse_config
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.config.yaml_text import parse_yaml
+from dpn_platform.storage import MissingObjectError, create_bytes, join_uri, list_files, read_json, write_json
+from dpn_platform.sweeps.trials import Trial
+from dpn_platform.training.run_folder import NOT_THE_RUN
+
+SCHEMA_VERSION = 1
+#: what may change when a study is continued: how it is run, and how far it goes
+NOT_THE_STUDY = (
+    *(key for key in NOT_THE_RUN if key not in ("eval", "sweep")),
+    "eval.batch_size",
+    "eval.num_actors",
+    "sweep.max_concurrent_trials",
+    "sweep.num_trials",
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a study is. `config` is the resolved YAML, `created` an ISO time in UTC."""
+
+    name: str
+    config_name: str
+    config: str
+    fingerprint: str
+    created: str
+    state: Literal["running", "finished"] = "running"
+    duration_s: float = 0.0
+    schema_version: int = SCHEMA_VERSION
+
+
+class Ledger:
+    """One study's ledger; holds nothing but addresses."""
+
+    def __init__(self, runs_uri: str, study: str) -> None:
+        self.study = study
+        self.runs_uri = join_uri(runs_uri)
+        self.header_uri = f"{self.runs_uri}/studies/{study}.json"
+        self.uri = f"{self.runs_uri}/studies/{study}"
+
+    def create(self, config: ExperimentConfig) -> Header:
+        """Open a new study.
+
+        Raises:
+            DpnError: the name is taken.
+        """
+        header = Header(
+            name=self.study,
+            config_name=config.name,
+            config=dump_config(config),
+            fingerprint=fingerprint(config, NOT_THE_STUDY),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        if not create_bytes(self.header_uri, json.dumps(asdict(header)).encode()):
+            raise DpnError(f"study '{self.study}' exists already: continue it with --resume, or choose another --name")
+        return header
+
+    def open(self, config: ExperimentConfig) -> Header:
+        """The header of the study, to be continued with `config`.
+
+        Raises:
+            DpnError: no such study, or its config is another one; the message shows the difference.
+        """
+        header = self.header()
+        if header.fingerprint != fingerprint(config, NOT_THE_STUDY):
+            source = f"study '{self.study}'"
+            stored = parse_config(parse_yaml(header.config, source), source)
+            changes = [line for line in difference(stored, config) if not _is_allowed(line)]
+            raise DpnError(
+                f"study '{self.study}' was started with another config ({'; '.join(changes)}); "
+                "start a new study, or resume with the same config"
+            )
+        return header
+
+    def header(self) -> Header:
+        """What the study is.
+
+        Raises:
+            DpnError: there is no such study.
+        """
+        try:
+            return _header(read_json(self.header_uri), self.header_uri)
+        except MissingObjectError:
+            raise DpnError(f"there is no study '{self.study}' in {self.runs_uri}; start it without --resume") from None
+
+    def finish(self, duration_s: float) -> None:
+        """Mark the study as finished."""
+        write_json(self.header_uri, asdict(replace(self.header(), state="finished", duration_s=round(duration_s, 1))))
+
+    def reopen(self, config: ExperimentConfig) -> None:
+        """Mark the study as running again, with the config it goes on with."""
+        write_json(self.header_uri, asdict(replace(self.header(), state="running", config=dump_config(config))))
+
+    def put(self, trial: Trial) -> None:
+        """Write a trial as it stands."""
+        write_json(f"{self.uri}/trials/{trial.key}.json", trial.to_json())
+
+    def trial(self, key: str) -> Trial:
+        """One trial as it stands."""
+        uri = f"{self.uri}/trials/{key}.json"
+        return Trial.from_json(read_json(uri), uri)
+
+    def trials(self) -> dict[str, Trial]:
+        """All trials the ledger knows, by key: controls first, then the search's in order."""
+        found = [Trial.from_json(read_json(uri), uri) for uri in list_files(f"{self.uri}/trials", ".json")]
+        return {trial.key: trial for trial in sorted(found, key=lambda trial: (not trial.is_control, trial.key))}
+
+
+def latest_unfinished(runs_uri: str, config_name: str) -> str:
+    """Name of the newest unfinished study that was started from the config of that name.
+
+    Raises:
+        DpnError: there is none.
+    """
+    uris = list_files(join_uri(runs_uri, "studies"), ".json", recursive=False)
+    headers = [_header(read_json(uri), uri) for uri in uris]
+    open_ones = [header for header in headers if header.config_name == config_name and header.state != "finished"]
+    if not open_ones:
+        raise DpnError(f"no unfinished study of '{config_name}' in {runs_uri}; name one with --name, or start without")
+    return max(open_ones, key=lambda header: header.created).name
+
+
+def _header(document: Mapping[str, Any], source: str) -> Header:
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise DpnError(
+            f"{source}: schema_version {document.get('schema_version')}, this version reads {SCHEMA_VERSION}"
+        )
+    return Header(**document)
+
+
+def _is_allowed(change: str) -> bool:
+    key = change.partition(":")[0]
+    return any(key == name or key.startswith(f"{name}.") for name in NOT_THE_STUDY)

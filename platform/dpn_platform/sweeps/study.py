@@ -1,0 +1,196 @@
+"""The main job: `run_study` runs a study's controls and searched trials, or continues where it was interrupted."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.load import fingerprint
+from dpn_platform.config.provenance import code_version, manifest_of_versions
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.data.manifest import Manifest, load_manifest
+from dpn_platform.evaluation.points import Point
+from dpn_platform.storage import ensure_bucket, open_uri
+from dpn_platform.sweeps.book import StudyBook
+from dpn_platform.sweeps.events import OnEvent, StopSign, StudyEvent
+from dpn_platform.sweeps.lease import Holder, Lease
+from dpn_platform.sweeps.ledger import Header, Ledger, latest_unfinished
+from dpn_platform.sweeps.search import StudySearch
+from dpn_platform.sweeps.tracking import StudyTracking
+from dpn_platform.sweeps.trainable import Execute, build_trainable, train_and_evaluate
+from dpn_platform.sweeps.trials import control_trials
+from dpn_platform.sweeps.tuning import run_tuner, wait_until_gone
+from dpn_platform.tracking import Status, Tracker, open_tracker
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A finished study.
+
+    Attributes:
+        run_id, mlflow_uri: of the parent run.
+        points: every evaluated trial, controls first.
+        examples: point name -> samples for the gallery.
+        stopped, failed: trial -> reason.
+        ledger_uri: folder of the ledger.
+        meta: what a report states beside the numbers.
+    """
+
+    study_name: str
+    run_id: str
+    mlflow_uri: str
+    points: tuple[Point, ...]
+    examples: dict[str, tuple[dict[str, Any], ...]] = field(repr=False)
+    stopped: dict[str, str]
+    failed: dict[str, str]
+    ledger_uri: str
+    meta: dict[str, Any] = field(repr=False)
+
+
+def run_study(
+    config: ExperimentConfig,
+    *,
+    study_name: str | None = None,
+    resume: bool = False,
+    on_event: OnEvent = lambda event: None,
+    tracker: Tracker | None = None,
+    execute: Execute = train_and_evaluate,
+) -> StudyResult:
+    """Run or continue a study. Ray must be initialised.
+
+    A resume repeats no finished trial, continues interrupted ones from their last checkpoint, tries failed ones
+    again, and returns the result of a finished study as it is.
+
+    Args:
+        config: an experiment with a `sweep` section.
+        study_name: default: the config's name and the time; for a resume, the newest unfinished study of that name.
+        resume: continue the study of that name.
+        on_event: told of everything that happens, partly from a thread.
+        tracker: default: as `config.tracking` says.
+        execute: what one trial is.
+
+    Raises:
+        DpnError: no sweep section, the study exists (or does not, to be resumed), it is run by another driver, its
+            data set is missing, or its dense control failed.
+        KeyboardInterrupt: interrupted; a resume continues.
+    """
+    if config.sweep is None:
+        raise DpnError(f"config '{config.name}' has no section 'sweep'; add one, or train a single run")
+    runs_uri = open_uri(config.storage.runs_uri).uri
+    manifest = load_manifest(config.data.uri)
+    ensure_bucket(runs_uri)
+    started = time.monotonic()
+    ledger = Ledger(runs_uri, _study_name(config, runs_uri, study_name, resume))
+    header = ledger.open(config) if resume else ledger.create(config)
+    stop = StopSign()
+    with Lease(f"{ledger.uri}/lease", _holder(), stop.take_over) as lease:
+        if lease.predecessor is not None and not lease.predecessor.released:
+            on_event(StudyEvent("note", "waiting for what the former driver left to end"))
+            wait_until_gone(lease.predecessor)
+        tracking = StudyTracking(tracker or open_tracker(config.tracking), ledger.study, config, manifest.fingerprint)
+        if resume:
+            ledger.reopen(config)
+        status: Status = "FAILED"
+        try:
+            book = _run_trials(config, ledger, tracking, stop, execute, on_event)
+            result = _result(config, ledger, book, header, manifest, time.monotonic() - started)
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            if not stop.is_taken_over:
+                tracking.tracker.end_run(tracking.run_id, status)
+    return result
+
+
+def _run_trials(
+    config: ExperimentConfig,
+    ledger: Ledger,
+    tracking: StudyTracking,
+    stop: StopSign,
+    execute: Execute,
+    on_event: OnEvent,
+) -> StudyBook:
+    """Everything that is open, to its end."""
+    assert config.sweep is not None
+    for control in control_trials(config.sweep):
+        if control.key not in ledger.trials():
+            ledger.put(control)
+    known = ledger.trials()
+    search = StudySearch(config.sweep, list(known.values()), ledger.put)
+    num_trials = sum(trial.is_settled for trial in known.values()) + search.num_open
+    book = StudyBook(ledger, tracking, num_trials, stop, on_event)
+    on_event(StudyEvent("study", f"study {ledger.study}: {tracking.url()}", total=num_trials))
+    trainable = build_trainable(config, ledger.runs_uri, ledger.study, execute)
+    with book:
+        try:
+            run_tuner(trainable, search, book, config)
+        finally:
+            was_cut_short = book.put_back()
+        if was_cut_short or search.num_open:
+            raise KeyboardInterrupt  # Tune answers Ctrl-C by returning
+    return book
+
+
+def _result(
+    config: ExperimentConfig, ledger: Ledger, book: StudyBook, header: Header, manifest: Manifest, spent_s: float
+) -> StudyResult:
+    trials = ledger.trials().values()
+    evaluated = [book.point(trial) for trial in trials if trial.state == "finished"]
+    stopped = {trial.key: str(trial.reason) for trial in trials if trial.state == "stopped"}
+    failed = {trial.key: str(trial.reason) for trial in trials if trial.state == "failed"}
+    if not failed:
+        ledger.finish(header.duration_s + spent_s)
+    versions = manifest_of_versions()
+    meta = {
+        "created": header.created,
+        "split": config.data.eval_split,
+        "interval": "Wilson 95% intervals over questions",
+        "seed": config.train.seed,
+        "train_steps": config.train.steps,
+        "base": config.model.base,
+        "data_uri": manifest.root,
+        "data_fingerprint": manifest.fingerprint,
+        "config_fingerprint": fingerprint(config),
+        "code_version": code_version(),
+        "versions": versions["packages"],
+        "command": versions["command"],
+        "duration_s": round(header.duration_s + spent_s, 1),
+        **({"stopped": stopped} if stopped else {}),
+        **({"failed": failed} if failed else {}),
+    }
+    return StudyResult(
+        study_name=ledger.study,
+        run_id=book.tracking.run_id,
+        mlflow_uri=book.tracking.url(),
+        points=tuple(point for point, _ in evaluated),
+        examples={point.name: result.examples for point, result in evaluated},
+        stopped=stopped,
+        failed=failed,
+        ledger_uri=ledger.uri,
+        meta=meta,
+    )
+
+
+def _study_name(config: ExperimentConfig, runs_uri: str, given: str | None, resume: bool) -> str:
+    if given is not None:
+        if not re.fullmatch(NAME_PATTERN, given):
+            raise DpnError(f"study name '{given}': letters, digits and ._- are allowed, a letter or digit first")
+        return given
+    if resume:
+        return latest_unfinished(runs_uri, config.name)
+    return f"{config.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def _holder() -> Holder:
+    context = ray.get_runtime_context()
+    return Holder.this_process(context.get_job_id(), context.get_node_id())

@@ -1,0 +1,81 @@
+"""What Ray Tune runs for one trial: train, then evaluate. Both continue or return what an earlier attempt left."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import ray.tune
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.evaluation.result import EvaluationResult
+from dpn_platform.evaluation.run import evaluate
+from dpn_platform.sweeps.ledger import Ledger
+from dpn_platform.sweeps.search import ACCURACY, FLOPS_RATIO
+from dpn_platform.sweeps.trials import REFERENCE, Trial, run_name, trial_config
+from dpn_platform.training.run import run_training
+from dpn_platform.training.run_folder import TrainingOutcome, read_outcome
+
+EVALUATION_FOLDER = "evaluation"
+
+
+class Execution(NamedTuple):
+    """What a trial left: its training, and its evaluation unless it was stopped as hopeless."""
+
+    outcome: TrainingOutcome
+    evaluation: EvaluationResult | None
+
+
+#: (config of the trial, name of its run, loss of the reference) -> what it left
+Execute = Callable[[ExperimentConfig, str, float | None], Execution]
+
+
+def train_and_evaluate(config: ExperimentConfig, name: str, reference_loss: float | None) -> Execution:
+    """The real thing."""
+    outcome = run_training(config, run_name=name, reference_loss=reference_loss)
+    if outcome.status == "stopped":
+        return Execution(outcome, None)
+    return Execution(outcome, evaluate(outcome.export_uri, config, output_uri=f"{outcome.run_uri}/{EVALUATION_FOLDER}"))
+
+
+def build_trainable(
+    config: ExperimentConfig, runs_uri: str, study: str, execute: Execute
+) -> Callable[[dict[str, Any]], None]:
+    """The function for `Tuner`: takes `{"key": ...}` and reports once, at its end.
+
+    An exception is reported as `error` and not raised: the driver writes it down as the trial's reason, and Tune
+    repeats only what lost its process.
+    """
+
+    def run_trial(assignment: dict[str, Any]) -> None:
+        try:
+            report = _run(config, Ledger(runs_uri, study), assignment["key"], execute)
+        except Exception as error:
+            reason = str(error) if isinstance(error, DpnError) else f"{type(error).__name__}: {error}"
+            report = {"error": reason, "traceback": traceback.format_exc()}
+        ray.tune.report(report)
+
+    return run_trial
+
+
+def _run(config: ExperimentConfig, ledger: Ledger, key: str, execute: Execute) -> dict[str, Any]:
+    trial = ledger.trial(key)
+    done = execute(trial_config(config, trial), run_name(ledger.study, trial), _reference_loss(ledger, trial))
+    report: dict[str, Any] = {"outcome": asdict(done.outcome)}
+    if done.evaluation is not None:
+        assert config.sweep is not None
+        report["evaluation_uri"] = done.evaluation.result_uri.rpartition("/")[0]
+        report[ACCURACY] = done.evaluation.accuracy
+        report[FLOPS_RATIO] = getattr(done.evaluation, f"flops_ratio_{config.sweep.flops_convention}")
+    return report
+
+
+def _reference_loss(ledger: Ledger, trial: Trial) -> float | None:
+    """What a searched trial is judged by; controls always run to their end."""
+    if trial.is_control:
+        return None
+    outcome = read_outcome(f"{ledger.runs_uri}/{ledger.study}-{REFERENCE}")
+    return None if outcome is None else outcome.loss_lm

@@ -1,0 +1,111 @@
+"""Trials of a study: what each changes in the recipe, the controls among them, and the config each runs with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.load import parse_config
+from dpn_platform.config.schema import ExperimentConfig, SweepConfig
+
+State = Literal["waiting", "running", "finished", "stopped", "failed"]
+REFERENCE = "dense"  # the control that hopeless trials are compared with
+WEIGHT, TARGET, EXPERTS = "method.routing_loss.weight", "method.routing_loss.target", "method.experts"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of a study in the making.
+
+    Attributes:
+        key: its name within the study, also the end of its run's name.
+        params: dotted configuration keys it sets over the study's config.
+        is_control: a control, not a proposal of the search.
+        state: "stopped" means ended early as hopeless (never evaluated), "failed" is tried again by a resume.
+        reason: why it was stopped or failed.
+        values: accuracy and FLOPs ratio once finished, as the search is told.
+        evaluation_uri: folder of its evaluation once finished.
+        run_id: of its run in the tracker, once it was started.
+        resumed_from: step at which its last training attempt started.
+    """
+
+    key: str
+    params: dict[str, Any]
+    is_control: bool = False
+    state: State = "waiting"
+    reason: str | None = None
+    values: dict[str, float] = field(default_factory=dict)
+    evaluation_uri: str | None = None
+    run_id: str | None = None
+    resumed_from: int = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to do for it."""
+        return self.state in ("finished", "stopped")
+
+    def become(self, state: State, **changes: Any) -> Trial:
+        """The trial in another state."""
+        return replace(self, state=state, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any], source: str) -> Trial:
+        """The trial that `to_json` wrote.
+
+        Raises:
+            DpnError: not a trial of this version.
+        """
+        try:
+            return cls(**document)
+        except TypeError as error:
+            raise DpnError(f"{source}: not a trial of this version: {error}") from error
+
+
+def control_trials(sweep: SweepConfig) -> list[Trial]:
+    """The study's controls; `dense` first, since early stopping is measured by it."""
+    names = sorted(dict.fromkeys(sweep.controls), key=lambda name: name != REFERENCE)
+    return [Trial(name, _control_params(name), is_control=True) for name in names]
+
+
+def searched_trial(number: int, params: Mapping[str, Any]) -> Trial:
+    """The trial for the search's proposal of that number."""
+    return Trial(f"dpn-{number:02d}", {"method.name": "dpn", **params})
+
+
+def run_name(study: str, trial: Trial) -> str:
+    """Name of the trial's training run: fixed, so that an interrupted one continues."""
+    return f"{study}-{trial.key}"
+
+
+def trial_config(config: ExperimentConfig, trial: Trial) -> ExperimentConfig:
+    """The study's config with the trial's parameters set."""
+    values = config.model_dump(mode="json")
+    for key, value in trial.params.items():
+        *sections, last = key.split(".")
+        target = values
+        for section in sections:
+            target = target[section]
+        target[last] = value
+    return parse_config(values, f"trial {trial.key}")
+
+
+def shown_params(trial: Trial) -> dict[str, Any]:
+    """What a report names beside a point: the searched values, or a control's setting."""
+    return {key: value for key, value in trial.params.items() if key != "method.name"}
+
+
+def method_name(trial: Trial) -> str:
+    """The method the trial runs, as in `method.name`."""
+    return str(trial.params["method.name"])
+
+
+def _control_params(name: str) -> dict[str, Any]:
+    if name.startswith("static_"):
+        return {"method.name": "static", "method.kernel": name.removeprefix("static_")}
+    return {"method.name": name}
