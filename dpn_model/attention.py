@@ -9,9 +9,9 @@ Shape letters: B samples, T packed tokens, N heads, H head width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ class Bucket:
 
     rows: Tensor
     num_samples: int
-    length: int
 
 
 class AttentionLayout:
@@ -57,7 +56,7 @@ class AttentionLayout:
             longest = int(lengths[members].max())
             # Padding slots repeat the sample's last row: finite values that nothing reads.
             rows = starts[members, None] + np.minimum(np.arange(longest)[None, :], lengths[members, None] - 1)
-            buckets.append(Bucket(torch.from_numpy(rows.reshape(-1)).to(self.device), len(members), longest))
+            buckets.append(Bucket(torch.from_numpy(rows.reshape(-1)).to(self.device), len(members)))
             for place, sample in enumerate(members):
                 first = offset + place * longest
                 inverse[starts[sample] : starts[sample] + lengths[sample]] = np.arange(first, first + lengths[sample])
@@ -114,37 +113,28 @@ def packed_attention(
         float[1, T, N, H] and None (no attention weights).
     """
     del module, attention_mask
-    grouped = {"enable_gqa": True} if key.shape[1] != query.shape[1] else {}
+    has_groups = key.shape[1] != query.shape[1]
     if isinstance(layout, DecodeLayout):
         query = query.permute(2, 1, 0, 3)
-        out = scaled_dot_product_attention(query, key, value, attn_mask=layout.mask, scale=scaling, **grouped)
+        out = scaled_dot_product_attention(
+            query, key, value, attn_mask=layout.mask, scale=scaling, enable_gqa=has_groups
+        )
         return out.permute(2, 0, 1, 3), None
-    query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    qkv_TNH = tuple(tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    attend = partial(
+        scaled_dot_product_attention, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=has_groups
+    )
     if layout.is_uniform:
-        outs = [_attend(query, key, value, len(layout.lengths), layout.lengths[0], scaling, dropout, grouped)]
-        return torch.cat(outs)[None], None
+        return _in_rectangle(attend, qkv_TNH, len(layout.lengths))[None], None
     buckets, inverse = layout.buckets
-    outs = [
-        _attend(*(t[b.rows] for t in (query, key, value)), b.num_samples, b.length, scaling, dropout, grouped)
-        for b in buckets
-    ]
+    outs = [_in_rectangle(attend, tuple(t[b.rows] for t in qkv_TNH), b.num_samples) for b in buckets]
     return torch.cat(outs)[inverse][None], None
 
 
-def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    num_samples: int,
-    length: int,
-    scaling: float | None,
-    dropout: float,
-    grouped: dict[str, bool],
-) -> Tensor:
-    """Causal SDPA over float[b * n, N, H] rows that form a (b, n) rectangle; returns float[b * n, N, H]."""
-    query, key, value = (t.view(num_samples, length, *t.shape[1:]).transpose(1, 2) for t in (query, key, value))
-    out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, dropout_p=dropout, **grouped)
-    return out.transpose(1, 2).reshape(num_samples * length, *out.shape[1::2])
+def _in_rectangle(attend: Callable[..., Tensor], qkv_TNH: tuple[Tensor, ...], num_samples: int) -> Tensor:
+    """Attention over float[b * n, N, H] rows that form a (b, n) rectangle; returns float[b * n, N, H]."""
+    query, key, value = (t.unflatten(0, (num_samples, -1)).transpose(1, 2) for t in qkv_TNH)
+    return attend(query, key, value).transpose(1, 2).flatten(0, 1)
 
 
 AttentionInterface.register(ATTENTION_NAME, packed_attention)

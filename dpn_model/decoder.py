@@ -6,9 +6,10 @@ Shape letters: B samples, T packed tokens, D model width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpn_model.attention import AttentionLayout, DecodeLayout
 from dpn_model.cache import PackedCache
@@ -17,7 +18,7 @@ from dpn_model.reduction import ReductionRecord, TokenReducer
 
 
 def run_decoder(
-    language_model: nn.Module,
+    language_model: Any,
     state: PackedSequence,
     reducers: Mapping[int, TokenReducer],
     cache: PackedCache | None = None,
@@ -44,7 +45,7 @@ def run_decoder(
     return state.with_hidden(language_model.norm(state.hidden_TD)), records
 
 
-def _layer_arguments(language_model: nn.Module, state: PackedSequence, cache: PackedCache | None) -> dict[str, object]:
+def _layer_arguments(language_model: Any, state: PackedSequence, cache: PackedCache | None) -> dict[str, object]:
     """Keyword arguments shared by all layers between two reductions."""
     position_ids = state.position_ids_T[None]
     if cache is not None:
@@ -58,7 +59,7 @@ def _layer_arguments(language_model: nn.Module, state: PackedSequence, cache: Pa
     }
 
 
-def run_decode_step(language_model: nn.Module, hidden_BD: Tensor, cache: PackedCache) -> Tensor:
+def run_decode_step(language_model: Any, hidden_BD: Tensor, cache: PackedCache) -> Tensor:
     """One new token per sample through all layers: float[B, D] in and out (after the final norm).
 
     Every layer has its own cache lengths, and the new token's position there is that length (spec A.3,

@@ -110,7 +110,7 @@ class Method:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Method:
         """Inverse of `to_dict`; lists become tuples."""
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
         if isinstance(values.get("routing_loss"), dict):
             values["routing_loss"] = RoutingLoss(**values["routing_loss"])
         return cls(**values)

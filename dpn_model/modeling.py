@@ -3,7 +3,8 @@
 Parameter names are those of transformers' `LlavaForConditionalGeneration` (`model.*`, `lm_head.*`), so its weights load
 unchanged; the method adds `reducers.<layer>.*`.
 
-Shape letters: B samples, S padded length, T packed tokens, I images, V visual tokens of one image, D width, C vocabulary.
+Shape letters: B samples, S padded length, T packed tokens, I images, V visual tokens of one image, D model width,
+C vocabulary.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,10 @@ from dpn_model.decoder import run_decode_step, run_decoder
 from dpn_model.method import Method
 from dpn_model.outputs import DpnOutput, RoutingReport
 from dpn_model.packing import PackedSequence, TokenKind, contiguous_positions, find_image_spans
+from dpn_model.pyramid.dynamic import DynamicPoolingExperts
 from dpn_model.pyramid.router import Router
 from dpn_model.pyramid.routing_loss import routing_loss
+from dpn_model.reduction import TokenReducer
 from dpn_model.registry import build_reducers
 from dpn_model.weights.folder import load_folder, save_folder
 
@@ -79,10 +82,13 @@ class DpnForConditionalGeneration(PreTrainedModel):
         )
         self.config.method = method.to_dict()
 
+    def _reducers(self) -> dict[int, TokenReducer]:
+        return {int(layer): cast(TokenReducer, reducer) for layer, reducer in self.reducers.items()}
+
     @property
     def needs_router_token(self) -> bool:
         """Whether prompts must be encoded with `<ROUTER>`."""
-        return any(reducer.needs_router_token for reducer in self.reducers.values())
+        return any(reducer.needs_router_token for reducer in self._reducers().values())
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> DpnForConditionalGeneration:
@@ -107,11 +113,13 @@ class DpnForConditionalGeneration(PreTrainedModel):
         Raises:
             ValueError: a wrong number of sites, or a kernel that is not among the site's experts.
         """
-        reducers = list(self.reducers.values())
+        reducers = list(self._reducers().values())
         if route is not None and len(route) != len(reducers):
             raise ValueError(f"route {list(route)} names {len(route)} sites; this model has {len(reducers)}")
         for number, reducer in enumerate(reducers):
-            experts = getattr(getattr(reducer, "method", None), "experts", ())
+            if not isinstance(reducer, DynamicPoolingExperts):
+                raise ValueError(f"method {self.config.method['name']} has no routes; only dpn has")
+            experts = reducer.method.experts
             if route is not None and route[number] not in experts:
                 raise ValueError(f"route[{number}] = {route[number]!r}; allowed: {', '.join(experts)}")
             reducer.forced_expert = None if route is None else experts.index(route[number])
@@ -140,10 +148,9 @@ class DpnForConditionalGeneration(PreTrainedModel):
         if labels is not None and labels.shape != input_ids.shape:
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
         state, keep = self._pack(input_ids, attention_mask, pixel_values)
-        reducers = {int(layer): reducer for layer, reducer in self.reducers.items()}
         visual = state.visual_tokens()
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
-        final, records = run_decoder(self.model.language_model, state, reducers, cache)
+        final, records = run_decoder(self.model.language_model, state, self._reducers(), cache)
         routing = RoutingReport(tuple(records), text, visual)
         self.last_routing = routing
         if labels is None:
@@ -202,7 +209,7 @@ class DpnForConditionalGeneration(PreTrainedModel):
         method = self.config.method_settings
         hinge = routing_loss(routing.records, method.routing_loss)
         loss = loss_lm if hinge is None else loss_lm + method.routing_loss.weight * hinge
-        for reducer in self.reducers.values():
+        for reducer in self._reducers().values():
             idle = reducer.idle_loss(final) if self.training else None
             loss = loss if idle is None else loss + idle
         return DpnOutput(

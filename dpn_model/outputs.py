@@ -30,6 +30,7 @@ class RoutingReport:
 
     @property
     def num_samples(self) -> int:
+        """B."""
         return len(self.text_tokens)
 
     @property

@@ -38,6 +38,7 @@ class ImageSpan:
 
     @property
     def num_tokens(self) -> int:
+        """Visual tokens of the image as it is now."""
         return self.height * self.width
 
 
@@ -64,6 +65,7 @@ class PackedSequence:
 
     @property
     def num_samples(self) -> int:
+        """B."""
         return len(self.lengths)
 
     @property

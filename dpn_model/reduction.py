@@ -60,7 +60,7 @@ class TokenReducer(nn.Module):
         raise NotImplementedError
 
     def idle_loss(self, state: PackedSequence) -> Tensor | None:
-        """A zero that touches every parameter, so that collectives match on ranks without images; None if no parameters."""
+        """A zero that touches every parameter, so that ranks without images join the same collectives."""
         parameters = list(self.parameters())
         if not parameters:
             return None
@@ -116,7 +116,9 @@ def _plan_rows(
     state: PackedSequence, rows: Sequence[ImageRows]
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray], tuple[ImageSpan, ...], tuple[int, ...]]:
     """Index arrays on the host: source row and image of every new row, and the windows grouped by size."""
-    pieces, images, by_size = [], [], {}
+    pieces: list[np.ndarray] = []
+    images: list[np.ndarray] = []
+    by_size: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     spans, lengths = [], list(state.lengths)
     read = written = 0
     for number, (old, new) in enumerate(zip(state.images, rows, strict=True)):

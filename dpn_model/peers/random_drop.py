@@ -22,6 +22,7 @@ class RandomDrop(TokenReducer):
         self.method = method
 
     def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+        """Drop tokens of every image."""
         tokens_in = state.visual_tokens()
         rows = [self._draw(image) for image in state.images]
         after, _ = replace_image_rows(state, rows, keep_positions=self.method.positions == "keep")
@@ -33,6 +34,7 @@ class RandomDrop(TokenReducer):
         if self.training:  # torch's generator: a resumed run draws what an undisturbed one would
             order = torch.randperm(image.num_tokens).numpy()
         else:
-            order = np.random.default_rng((self.method.seed, self.layer, image.num_tokens)).permutation(image.num_tokens)
+            generator = np.random.default_rng((self.method.seed, self.layer, image.num_tokens))
+            order = generator.permutation(image.num_tokens)
         windows = np.sort(order[:kept])[:, None]
         return ImageRows(windows, 1, kept, is_grid=False)

@@ -27,7 +27,7 @@ class Segment:
 
 
 def normalise_question(text: str) -> str:
-    """The placeholder, wherever it stood in the turn, moves to the front: "<image>\\n" + question."""
+    """The placeholder, wherever it stood in the turn, moves to the front, on a line of its own."""
     if IMAGE_TEXT not in text:
         return text.strip()
     return f"{IMAGE_TEXT}\n{text.replace(IMAGE_TEXT, '').strip()}"

@@ -32,6 +32,7 @@ class DynamicPoolingExperts(TokenReducer):
         self.forced_expert: int | None = None
 
     def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+        """Route every sample that has an image, pool it, scale it."""
         tokens_in = state.visual_tokens()
         if not state.images:
             return self._pass_through(state, tokens_in)

@@ -18,7 +18,7 @@ class Router(nn.Module):
         super().__init__()
         self.temperature = temperature
         if kind == "v1":
-            self.mlp1 = nn.Sequential(
+            self.mlp1: nn.Module = nn.Sequential(
                 nn.LayerNorm(hidden_size), nn.Linear(hidden_size, hidden_size // 4, bias=False), nn.GELU()
             )
             self.predictor = nn.Linear(hidden_size // 4, num_experts, bias=False)

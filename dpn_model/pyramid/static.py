@@ -17,6 +17,7 @@ class StaticPooling(TokenReducer):
         self.kernel = parse_kernel(method.kernel)
 
     def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+        """Pool every image with the one kernel."""
         tokens_in = state.visual_tokens()
         rows = [pool_image(image, self.kernel) for image in state.images]
         after, _ = replace_image_rows(state, rows, keep_positions=self.method.positions == "keep")

@@ -1,4 +1,4 @@
-"""Turns the events of a study into one progress bar (current trials, step, loss, time left) and lines for what ended."""
+"""Turns the events of a study into one progress bar (trials, step, loss, time left) and a line for what ended."""
 
 from __future__ import annotations
 

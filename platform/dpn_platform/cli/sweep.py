@@ -109,7 +109,10 @@ def _report(config: ExperimentConfig, result: StudyResult) -> tuple[StudyRecord,
             convention=config.sweep.flops_convention,
         )
     )
-    shown = next((point.name for point in featured_with_routes(record) if result.examples.get(point.name)), None)
+    searched = [point for point in record.points if not point.is_control]
+    shown = next(
+        (point.name for point in (*featured_with_routes(record), *searched) if result.examples.get(point.name)), None
+    )
     if shown is not None:
         record = replace(record, examples=result.examples[shown], examples_point=shown)
     folder = Path("outputs").resolve() / result.study_name

@@ -37,28 +37,16 @@ def write_card(
     """
     folder = Path(folder)
     _draw_curve(folder / CURVE, metrics)
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    git = provenance.get("git") or {}
     low, high = result.accuracy_ci
     lines = [
-        "# tiny-llava",
-        "",
-        "A LLaVA of about a million parameters (CLIP-style tower, mlp2x projector, 8-layer Llama decoder, 64 visual",
-        "tokens), dense, trained from noise on the demo set. The demo's trials are fine-tuned from it.",
-        "",
+        *_HEADER,
         f"**{result.accuracy:.1%}** of {result.n} held-out questions right (95% interval {low:.1%} to {high:.1%}).",
         "",
         *_family_table(result),
         "",
         f"![training loss]({CURVE})",
         "",
-        "| | |",
-        "|---|---|",
-        f"| recipe | below; seed {config.train.seed}, {config.train.steps} steps of {config.train.global_batch_size} |",
-        f"| final loss | {_final_loss(metrics):.4f} (mean of the last lines) |",
-        f"| data | {config.data.uri}, fingerprint `{data_fingerprint}` |",
-        f"| code | `{git.get('sha', 'unknown')}`{' with local changes' if git.get('dirty') else ''} |",
-        f"| weights | sha256 `{digest}` |",
+        *_facts(folder / WEIGHTS, config, metrics, data_fingerprint, provenance.get("git") or {}),
         "",
         "`make base` makes it again.",
         "",
@@ -68,6 +56,35 @@ def write_card(
         "",
     ]
     (folder / CARD).write_text("\n".join(lines))
+
+
+_HEADER = (
+    "# tiny-llava",
+    "",
+    "A LLaVA of about a million parameters (CLIP-style tower, mlp2x projector, 8-layer Llama decoder, 64 visual",
+    "tokens), dense, trained from noise on the demo set. The demo's trials are fine-tuned from it.",
+    "",
+)
+
+
+def _facts(
+    weights: Path,
+    config: ExperimentConfig,
+    metrics: Sequence[Mapping[str, float]],
+    data_fingerprint: str,
+    git: Mapping[str, Any],
+) -> list[str]:
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    train = config.train
+    return [
+        "| | |",
+        "|---|---|",
+        f"| recipe | below; seed {train.seed}, {train.steps} steps of {train.global_batch_size} samples |",
+        f"| final loss | {_final_loss(metrics):.4f} (mean of the last lines) |",
+        f"| data | {config.data.uri}, fingerprint `{data_fingerprint}` |",
+        f"| code | `{git.get('sha', 'unknown')}`{' with local changes' if git.get('dirty') else ''} |",
+        f"| weights | sha256 `{digest}` |",
+    ]
 
 
 def _family_table(result: EvaluationResult) -> list[str]:

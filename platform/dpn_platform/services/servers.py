@@ -165,6 +165,8 @@ def _ray_env(plan: Plan) -> dict[str, str]:
     """Workers inherit the head's environment: S3 credentials and addresses never travel in a runtime_env."""
     own = {
         "PYTHONPATH": os.pathsep.join(source_roots()),
+        # A submitted job says `python`; it must be this environment's, activated or not.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing to drain to: by default `down` would take 30 s
         "AUTOSCALER_METRIC_PORT": str(plan.ports["ray_autoscaler_metrics"]),
         "DASHBOARD_METRIC_PORT": str(plan.ports["ray_dashboard_metrics"]),

@@ -57,6 +57,7 @@ class StudySearch(Searcher):
         self.num_proposed = sum(not trial.is_control for trial in known)
         self.live: dict[str, Trial] = {}
         self.space = optuna_space(sweep.search)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(storage=storage, study_name=_STUDY, directions=["maximize", "minimize"])
         for trial in known:

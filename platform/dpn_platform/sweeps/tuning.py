@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -75,9 +77,6 @@ def run_tuner(
     assert config.sweep is not None
     if search.num_open == 0:
         return
-    # Its loggers write files that nobody reads: the ledger and the tracker have it all.
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"CPU": TRIAL_CPUS}),
         tune_config=tune.TuneConfig(
@@ -95,10 +94,25 @@ def run_tuner(
         ),
     )
     try:
-        tuner.fit()
+        with _quiet_tune():
+            tuner.fit()
     except Exception:
         book.stop.check()  # what we raised inside Tune's loop comes back wrapped
         raise
+
+
+@contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """No console output, and no log files of Tune's own: the ledger, the tracker and the watcher are told it all."""
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _folder_name(trial: TuneTrial) -> str:

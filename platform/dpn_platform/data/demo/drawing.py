@@ -78,9 +78,7 @@ def _slack(rng: np.random.Generator, cell: int, extent: int) -> int:
     return 1 + int(rng.integers(max(1, cell - extent - 1)))
 
 
-def _draw_shape(
-    draw: ImageDraw.ImageDraw, shape: str, left: int, top: int, side: int, colour: tuple[int, ...]
-) -> None:
+def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, left: int, top: int, side: int, colour: tuple[int, ...]) -> None:
     right, bottom = left + side, top + side
     if shape == "circle":
         draw.ellipse((left, top, right, bottom), fill=colour)

@@ -1,0 +1,202 @@
+"""Runs on real Ray, DeepSpeed and S3: two workers, killed and resumed; one worker; the same losses everywhere.
+
+The toy set of 160 samples (pictures and texts) is passed more than once: a run of 12 steps ends in its second epoch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from dpn_model import DpnForConditionalGeneration
+from dpn_model.processing import DpnProcessor
+from dpn_platform import storage
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.load import parse_config
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.data.manifest import load_manifest
+from dpn_platform.data.order import plan_reads, planned_keys
+from dpn_platform.data.prepare import DemoRecipe, ensure_demo
+from dpn_platform.services.ray_client import init_ray
+from dpn_platform.training.metrics import read_metrics
+from dpn_platform.training.run import run_training
+from dpn_platform.training.run_folder import TrainingOutcome
+
+pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
+
+FOLDER = f"s3://dpn/test-training-{uuid.uuid4().hex[:8]}"
+STEPS, GLOBAL_BATCH, CHECKPOINT_EVERY = 12, 16, 4
+# Measured: 0 between runs of the same number of workers; 4e-7 between one worker and two.
+TOLERANCE = 1e-5
+
+# The workers cannot import this module.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class KillAt:
+    """Callback that kills its worker, once for every step named."""
+
+    def __init__(self, rank: int, steps: tuple[int, ...], folder: str) -> None:
+        self.rank = rank
+        self.steps = steps
+        self.folder = folder
+
+    def after_step(self, engine: Any, result: Any) -> str | None:
+        if result.step in self.steps and torch.distributed.get_rank() == self.rank:
+            marker = Path(self.folder) / f"killed-{result.step}"
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return None
+
+
+class NanAt:
+    """Callback that spoils the weights."""
+
+    def after_step(self, engine: Any, result: Any) -> str | None:
+        if result.step == 2:
+            with torch.no_grad():
+                engine.module.lm_head.weight.fill_(float("nan"))
+        return None
+
+
+@pytest.fixture(scope="module")
+def data_uri(services) -> str:
+    init_ray()
+    uri = f"{FOLDER}/data"
+    ensure_demo(DemoRecipe(160, 20), uri=uri, raw_uri=f"{FOLDER}/raw")
+    return uri
+
+
+@pytest.fixture(scope="module")
+def config(data_uri: str) -> Callable[..., ExperimentConfig]:
+    def build(*, method: str = "dpn", **train: Any) -> ExperimentConfig:
+        values = {
+            "name": "test",
+            "data": {"uri": data_uri},
+            "model": {"base": "tiny"},
+            "method": {"name": method},
+            "storage": {"runs_uri": f"{FOLDER}/runs"},
+            "train": {
+                "steps": STEPS,
+                "global_batch_size": GLOBAL_BATCH,
+                "checkpoint_every_steps": CHECKPOINT_EVERY,
+                "log_every_steps": 1,
+                "threads_per_worker": 1,
+                "micro_batch_size": GLOBAL_BATCH,
+                **train,
+            },
+        }
+        return parse_config(values, "test")
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def two_workers(config: Callable[..., ExperimentConfig]) -> Callable[..., ExperimentConfig]:
+    return lambda **values: config(num_workers=2, micro_batch_size=4, zero_stage=2, **values)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(two_workers: Callable[..., ExperimentConfig]) -> TrainingOutcome:
+    return run_training(two_workers(), run_name="undisturbed")
+
+
+def losses(outcome: TrainingOutcome) -> list[float]:
+    return [line["train/loss"] for line in read_metrics(outcome.run_uri)]
+
+
+def consumed(outcome: TrainingOutcome) -> list[int]:
+    files = storage.list_files(outcome.checkpoint_uri, suffix=".npy")
+    parts = []
+    for uri in files:
+        location = storage.open_uri(uri)
+        with location.filesystem.open_input_file(location.path) as file:
+            parts.append(np.load(file))
+    return sorted(np.concatenate(parts).tolist())
+
+
+def expected_keys(data_uri: str) -> list[int]:
+    split = load_manifest(data_uri).split("train")
+    return sorted(planned_keys(plan_reads(split, seed=0, num_rows=STEPS * GLOBAL_BATCH), split).tolist())
+
+
+def test_two_workers_train_and_leave_a_folder_that_explains_itself(
+    undisturbed: TrainingOutcome, data_uri: str, tmp_path: Path
+) -> None:
+    assert (undisturbed.status, undisturbed.steps, undisturbed.resumed_from) == ("finished", STEPS, 0)
+    assert consumed(undisturbed) == expected_keys(data_uri)
+    lines = read_metrics(undisturbed.run_uri)
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert lines[-1]["train/loss_lm"] < 0.7 * lines[0]["train/loss_lm"]
+    assert 0 < lines[-1]["router/keep_ratio_layer_02"] <= 1
+    for name in ("config.yaml", "provenance.json", "outcome.json"):
+        assert storage.exists(f"{undisturbed.run_uri}/{name}")
+
+    storage.download_folder(undisturbed.export_uri, tmp_path)
+    model = DpnForConditionalGeneration.from_pretrained(tmp_path)
+    assert sorted(model.reducers) == ["2", "4", "6"]
+    assert DpnProcessor.from_pretrained(tmp_path).tokens_per_image == model.num_visual_tokens()
+
+
+def test_no_credential_is_written_into_the_run(undisturbed: TrainingOutcome, services) -> None:
+    for uri in storage.list_files(undisturbed.run_uri):
+        content = storage.read_bytes(uri)
+        assert services.s3_secret_key.encode() not in content, uri
+
+
+def test_a_complete_run_returns_its_outcome_at_once(undisturbed: TrainingOutcome, two_workers) -> None:
+    reported: list[float] = []
+    again = run_training(two_workers(), run_name="undisturbed", on_report=lambda line: reported.append(line["step"]))
+    assert again == undisturbed
+    assert reported == list(range(1, STEPS + 1))
+
+
+def test_another_configuration_is_refused(undisturbed: TrainingOutcome, two_workers) -> None:
+    with pytest.raises(DpnError, match=r"train\.lr: 0\.001 -> 0\.01"):
+        run_training(two_workers(lr=0.01), run_name="undisturbed")
+
+
+def test_killed_workers_resume_to_the_same_losses(
+    undisturbed: TrainingOutcome, two_workers, data_uri: str, tmp_path: Path
+) -> None:
+    # Step 6 uses up the run's own restart, step 10 ends the run; the second call continues from step 8.
+    kill = KillAt(1, (6, 10), str(tmp_path))
+    with pytest.raises(DpnError, match="killed"):
+        run_training(two_workers(max_failures=1), run_name="killed", callbacks=[kill])
+
+    resumed = run_training(two_workers(max_failures=1), run_name="killed", callbacks=[kill])
+
+    assert resumed.resumed_from == 8
+    assert losses(resumed) == losses(undisturbed)
+    assert consumed(resumed) == expected_keys(data_uri)
+
+
+def test_one_worker_gives_the_losses_of_two(two_workers, config) -> None:
+    # Dense: routes are drawn per rank, so that a routed method depends on the number of workers.
+    reports: list[dict[str, float]] = []
+    two = run_training(two_workers(method="dense"), run_name="dense-2")
+    one = run_training(config(method="dense"), run_name="dense-1", on_report=reports.append)
+    assert losses(one) == pytest.approx(losses(two), rel=TOLERANCE)
+    assert reports == read_metrics(one.run_uri)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_one_line(config) -> None:
+    with pytest.raises(DpnError, match=r"train/loss is nan at step 3"):
+        run_training(config(method="dense", zero_stage=0), run_name="nan", callbacks=[NanAt()])
+
+
+def test_a_base_that_is_not_there_is_named(config) -> None:
+    broken = config().model_copy(update={"model": config().model.model_copy(update={"base": "no/such/base"})})
+    with pytest.raises(DpnError, match="no/such/base"):
+        run_training(broken, run_name="no-base")
