@@ -26,11 +26,13 @@ class DemoRecipe:
     num_test: int
     seed: int = 0
     image_size: int = 96
+    captions: bool = False
 
     @property
     def folder(self) -> str:
         """Name of the raw folder; sets of different recipes do not mix."""
-        return f"{self.num_train}-{self.num_test}-{self.image_size}px-seed{self.seed}"
+        captions = "-captions" if self.captions else ""
+        return f"{self.num_train}-{self.num_test}-{self.image_size}px-seed{self.seed}{captions}"
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest records it."""
