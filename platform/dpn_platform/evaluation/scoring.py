@@ -32,7 +32,8 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     rate, z2 = successes / n, _Z_95**2
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = centre - half, centre + half
+    return 0.0 if successes == 0 else low, 1.0 if successes == n else high
 
 
 def score(rows: Sequence[Row]) -> FamilyScore:

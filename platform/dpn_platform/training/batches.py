@@ -84,14 +84,14 @@ def _share(config: ExperimentConfig, consumed: IntArray) -> DataIterator:
     world_size = dist.get_world_size()
     if world_size == 1:
         return _dataset(config, consumed).iterator()
-    reference = None
+    reference: list[ray.ObjectRef] = []  # in a list: Ray would replace a bare reference by its value
     if dist.get_rank() == 0:
         # Blocks of exactly one micro-batch, dealt out in turn.
         blocks = _dataset(config, consumed).repartition(
             target_num_rows_per_block=config.train.micro_batch_size, strict=True
         )
-        reference = ray.put(blocks.streaming_split(world_size, equal=True))
-    shares: list[DataIterator] = ray.get(ray.train.collective.broadcast_from_rank_zero(reference))
+        reference = [ray.put(blocks.streaming_split(world_size, equal=True))]
+    [shares] = ray.get(ray.train.collective.broadcast_from_rank_zero(reference))
     return shares[dist.get_rank()]
 
 

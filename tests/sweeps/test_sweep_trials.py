@@ -1,0 +1,49 @@
+"""What each trial changes in the recipe."""
+
+import pytest
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.load import difference
+from dpn_platform.sweeps.trials import Trial, control_trials, run_name, searched_trial, shown_params, trial_config
+
+
+def test_controls_with_dense_first(make_config):
+    config = make_config(controls=["random_drop", "static_1x2", "dense", "static_2x2", "dense"])
+    trials = control_trials(config.sweep)
+    assert [trial.key for trial in trials] == ["dense", "random_drop", "static_1x2", "static_2x2"]
+    assert all(trial.is_control for trial in trials)
+    methods = {trial.key: trial_config(config, trial).method for trial in trials}
+    assert methods["static_1x2"].name == "static"
+    assert methods["static_1x2"].kernel == "1x2"
+    assert methods["random_drop"].name == "random_drop"
+
+
+def test_a_trial_changes_its_method_and_nothing_else(make_config):
+    config = make_config()
+    params = {
+        "method.routing_loss.weight": 0.25,
+        "method.routing_loss.target": 1.1,
+        "method.experts": ["1x1", "2x2"],
+    }
+    trial = searched_trial(7, params)
+    assert (trial.key, run_name("study", trial), trial.is_control) == ("dpn-07", "study-dpn-07", False)
+    changed = trial_config(config, trial)
+    assert changed.method.routing_loss.weight == 0.25
+    assert changed.method.experts == ("1x1", "2x2")
+    assert all(line.startswith("method.") for line in difference(config, changed))
+    assert shown_params(trial) == params
+
+
+def test_json_round_trip():
+    trial = searched_trial(0, {"method.experts": ["1x1"]}).become("failed", reason="why")
+    assert Trial.from_json(trial.to_json(), "here") == trial
+    with pytest.raises(DpnError, match="here"):
+        Trial.from_json({"key": "a"}, "here")
+
+
+def test_a_stopped_trial_is_settled_and_a_failed_one_is_not():
+    trial = Trial("a", {})
+    assert trial.become("stopped").is_settled
+    assert trial.become("finished").is_settled
+    assert not trial.become("failed").is_settled
+    assert not trial.become("running").is_settled
