@@ -34,9 +34,9 @@ def put(uri, number, holder):
 
 
 def test_two_drivers_cannot_hold_it(uri):
-    with Lease(uri, Holder.this_process(), never):
-        with pytest.raises(DpnError, match=f"run by process {os.getpid()} on {socket.gethostname()}"):
-            Lease(uri, Holder.this_process(), never).__enter__()
+    expected = pytest.raises(DpnError, match=f"run by process {os.getpid()} on {socket.gethostname()}")
+    with Lease(uri, Holder.this_process(), never), expected:
+        Lease(uri, Holder.this_process(), never).__enter__()
     with Lease(uri, Holder.this_process(), never) as second:
         assert second.predecessor.released
 

@@ -32,7 +32,11 @@ class StudyBook:
     ) -> None:
         self.ledger = ledger
         self.tracking = tracking
-        self.trials = ledger.trials()
+        # What a killed driver left as running runs no more.
+        self.trials = {
+            trial.key: trial.become("waiting") if trial.state == "running" else trial
+            for trial in ledger.trials().values()
+        }
         self.stop = stop
         self._num_trials = num_trials
         self._on_event = on_event

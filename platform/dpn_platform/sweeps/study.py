@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -87,7 +89,6 @@ def run_study(
     runs_uri = open_uri(config.storage.runs_uri).uri
     manifest = load_manifest(config.data.uri)
     ensure_bucket(runs_uri)
-    started = time.monotonic()
     ledger = Ledger(runs_uri, _study_name(config, runs_uri, study_name, resume))
     header = ledger.open(config) if resume else ledger.create(config)
     stop = StopSign()
@@ -98,18 +99,25 @@ def run_study(
         tracking = StudyTracking(tracker or open_tracker(config.tracking), ledger.study, config, manifest.fingerprint)
         if resume:
             ledger.reopen(config)
-        status: Status = "FAILED"
-        try:
+        with _ending_run(tracking, stop):
+            started = time.monotonic()
             book = _run_trials(config, ledger, tracking, stop, execute, on_event)
-            result = _result(config, ledger, book, header, manifest, time.monotonic() - started)
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            if not stop.is_taken_over:
-                tracking.tracker.end_run(tracking.run_id, status)
-    return result
+            return _result(config, ledger, book, header, manifest, time.monotonic() - started)
+
+
+@contextmanager
+def _ending_run(tracking: StudyTracking, stop: StopSign) -> Iterator[None]:
+    """Closes the parent run as what became of the study, unless another driver has taken it over."""
+    status: Status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        if not stop.is_taken_over:
+            tracking.tracker.end_run(tracking.run_id, status)
 
 
 def _run_trials(

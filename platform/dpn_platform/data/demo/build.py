@@ -67,30 +67,37 @@ def make_demo(
         )
     if exists(f"{dest_uri}/train.json"):
         raise DpnError(f"{dest_uri} holds a demo set already; choose another folder")
-    total, done = num_train + num_test, 0
-    counts: dict[str, dict[str, int]] = {}
+    sizes = {"train": num_train, "test": num_test}
+    done = 0
     # The JSON lists come last: a folder without them is not a data set.
-    records: dict[str, list[dict[str, Any]]] = {"train": [], "test": []}
+    records: dict[str, list[dict[str, Any]]] = {split: [] for split in sizes}
     with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
-        for split, size in (("train", num_train), ("test", num_test)):
+        for split, size in sizes.items():
             for batch in _batches(size):
                 samples = [_draw(seed, split, index, image_size, captions) for index in batch]
-                paths = [_image_path(split, index) for index in batch]
-                uploads = [
-                    pool.submit(write_bytes, f"{dest_uri}/{path}", _jpeg(sample))
-                    for sample, path in zip(samples, paths, strict=True)
-                    if sample.image is not None
-                ]
-                records[split] += [_record(split, *row) for row in zip(batch, samples, paths, strict=True)]
-                for upload in uploads:
-                    upload.result()
+                records[split] += _store(pool, dest_uri, split, batch, samples)
                 done += len(batch)
                 if on_progress is not None:
-                    on_progress(done, total)
-            counts[split] = dict(Counter(record["family"] for record in records[split]))
+                    on_progress(done, sum(sizes.values()))
     for split, rows in records.items():
         write_json(f"{dest_uri}/{split}.json", rows)
+    counts = {split: dict(Counter(row["family"] for row in rows)) for split, rows in records.items()}
     return DemoSummary(dest_uri, seed, image_size, captions, counts)
+
+
+def _store(
+    pool: ThreadPoolExecutor, dest_uri: str, split: str, batch: range, samples: list[DemoSample]
+) -> list[dict[str, Any]]:
+    """Upload the pictures of a batch; returns its records."""
+    rows = [(index, sample, _image_path(split, index)) for index, sample in zip(batch, samples, strict=True)]
+    uploads = [
+        pool.submit(write_bytes, f"{dest_uri}/{path}", _jpeg(sample))
+        for _, sample, path in rows
+        if sample.image is not None
+    ]
+    for upload in uploads:
+        upload.result()
+    return [_record(split, *row) for row in rows]
 
 
 def _batches(size: int) -> Iterator[range]:

@@ -1,0 +1,192 @@
+"""A whole study on real Ray Tune, with trials that only pretend to train: order, books, failure, Ctrl-C, resume."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.load import parse_config
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.data.manifest import Manifest, Quarantine
+from dpn_platform.evaluation.points import FamilyScore
+from dpn_platform.evaluation.result import EvaluationResult
+from dpn_platform.services.ray_client import init_ray
+from dpn_platform.storage import read_json, write_json
+from dpn_platform.sweeps.events import StudyEvent
+from dpn_platform.sweeps.study import StudyResult, run_study
+from dpn_platform.sweeps.trainable import Execute, Execution
+from dpn_platform.tracking import MemoryTracker
+from dpn_platform.training.run_folder import TrainingOutcome
+
+pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+
+@pytest.fixture(scope="module")
+def cluster(services: Any) -> None:
+    init_ray()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ExperimentConfig:
+    manifest = Manifest(schema_version=1, name="m", source="", splits={}, quarantine=Quarantine(), fingerprint="data1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "manifest.json").write_bytes(manifest.to_bytes())
+    return parse_config(
+        {
+            "name": "try",
+            "data": {"uri": str(tmp_path / "data")},
+            "storage": {"runs_uri": str(tmp_path / "runs")},
+            "train": {"steps": 4},
+            "sweep": {"num_trials": 2, "controls": ["dense", "static_2x2"]},
+        }
+    )
+
+
+def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
+    """A trial that notes its call in a file and leaves a result; `problems`: run name's end -> "fail" or "stop"."""
+    problems = problems or {}
+
+    def execute(config: ExperimentConfig, name: str, reference_loss: float | None) -> Execution:
+        with calls.open("a") as file:
+            file.write(json.dumps([name, reference_loss]) + "\n")
+        problem = next((what for end, what in problems.items() if name.endswith(end)), None)
+        if problem == "fail":
+            raise DpnError("no such thing")
+        uri = f"{config.storage.runs_uri}/{name}"
+        outcome = TrainingOutcome(name, uri, f"{uri}/step_4", f"{uri}/export", "finished", 4, {"train/loss_lm": 0.5})
+        Path(uri).mkdir(parents=True, exist_ok=True)
+        (Path(uri) / "metrics.jsonl").write_text(
+            '{"step": 2, "train/loss_lm": 1.0}\n{"step": 4, "train/loss_lm": 0.5}\n'
+        )
+        write_json(f"{uri}/outcome.json", {**vars(outcome)})
+        if problem == "stop":
+            return Execution(TrainingOutcome(**{**vars(outcome), "status": "stopped", "stop_reason": "hopeless"}), None)
+        ratio = {"dense": 1.0, "static": 0.3}.get(config.method.name, 0.6)
+        evaluation = EvaluationResult(
+            {"checkpoint_uri": outcome.export_uri}, "m", 10, ratio - 0.1, (0.0, 1.0),
+            {"colour": FamilyScore(n=10, accuracy=ratio, ci=(0.0, 1.0))}, ratio, ratio, math.nan,
+            {"colour": {"2x2": 10}}, f"{uri}/e/predictions.parquet", f"{uri}/e/result.json",
+            examples=({"question": "what ?"},),
+        )  # fmt: skip
+        write_json(evaluation.result_uri, evaluation.to_json())
+        return Execution(outcome, evaluation)
+
+    return execute
+
+
+def calls_of(calls: Path) -> list[tuple[str, float | None]]:
+    return [tuple(json.loads(line)) for line in calls.read_text().splitlines()]
+
+
+def start(config: ExperimentConfig, execute: Execute, tracker: MemoryTracker, **more: Any) -> StudyResult:
+    return run_study(config, tracker=tracker, execute=execute, **{"study_name": "s", **more})
+
+
+def statuses(tracker: MemoryTracker) -> dict[str, str]:
+    return {run.name: run.status for run in tracker.runs.values()}
+
+
+def test_a_study_from_start_to_end(config: ExperimentConfig, tmp_path: Path) -> None:
+    tracker, events, calls = MemoryTracker(), [], tmp_path / "calls"
+    result = start(config, pretend(calls), tracker, on_event=events.append)
+    assert [point.name for point in result.points] == ["dense", "static_2x2", "dpn-00", "dpn-01"]
+    assert [point.is_control for point in result.points] == [True, True, False, False]
+    assert result.examples["dpn-00"] == ({"question": "what ?"},)
+    assert (result.failed, result.stopped) == ({}, {})
+    assert calls_of(calls) == [("s-dense", None), ("s-static_2x2", None), ("s-dpn-00", 0.5), ("s-dpn-01", 0.5)]
+    assert set(statuses(tracker).values()) == {"FINISHED"}
+    assert {event.kind for event in events} == {"study", "started", "progress", "finished"}
+    assert (events[-1].done, events[-1].total) == (4, 4)
+    parent = tracker.runs[result.run_id]
+    children = tracker.children(result.run_id)
+    assert [child.tags["dpn.key"] for child in children] == ["s/dense", "s/static_2x2", "s/dpn-00", "s/dpn-01"]
+    for child, point in zip(children, result.points, strict=True):
+        assert point.run_id == child.run_id
+        assert child.metrics["train/loss_lm"] == {2: 1.0, 4: 0.5}
+        assert child.metrics["eval/m/colour/accuracy"] == {4: point.per_family["colour"].accuracy}
+        assert child.metrics["cost/flops_ratio_swiglu"] == {4: point.flops_ratio_swiglu}
+        assert child.models[f"s-{point.name}"].uri == point.checkpoint_uri
+        assert {"point.json", "config.yaml", "provenance.json"} <= set(child.artifacts)
+    provenance = json.loads(parent.artifacts["provenance.json"])
+    assert provenance["data_fingerprint"] == "data1"
+    assert provenance["seeds"] == {"train": 0, "sweep": 0}
+    assert read_json(f"{config.storage.runs_uri}/studies/s.json")["state"] == "finished"
+
+
+def test_a_finished_study_is_not_run_again(config: ExperimentConfig, tmp_path: Path) -> None:
+    tracker, calls = MemoryTracker(), tmp_path / "calls"
+    first = start(config, pretend(calls), tracker)
+    with pytest.raises(DpnError, match="exists already"):
+        start(config, pretend(calls), tracker)
+    again = start(config, pretend(calls), tracker, resume=True)
+    assert again.points == first.points
+    assert len(calls_of(calls)) == 4
+    assert set(statuses(tracker).values()) == {"FINISHED"}
+
+
+def test_a_failed_trial_is_said_and_tried_again(config: ExperimentConfig, tmp_path: Path) -> None:
+    tracker, calls = MemoryTracker(), tmp_path / "calls"
+    result = start(config, pretend(calls, {"dpn-00": "fail"}), tracker)
+    assert result.failed == {"dpn-00": "no such thing"}
+    assert [point.name for point in result.points] == ["dense", "static_2x2", "dpn-01"]
+    assert statuses(tracker)["s-dpn-00"] == "FAILED"
+    healed = start(config, pretend(calls), tracker, study_name=None, resume=True)
+    assert [point.name for point in healed.points] == ["dense", "static_2x2", "dpn-00", "dpn-01"]
+    assert Counter(name for name, _ in calls_of(calls))["s-dpn-00"] == 2
+    assert len(calls_of(calls)) == 5
+    assert Counter(run.tags["dpn.key"] for run in tracker.runs.values()).most_common(1)[0][1] == 1
+    assert set(statuses(tracker).values()) == {"FINISHED"}
+
+
+def test_a_hopeless_trial_is_stopped_and_not_evaluated(config: ExperimentConfig, tmp_path: Path) -> None:
+    tracker, calls = MemoryTracker(), tmp_path / "calls"
+    result = start(config, pretend(calls, {"dpn-01": "stop"}), tracker)
+    assert result.stopped == {"dpn-01": "hopeless"}
+    assert result.meta["stopped"] == {"dpn-01": "hopeless"}
+    assert [point.name for point in result.points] == ["dense", "static_2x2", "dpn-00"]
+    assert statuses(tracker)["s-dpn-01"] == "KILLED"
+    start(config, pretend(calls), tracker, resume=True)
+    assert len(calls_of(calls)) == 4, "it is settled"
+
+
+def test_without_the_dense_control_the_study_ends(config: ExperimentConfig, tmp_path: Path) -> None:
+    tracker, calls = MemoryTracker(), tmp_path / "calls"
+    with pytest.raises(DpnError, match="the control 'dense' failed: no such thing"):
+        start(config, pretend(calls, {"dense": "fail"}), tracker)
+    assert statuses(tracker)["s"] == "FAILED"
+    assert len(calls_of(calls)) <= 2
+    assert len(start(config, pretend(calls), tracker, resume=True).points) == 4
+
+
+def test_an_interrupted_study_goes_on(config: ExperimentConfig, tmp_path: Path) -> None:
+    """The watcher raises, as Ctrl-C does, when the second trial has ended."""
+    tracker, calls = MemoryTracker(), tmp_path / "calls"
+
+    def interrupt(event: StudyEvent) -> None:
+        if event.kind == "finished" and event.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(config, pretend(calls), tracker, on_event=interrupt)
+    assert statuses(tracker)["s"] == "KILLED"
+    result = start(config, pretend(calls), tracker, resume=True)
+    assert len(result.points) == 4
+    assert len(calls_of(calls)) == 4
+    assert set(statuses(tracker).values()) == {"FINISHED"}
+
+
+def test_a_study_can_be_extended(config: ExperimentConfig, tmp_path: Path) -> None:
+    tracker, calls = MemoryTracker(), tmp_path / "calls"
+    start(config, pretend(calls), tracker)
+    assert config.sweep is not None
+    longer = config.model_copy(update={"sweep": config.sweep.model_copy(update={"num_trials": 3})})
+    result = start(longer, pretend(calls), tracker, resume=True)
+    assert [point.name for point in result.points][-1] == "dpn-02"
+    assert len(calls_of(calls)) == 5
+    assert len({json.dumps(point.params) for point in result.points if not point.is_control}) == 3
