@@ -1,4 +1,4 @@
-"""A whole study on real Ray Tune, with trials that only pretend to train: order, books, failure, Ctrl-C, resume."""
+"""A whole study on real Ray Tune, with trials that only pretend to train: order, books, failures, resume."""
 
 from __future__ import annotations
 
