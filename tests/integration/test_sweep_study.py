@@ -118,41 +118,28 @@ def test_a_study_from_start_to_end(config: ExperimentConfig, tmp_path: Path) -> 
     assert provenance["seeds"] == {"train": 0, "sweep": 0}
     assert read_json(f"{config.storage.runs_uri}/studies/s.json")["state"] == "finished"
 
-
-def test_a_finished_study_is_not_run_again(config: ExperimentConfig, tmp_path: Path) -> None:
-    tracker, calls = MemoryTracker(), tmp_path / "calls"
-    first = start(config, pretend(calls), tracker)
+    # It is not run again.
     with pytest.raises(DpnError, match="exists already"):
         start(config, pretend(calls), tracker)
     again = start(config, pretend(calls), tracker, resume=True)
-    assert again.points == first.points
+    assert again.points == result.points
     assert len(calls_of(calls)) == 4
     assert set(statuses(tracker).values()) == {"FINISHED"}
 
 
-def test_a_failed_trial_is_said_and_tried_again(config: ExperimentConfig, tmp_path: Path) -> None:
+def test_failed_trials_are_tried_again_and_hopeless_ones_are_not(config: ExperimentConfig, tmp_path: Path) -> None:
     tracker, calls = MemoryTracker(), tmp_path / "calls"
-    result = start(config, pretend(calls, {"dpn-00": "fail"}), tracker)
+    result = start(config, pretend(calls, {"dpn-00": "fail", "dpn-01": "stop"}), tracker)
     assert result.failed == {"dpn-00": "no such thing"}
-    assert [point.name for point in result.points] == ["dense", "static_2x2", "dpn-01"]
-    assert statuses(tracker)["s-dpn-00"] == "FAILED"
+    assert result.stopped == result.meta["stopped"] == {"dpn-01": "hopeless"}
+    assert [point.name for point in result.points] == ["dense", "static_2x2"]
+    assert (statuses(tracker)["s-dpn-00"], statuses(tracker)["s-dpn-01"]) == ("FAILED", "KILLED")
     healed = start(config, pretend(calls), tracker, study_name=None, resume=True)
-    assert [point.name for point in healed.points] == ["dense", "static_2x2", "dpn-00", "dpn-01"]
+    assert [point.name for point in healed.points] == ["dense", "static_2x2", "dpn-00"]
     assert Counter(name for name, _ in calls_of(calls))["s-dpn-00"] == 2
     assert len(calls_of(calls)) == 5
     assert Counter(run.tags["dpn.key"] for run in tracker.runs.values()).most_common(1)[0][1] == 1
-    assert set(statuses(tracker).values()) == {"FINISHED"}
-
-
-def test_a_hopeless_trial_is_stopped_and_not_evaluated(config: ExperimentConfig, tmp_path: Path) -> None:
-    tracker, calls = MemoryTracker(), tmp_path / "calls"
-    result = start(config, pretend(calls, {"dpn-01": "stop"}), tracker)
-    assert result.stopped == {"dpn-01": "hopeless"}
-    assert result.meta["stopped"] == {"dpn-01": "hopeless"}
-    assert [point.name for point in result.points] == ["dense", "static_2x2", "dpn-00"]
-    assert statuses(tracker)["s-dpn-01"] == "KILLED"
-    start(config, pretend(calls), tracker, resume=True)
-    assert len(calls_of(calls)) == 4, "it is settled"
+    assert Counter(statuses(tracker).values()) == {"FINISHED": 4, "KILLED": 1}
 
 
 def test_without_the_dense_control_the_study_ends(config: ExperimentConfig, tmp_path: Path) -> None:
@@ -180,13 +167,10 @@ def test_an_interrupted_study_goes_on(config: ExperimentConfig, tmp_path: Path) 
     assert len(calls_of(calls)) == 4
     assert set(statuses(tracker).values()) == {"FINISHED"}
 
-
-def test_a_study_can_be_extended(config: ExperimentConfig, tmp_path: Path) -> None:
-    tracker, calls = MemoryTracker(), tmp_path / "calls"
-    start(config, pretend(calls), tracker)
+    # And farther than it was meant to.
     assert config.sweep is not None
     longer = config.model_copy(update={"sweep": config.sweep.model_copy(update={"num_trials": 3})})
-    result = start(longer, pretend(calls), tracker, resume=True)
-    assert [point.name for point in result.points][-1] == "dpn-02"
+    extended = start(longer, pretend(calls), tracker, resume=True)
+    assert [point.name for point in extended.points][-1] == "dpn-02"
     assert len(calls_of(calls)) == 5
-    assert len({json.dumps(point.params) for point in result.points if not point.is_control}) == 3
+    assert len({json.dumps(point.params) for point in extended.points if not point.is_control}) == 3

@@ -19,6 +19,7 @@ EXCLUDES = (".git", ".venv", ".dpn", "tests", "outputs", "build", "dist", "*.egg
 # Relative to the working folder on the node: there `platform/` holds dpn_platform, the folder itself dpn_model.
 JOB_PYTHONPATH = os.pathsep.join(("platform", "."))
 
+_ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -105,11 +106,17 @@ def check_address(address: str) -> None:
 def _client(address: str) -> JobSubmissionClient:
     check_address(address)
     # Ray prefers this variable, and RAY_ADDRESS after it, to the address it is given.
-    os.environ["RAY_API_SERVER_ADDRESS"] = address
+    before = os.environ.get(_ADDRESS_VARIABLE)
+    os.environ[_ADDRESS_VARIABLE] = address
     try:
         return JobSubmissionClient(address)
     except (OSError, RuntimeError, ValueError) as error:
         raise DpnError(f"no Ray job server at {address}: {_last_line(error)}") from error
+    finally:
+        if before is None:
+            del os.environ[_ADDRESS_VARIABLE]
+        else:
+            os.environ[_ADDRESS_VARIABLE] = before
 
 
 def _status_of(client: JobSubmissionClient, submission_id: str) -> str | None:

@@ -84,6 +84,7 @@ def run_tuner(
             num_samples=search.num_open,
             max_concurrent_trials=config.sweep.max_concurrent_trials,
             trial_dirname_creator=_folder_name,
+            reuse_actors=True,  # a new process would spend seconds on importing torch and Ray Train
         ),
         run_config=tune.RunConfig(
             name=f"attempt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",

@@ -35,6 +35,9 @@ def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, 
     router_id = processor.tokenizer.convert_tokens_to_ids("<ROUTER>")
     if model.needs_router_token and router_id == processor.tokenizer.unk_token_id:
         raise DpnError(f"model.base {config.model.base}: its tokenizer has no <ROUTER>, which method dpn needs")
+    if model.needs_router_token and config.train.zero_stage == 3:
+        # ZeRO-3 gathers weights where a module runs; a router does not run on a rank without images.
+        raise DpnError(f"train.zero_stage 3 cannot train method {config.method.name}; allowed: 0, 1, 2")
     model.config.router_token_id = router_id
     return model, processor
 

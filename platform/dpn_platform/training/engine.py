@@ -60,6 +60,8 @@ def build_schedule(optimizer: torch.optim.Optimizer, train: TrainConfig) -> torc
 
 def build_engine(model: DpnForConditionalGeneration, train: TrainConfig) -> Any:
     """A DeepSpeed engine around the model, in the process group that is already there (Ray Train's)."""
+    # Said, not searched for: a run on CPUs stays there although its machine may have a GPU.
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if train.use_gpu else "cpu")
     deepspeed = import_deepspeed()
     config = {
         "train_batch_size": train.global_batch_size,
@@ -84,8 +86,6 @@ def build_engine(model: DpnForConditionalGeneration, train: TrainConfig) -> Any:
 def import_deepspeed() -> Any:
     """DeepSpeed without what it would drag in or compile."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # spares the search and the warning about its result
     with _hidden("mlflow"):  # its autotuner's only: half of the import time
         import deepspeed
 

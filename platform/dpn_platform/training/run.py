@@ -146,7 +146,9 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        raise KeyboardInterrupt from error
+        if error.code == 0:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         if is_main:
             signal.signal(signal.SIGINT, previous)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray.train.torch
 import torch
 import torch.distributed as dist
 
@@ -53,6 +54,8 @@ def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
     config = ExperimentConfig.model_validate(given.config)
     if config.train.threads_per_worker:
         torch.set_num_threads(config.train.threads_per_worker)
+    if config.train.use_gpu:
+        torch.cuda.set_device(ray.train.torch.get_device())
     with latest_checkpoint(run_fingerprint(config), config.train) as resume:
         is_complete = resume.step == config.train.steps
         reader = None if is_complete else open_batches(config, resume.consumed)

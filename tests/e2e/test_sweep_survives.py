@@ -1,0 +1,154 @@
+"""The main job at small size, with everything real: interrupted, killed, resumed; what it leaves is whole and clean."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from dpn_platform import storage
+from dpn_platform.config.errors import DpnError
+from dpn_platform.training.metrics import read_metrics
+
+pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
+
+CHECKPOINT_EVERY, STEPS = 5, 60
+
+
+@pytest.fixture
+def recipe(small_set: str, tmp_path: Path) -> dict[str, Any]:
+    """A sweep of two controls and one trial that takes seconds per trial."""
+    name = f"e2e{os.getpid()}"
+    recipe = {
+        "name": name,
+        "data": {"uri": small_set},
+        "model": {"base": "tiny"},
+        "storage": {"runs_uri": f"s3://dpn/{name}"},
+        "tracking": {"experiment": name},
+        "train": {
+            "steps": STEPS,
+            "global_batch_size": 8,
+            "micro_batch_size": 8,
+            "checkpoint_every_steps": CHECKPOINT_EVERY,
+            "log_every_steps": 1,
+            "threads_per_worker": 1,
+        },
+        "eval": {"limit": 30},
+        "sweep": {"num_trials": 1, "controls": ["dense", "static_2x2"]},
+    }
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(recipe))
+    return recipe
+
+
+def wait_for(condition: Callable[[], bool], process: Any, log: Path, timeout_s: float = 300.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
+def checkpoints(run_uri: str) -> list[int]:
+    """Steps of the checkpoints that Ray Train has published."""
+    try:
+        snapshot = storage.read_bytes(f"{run_uri}/checkpoint_manager_snapshot.json").decode()
+    except DpnError:
+        return []
+    return [step for step in range(CHECKPOINT_EVERY, STEPS + 1, CHECKPOINT_EVERY) if f"step_{step:08d}" in snapshot]
+
+
+def test_interrupt_kill_resume(
+    recipe: dict[str, Any],
+    tmp_path: Path,
+    services: Any,
+    start_dpn: Callable[..., Any],
+    run_dpn: Callable[..., Any],
+) -> None:
+    runs, name = recipe["storage"]["runs_uri"], recipe["name"]
+    config = str(tmp_path / "sweep.yaml")
+
+    # Ctrl-C in the first trial, after a checkpoint.
+    process = start_dpn("first", "sweep", config, "--name", "s")
+    wait_for(lambda: bool(checkpoints(f"{runs}/s-dense")), process, tmp_path / "first.err")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    assert "--resume" in (tmp_path / "first.err").read_text().splitlines()[-1]
+    runs_of = mlflow_runs(name)
+    assert {run.data.tags["dpn.key"]: run.info.status for run in runs_of} == {"s": "KILLED", "s/dense": "KILLED"}
+
+    # kill -9 in the second trial, after a checkpoint. Meanwhile nobody else may run the study.
+    process = start_dpn("second", "sweep", config, "--resume")
+    run_uri = f"{runs}/s-static_2x2"
+    wait_for(lambda: storage.exists(f"{runs}/s-dense/outcome.json"), process, tmp_path / "second.err")
+    refused = run_dpn("sweep", config, "--name", "s", "--resume")
+    assert refused.returncode == 2
+    assert f"is being run by process {process.pid}" in refused.stderr
+    wait_for(lambda: bool(checkpoints(run_uri)), process, tmp_path / "second.err")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = checkpoints(run_uri)[-1]
+    dense = storage.read_bytes(f"{runs}/s-dense/outcome.json")
+    assert json.loads(dense)["resumed_from"] >= CHECKPOINT_EVERY
+
+    # Resume to the end.
+    done = run_dpn("sweep", config, "--resume", "--json", timeout_s=600)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["study"] == "s"
+    assert [point["name"] for point in document["points"]] == ["dense", "static_2x2", "dpn-00"]
+    wanted = {"method", "params", "accuracy", "accuracy_ci", "flops_ratio_eq8", "flops_ratio_swiglu"}
+    assert wanted | {"visual_tokens_mean", "on_front"} <= set(document["points"][0])
+    assert document["hypervolume"] >= 0
+    assert Path(document["report"]).read_text().startswith("<!doctype html>")
+    assert document["mlflow_uri"].startswith(services.mlflow_url)
+
+    assert storage.read_bytes(f"{runs}/s-dense/outcome.json") == dense, "a finished trial was repeated"
+    outcome = storage.read_json(f"{run_uri}/outcome.json")
+    assert outcome["resumed_from"] >= reached, "work before the last checkpoint was repeated"
+    assert [line["step"] for line in read_metrics(run_uri)] == list(range(1, STEPS + 1))
+    check_mlflow(name)
+    check_secrets(services.s3_secret_key, runs, [tmp_path / "first.err", tmp_path / "second.err"], done)
+
+
+def mlflow_runs(experiment: str) -> list[Any]:
+    client = MlflowClient()
+    return list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id]))
+
+
+def check_mlflow(experiment: str) -> None:
+    """Each trial once, finished, with its whole curve and its model."""
+    runs = {run.data.tags["dpn.key"]: run for run in mlflow_runs(experiment)}
+    assert Counter(run.info.status for run in mlflow_runs(experiment)) == {"FINISHED": 4}
+    assert set(runs) == {"s", "s/dense", "s/static_2x2", "s/dpn-00"}
+    parent = runs.pop("s")
+    assert {"front/hypervolume", "front/num_points"} <= set(parent.data.metrics)
+    client = MlflowClient()
+    assert {item.path for item in client.list_artifacts(parent.info.run_id, "report")} >= {
+        f"report/{name}" for name in ("report.html", "front.png", "pareto.json", "pareto.csv", "study.json")
+    }
+    for run in runs.values():
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert {"eval/e2e/accuracy", "cost/flops_ratio_swiglu", "cost/visual_tokens_mean"} <= set(run.data.metrics)
+        history = client.get_metric_history(run.info.run_id, "train/loss_lm")
+        assert sorted(point.step for point in history) == list(range(1, STEPS + 1))
+    models = client.search_logged_models([parent.info.experiment_id])
+    assert sorted(model.name for model in models) == ["s-dense", "s-dpn-00", "s-static_2x2"]
+
+
+def check_secrets(secret: str, runs_uri: str, logs: list[Path], done: Any) -> None:
+    """The S3 secret is in nothing that was written or printed."""
+    texts = [*(path.read_bytes() for path in logs), done.stdout.encode(), done.stderr.encode()]
+    texts += [storage.read_bytes(uri) for uri in storage.list_files(runs_uri) if not uri.endswith(".pt")]
+    for run in mlflow_runs(runs_uri.rpartition("/")[2]):
+        texts += [json.dumps({**run.data.params, **run.data.tags}).encode()]
+    assert len(texts) > 50
+    assert not any(secret.encode() in text for text in texts)
