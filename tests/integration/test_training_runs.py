@@ -36,8 +36,8 @@ pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
 FOLDER = f"s3://dpn/test-training-{uuid.uuid4().hex[:8]}"
 STEPS, GLOBAL_BATCH, CHECKPOINT_EVERY = 12, 16, 4
-# Measured: 0 between runs of the same number of workers; 4e-7 between one worker and two.
-TOLERANCE = 1e-5
+# Measured: 0 between runs of the same number of workers; 2e-7 between one worker and two.
+TOLERANCE = 5e-6
 
 # The workers cannot import this module.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

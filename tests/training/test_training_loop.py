@@ -12,8 +12,8 @@ from dpn_platform.training.engine import build_engine, build_optimizer, build_sc
 from dpn_platform.training.loop import run_loop, step_seed, to_device
 
 STEPS, GLOBAL_BATCH = 6, 8
-# Measured: 6e-7 without accumulation, 3e-6 with; the order of sums differs.
-TOLERANCE = 2e-5
+# Measured: 1.5e-7 without accumulation, 5.5e-7 with; the order of sums differs.
+TOLERANCE = 5e-6
 
 
 class Losses:
