@@ -25,7 +25,7 @@ def tiny_config(vocab_size: int, *, image_size: int = 96, patch_size: int = 12) 
     text = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=96,
-        intermediate_size=256,
+        intermediate_size=192,
         num_hidden_layers=8,
         num_attention_heads=4,
         num_key_value_heads=4,

@@ -40,6 +40,8 @@ def derive(question: str, items: tuple[Item, ...]) -> str:
             return _at(place, items).colour
         case ["which", "digit", "is", "at", place, "?"]:
             return NUMBERS[int(_at(place, items).content)]
+        case ["where", "is", colour, "?"]:
+            return PLACES[_only(colour, items).cell]
         case ["where", "is", first, "from", second, "?"]:
             return _seen_from(_only(first, items), _only(second, items))
         case ["what", "is", first, "plus", second, "?"]:

@@ -21,7 +21,8 @@ from dpn_platform.training.metrics import read_metrics
 
 pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
-CHECKPOINT_EVERY, STEPS = 5, 60
+# Long enough that a trial is still at work when the signal sent at its first checkpoint arrives.
+CHECKPOINT_EVERY, STEPS = 5, 160
 
 
 @pytest.fixture

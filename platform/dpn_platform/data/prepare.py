@@ -14,6 +14,8 @@ from dpn_platform.storage import exists, join_uri
 
 DEMO_RAW_URI = "s3://dpn/raw/demo"
 DEMO_URI = "s3://dpn/datasets/demo"
+#: goes up when the same recipe would draw or ask something else: what an older version published is not taken for it
+DRAWING_VERSION = 2
 
 StageProgress = Callable[[str, int, int], None]
 
@@ -32,11 +34,11 @@ class DemoRecipe:
     def folder(self) -> str:
         """Name of the raw folder; sets of different recipes do not mix."""
         captions = "-captions" if self.captions else ""
-        return f"{self.num_train}-{self.num_test}-{self.image_size}px-seed{self.seed}{captions}"
+        return f"v{DRAWING_VERSION}-{self.num_train}-{self.num_test}-{self.image_size}px-seed{self.seed}{captions}"
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest records it."""
-        return {"kind": "demo", **asdict(self)}
+        return {"kind": "demo", "version": DRAWING_VERSION, **asdict(self)}
 
 
 def ensure_demo(

@@ -62,7 +62,8 @@ _HEADER = (
     "# tiny-llava",
     "",
     "A LLaVA of about a million parameters (CLIP-style tower, mlp2x projector, 8-layer Llama decoder, 64 visual",
-    "tokens), dense, trained from noise on the demo set. The demo's trials are fine-tuned from it.",
+    "tokens), dense, made for the demo: its trials are fine-tuned from it. The tower learned from drawn scenes what",
+    "stands in every patch; projector and decoder then learned the demo set's questions, the tower kept as it was.",
     "",
 )
 

@@ -12,16 +12,17 @@ from dpn_platform.reports.card import write_card
 from dpn_platform.storage import download_folder, join_uri, read_json
 from dpn_platform.training.metrics import read_metrics
 from dpn_platform.training.run import run_training
+from dpn_platform.training.tower import ensure_tower_base
 
 #: the set the base is trained on; the demo's own sets are drawn from other seeds, so that trials see new pictures
 BASE_RECIPE = DemoRecipe(num_train=24_000, num_test=2_000, seed=100, captions=True)
 
 
 def make_base(config: ExperimentConfig, folder: str, run_name: str, note: Callable[[str], None]) -> float:
-    """Train the recipe and write the from_pretrained folder with its card. Ray must be initialised.
+    """Train the tower, then the recipe, and write the from_pretrained folder with its card. Ray must be initialised.
 
     Args:
-        config: the recipe.
+        config: the recipe; `model.base` is where the model with a trained tower goes, or is.
         folder: where the base goes; what is there is replaced only once everything has succeeded.
         run_name: identity of the training run: the same name continues.
         note: called with a line for people now and then.
@@ -34,6 +35,7 @@ def make_base(config: ExperimentConfig, folder: str, run_name: str, note: Callab
     """
     note("data: drawing and ingesting what is not there yet")
     manifest = ensure_demo(BASE_RECIPE, uri=config.data.uri, raw_uri=DEMO_RAW_URI)
+    ensure_tower_base(config.model.base, note)
     note(f"training: {config.train.steps} steps")
     outcome = run_training(
         config,

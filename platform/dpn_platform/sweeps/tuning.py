@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
 
 from dpn_platform.config.errors import DpnError
@@ -95,6 +96,7 @@ def run_tuner(
         ),
     )
     try:
+        _keep_credentials_home()
         with _quiet_tune():
             tuner.fit()
     except Exception:
@@ -114,6 +116,11 @@ def _quiet_tune() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def _keep_credentials_home() -> None:
+    """Tune would copy the driver's AWS keys into its trials' runtime_env, which Ray logs; the nodes have their own."""
+    class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 
 
 def _folder_name(trial: TuneTrial) -> str:

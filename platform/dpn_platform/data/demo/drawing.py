@@ -22,6 +22,8 @@ COLOUR_VALUES = {
 COLOURS = tuple(COLOUR_VALUES)
 SHAPES = ("circle", "square", "triangle")
 SIDE = 4
+#: pixels by which things stand off the middle of their cells at most
+JITTER = 1
 #: cell number = row * SIDE + column; columns are a to d from the left, rows 1 to 4 from the top
 PLACES = tuple(f"{column}{row}" for row in "1234" for column in "abcd")
 #: 5x7 dots a digit, row by row; drawn at 3 pixels a dot: 15x21
@@ -54,7 +56,7 @@ def _glyph(digit: str, scale: int) -> Image.Image:
 
 
 def draw_items(items: tuple[Item, ...], rng: np.random.Generator, size: int) -> Image.Image:
-    """RGB picture of the items on a dark ground; place within the cell, size, tint and ground vary."""
+    """RGB picture of the items on a dark ground; place within the cell, tint and ground vary."""
     ground = tuple(int(value) for value in rng.integers(20, 60, 3))
     image = Image.new("RGB", (size, size), ground)
     draw = ImageDraw.Draw(image)
@@ -65,17 +67,19 @@ def draw_items(items: tuple[Item, ...], rng: np.random.Generator, size: int) -> 
         top, left = item.cell // SIDE * cell, item.cell % SIDE * cell
         if item.content in DIGITS:
             glyph = _glyph(item.content, max(1, size // 32))
-            corner = (left + _slack(rng, cell, glyph.width), top + _slack(rng, cell, glyph.height))
+            corner = (left + _margin(rng, cell, glyph.width), top + _margin(rng, cell, glyph.height))
             image.paste(colour, corner, glyph)
         else:
-            side = int(rng.integers(cell * 9 // 16, cell * 14 // 16))
-            _draw_shape(draw, item.content, left + _slack(rng, cell, side), top + _slack(rng, cell, side), side, colour)
+            side = cell * 3 // 4
+            _draw_shape(
+                draw, item.content, left + _margin(rng, cell, side), top + _margin(rng, cell, side), side, colour
+            )
     return image
 
 
-def _slack(rng: np.random.Generator, cell: int, extent: int) -> int:
-    """Offset of something `extent` wide in a cell, at least a pixel from both edges."""
-    return 1 + int(rng.integers(max(1, cell - extent - 1)))
+def _margin(rng: np.random.Generator, cell: int, extent: int) -> int:
+    """Offset of something `extent` wide that stands in the middle of a cell, a pixel more or less."""
+    return (cell - extent) // 2 + int(rng.integers(-JITTER, JITTER + 1))
 
 
 def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, left: int, top: int, side: int, colour: tuple[int, ...]) -> None:

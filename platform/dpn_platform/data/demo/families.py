@@ -17,7 +17,7 @@ from PIL import Image
 from dpn_platform.data.demo.drawing import COLOURS, DIGITS, PLACES, SHAPES, SIDE, Item, draw_items
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-MAX_TURNS = 6
+MAX_TURNS = 8
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,23 @@ def _relation_scene(rng: np.random.Generator) -> tuple[Item, ...]:
     return tuple(Item(cell, _one(rng, SHAPES), tuple(COLOURS)[colours[n]]) for n, cell in enumerate(cells))
 
 
+def _ask_place(rng: np.random.Generator, items: tuple[Item, ...]) -> Question | None:
+    """Where the only thing of its colour is."""
+    unique = _of_unique_colour(items)
+    if not unique:
+        return None
+    item = unique[int(rng.integers(len(unique)))]
+    return Question(f"where is {item.colour} ?", PLACES[item.cell], "place", _level(len(items), 2, 4))
+
+
+def _of_unique_colour(items: tuple[Item, ...]) -> list[Item]:
+    colours = Counter(item.colour for item in items)
+    return [item for item in items if colours[item.colour] == 1]
+
+
 def _ask_relation(rng: np.random.Generator, items: tuple[Item, ...]) -> Question | None:
     """About two things in one row or column whose colours nothing else has."""
-    colours = Counter(item.colour for item in items)
-    unique = [item for item in items if colours[item.colour] == 1]
+    unique = _of_unique_colour(items)
     pairs = [(first, second) for first in unique for second in unique if direction(first, second)]
     if not pairs:
         return None
@@ -206,7 +219,16 @@ _MAKERS: dict[str, tuple[Scene, Ask]] = {
     "reading": (_reading_scene, _ask_reading),
     "arithmetic": (lambda rng: (), _ask_arithmetic),
 }
-_FOLLOW_UPS: tuple[Ask, ...] = (_ask_existence, _ask_counting, _ask_colour, _ask_relation, _ask_reading, _ask_reading)
+_FOLLOW_UPS: tuple[Ask, ...] = (
+    _ask_existence,
+    _ask_counting,
+    _ask_counting,
+    _ask_colour,
+    _ask_place,
+    _ask_relation,
+    _ask_relation,
+    _ask_reading,
+)
 #: families about a picture, from the least to the most fine detail; arithmetic is the text-only one
 VISUAL_FAMILIES = ("existence", "counting", "relation", "colour", "reading")
 FAMILIES = (*VISUAL_FAMILIES, "arithmetic")
