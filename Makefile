@@ -84,7 +84,7 @@ format: setup ## put the code into the house style
 check: lint types arch test ## everything CI asks for
 
 bench: setup ## measure speed
-	@$(BIN)/pytest -q -s tests/benchmarks $(ARGS)
+	@$(BIN)/pytest -q -s tests/benchmarks/bench_*.py $(ARGS)
 
 clean: ## remove caches; the environment, the services' state and your outputs stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist

@@ -11,16 +11,11 @@ from ray.data import DataContext, ExecutionOptions
 BLOCK_BYTES = 16 * 2**20
 
 
-def execution_options(*, preserve_order: bool) -> ExecutionOptions:
-    """Options for a dataset; Ray Train needs them again in its `DataConfig`, which overrides the dataset's own."""
-    return ExecutionOptions(preserve_order=preserve_order)
-
-
 @contextmanager
 def quiet_data_context(*, preserve_order: bool) -> Iterator[None]:
     """Datasets made inside carry these settings; the process's own context is put back afterwards."""
     ours = DataContext.get_current().copy()
-    ours.execution_options = execution_options(preserve_order=preserve_order)
+    ours.execution_options = ExecutionOptions(preserve_order=preserve_order)
     ours.target_max_block_size = BLOCK_BYTES
     ours.enable_progress_bars = False
     ours.print_on_execution_start = False

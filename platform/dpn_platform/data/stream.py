@@ -11,7 +11,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +20,7 @@ import ray.data
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.manifest import Manifest, Shard, Split, load_manifest
 from dpn_platform.data.order import IntArray, ShardRead, plan_reads
-from dpn_platform.data.ray_context import execution_options, quiet_data_context
+from dpn_platform.data.ray_context import quiet_data_context
 from dpn_platform.storage import open_uri
 
 #: reading is waiting: several reads share a CPU, and a busy cluster still finds room for one
@@ -44,6 +43,7 @@ def training_stream(
     num_rows: int | None = None,
     epoch: int = 0,
     consumed: IntArray | None = None,
+    num_readers: int | None = None,
 ) -> ray.data.Dataset:
     """The rows that a run still has to see, in order (see `order`).
 
@@ -55,10 +55,11 @@ def training_stream(
             passes from one epoch to the next by itself. Default: one epoch.
         epoch: the first epoch.
         consumed: `sample_key`s of earlier attempts of this run. Any world size, any order.
+        num_readers: shards read at a time at most; default: as many as the cluster has room for, which on a small
+            machine starts more processes than it has cores.
 
     Returns:
-        A dataset with the columns of `schema.SHARD_SCHEMA`, `epoch` and `sample_key`. Pass
-        `train_data_config()` to Ray Train, which otherwise forgets that order matters.
+        A dataset with the columns of `schema.SHARD_SCHEMA`, `epoch` and `sample_key`.
 
     Raises:
         DpnError: no such data set or split, or `consumed` is of another run.
@@ -72,21 +73,17 @@ def training_stream(
         first_epoch=epoch,
         consumed=consumed,
     )
-    return _dataset(published, chosen, reads)
+    return _dataset(published, chosen, reads, num_readers)
 
 
-def split_dataset(manifest: Manifest | str, split: str, *, limit: int | None = None) -> ray.data.Dataset:
+def split_dataset(
+    manifest: Manifest | str, split: str, *, limit: int | None = None, num_readers: int | None = None
+) -> ray.data.Dataset:
     """A split in the order of its row ids, for evaluation; `limit` rows are a fair sample of it."""
     published = load_manifest(manifest) if isinstance(manifest, str) else manifest
     chosen = published.split(split)
-    return _dataset(published, chosen, list(_in_order(chosen.shards, chosen.rows if limit is None else limit)))
-
-
-def train_data_config() -> Any:
-    """Ray Train's `DataConfig` for our streams: order kept, equal shares, no reordering by locality."""
-    from ray.train import DataConfig  # here: whoever only reads data need not import Ray Train
-
-    return DataConfig(execution_options=execution_options(preserve_order=True), enable_shard_locality=False)
+    reads = list(_in_order(chosen.shards, chosen.rows if limit is None else limit))
+    return _dataset(published, chosen, reads, num_readers)
 
 
 def read_rows(uri: str, positions: IntArray) -> pa.Table:
@@ -113,13 +110,19 @@ def _in_order(shards: Sequence[Shard], limit: int) -> Iterator[ShardRead]:
         limit -= shard.rows
 
 
-def _dataset(manifest: Manifest, split: Split, reads: Sequence[ShardRead]) -> ray.data.Dataset:
+def _dataset(manifest: Manifest, split: Split, reads: Sequence[ShardRead], num_readers: int | None) -> ray.data.Dataset:
     span = split.row_id_span
     tasks = [_Task(manifest.shard_uri(read.shard), read, read.sample_keys(span)) for read in reads]
     items = [{"task": pickle.dumps(task)} for task in tasks]
     with quiet_data_context(preserve_order=True):
         plan = ray.data.from_items(items, override_num_blocks=len(items) or None)
-        return plan.map_batches(_read_batch, batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS)
+        return plan.map_batches(
+            _read_batch,
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=READ_CPUS,
+            compute=ray.data.TaskPoolStrategy(size=num_readers),
+        )
 
 
 def _read_batch(batch: pa.Table) -> Iterator[pa.Table]:

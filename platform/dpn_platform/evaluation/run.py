@@ -117,7 +117,9 @@ def _predict(
         use_gpu=config.train.use_gpu,
     )
     with quiet_data_context(preserve_order=True):
-        dataset = split_dataset(manifest, config.data.eval_split, limit=config.eval.limit).map_batches(
+        dataset = split_dataset(
+            manifest, config.data.eval_split, limit=config.eval.limit, num_readers=2 * config.eval.num_actors
+        ).map_batches(
             Predictor,
             fn_constructor_args=(settings,),
             batch_size=config.eval.batch_size * BATCHES_PER_CALL,

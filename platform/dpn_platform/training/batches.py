@@ -27,6 +27,7 @@ from dpn_platform.training.loop import Batch
 
 #: micro-batches read, and decoded, ahead of the one in use
 AHEAD = 2
+READERS_PER_WORKER = 2
 #: pause of the reading side's scheduling loop, which turns without one while the consumer is slower than the reading
 PAUSE_S = 0.02
 
@@ -103,6 +104,7 @@ def _dataset(config: ExperimentConfig, consumed: IntArray) -> ray.data.Dataset:
         seed=train.seed,
         num_rows=train.steps * train.global_batch_size,
         consumed=consumed,
+        num_readers=READERS_PER_WORKER * train.num_workers,
     )
     dataset.context.custom_execution_callback_classes = [PacedExecution]
     return dataset

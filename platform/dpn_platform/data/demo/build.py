@@ -79,8 +79,8 @@ def make_demo(
                 done += len(batch)
                 if on_progress is not None:
                     on_progress(done, sum(sizes.values()))
-    for split, rows in records.items():
-        write_json(f"{dest_uri}/{split}.json", rows)
+    for split in ("test", "train"):  # train.json is what says that the set is whole
+        write_json(f"{dest_uri}/{split}.json", records[split])
     counts = {split: dict(Counter(row["family"] for row in rows)) for split, rows in records.items()}
     return DemoSummary(dest_uri, seed, image_size, captions, counts)
 
