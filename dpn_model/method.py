@@ -57,6 +57,8 @@ class Method:
         temperature: dpn: divides router logits.
         selection: dpn, training only: "sample", "top1" or "gumbel"; inference takes the most probable expert.
         scaling: dpn: pooled tokens times the winning probability ("on"), not ("off"), or times p / stop_grad(p).
+        router_gradient: dpn: the language loss reaches the router through the scaling alone ("scale", as in the paper),
+            or also through the score function ("score", see `pyramid.score_gradient`).
         min_tokens: dpn: an expert that would leave an image fewer tokens is not feasible.
         positions: "contiguous" renumbers after a reduction, "keep" keeps the window's first position.
         seed: random_drop: of the drawn subsets.
@@ -71,6 +73,7 @@ class Method:
     temperature: float = 10.0
     selection: Literal["sample", "top1", "gumbel"] = "sample"
     scaling: Literal["on", "off", "straight_through"] = "on"
+    router_gradient: Literal["scale", "score"] = "scale"
     min_tokens: int = 1
     positions: Literal["contiguous", "keep"] = "contiguous"
     seed: int = 0
@@ -80,6 +83,7 @@ class Method:
         _check_choice("router", self.router, ("v1", "linear"))
         _check_choice("selection", self.selection, ("sample", "top1", "gumbel"))
         _check_choice("scaling", self.scaling, ("on", "off", "straight_through"))
+        _check_choice("router_gradient", self.router_gradient, ("scale", "score"))
         _check_choice("positions", self.positions, ("contiguous", "keep"))
         for kernel in (*self.experts, self.kernel):
             parse_kernel(kernel)

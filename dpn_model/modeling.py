@@ -29,6 +29,7 @@ from dpn_model.packing import PackedSequence, TokenKind, contiguous_positions, f
 from dpn_model.pyramid.dynamic import DynamicPoolingExperts
 from dpn_model.pyramid.router import Router
 from dpn_model.pyramid.routing_loss import routing_loss
+from dpn_model.pyramid.score_gradient import score_term
 from dpn_model.reduction import TokenReducer
 from dpn_model.registry import build_reducers
 from dpn_model.weights.folder import load_folder, save_folder
@@ -151,8 +152,7 @@ class DpnForConditionalGeneration(PreTrainedModel):
         visual = state.visual_tokens()
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
         final, records = run_decoder(self.model.language_model, state, self._reducers(), cache)
-        routing = RoutingReport(tuple(records), text, visual)
-        self.last_routing = routing
+        self.last_routing = routing = RoutingReport(tuple(records), text, visual)
         if labels is None:
             last = torch.tensor(final.lengths, device=input_ids.device).cumsum(0) - 1
             return DpnOutput(logits=self.lm_head(final.hidden_TD[last]), routing=routing)
@@ -187,8 +187,7 @@ class DpnForConditionalGeneration(PreTrainedModel):
             return hidden_TD
         # A text-only batch still runs the tower once, times zero: every rank joins the same collectives (spec
         # platform-conventions 3.1).
-        size = self.config.base.vision_config.image_size
-        blank = hidden_TD.new_zeros(1, 3, size, size)
+        blank = hidden_TD.new_zeros(1, 3, *2 * (self.config.base.vision_config.image_size,))
         return hidden_TD + self.encode_images(blank).sum() * 0.0
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
@@ -205,13 +204,15 @@ class DpnForConditionalGeneration(PreTrainedModel):
         rows = torch.nonzero(targets_T != IGNORE_INDEX).flatten()
         if len(rows) == 0:
             raise ValueError("labels: no supervised token in the batch; every label is -100")
-        loss_lm = cross_entropy(self.lm_head(final.hidden_TD[rows]).float(), targets_T[rows])
+        losses_R = cross_entropy(self.lm_head(final.hidden_TD[rows]).float(), targets_T[rows], reduction="none")
+        loss_lm = losses_R.mean()
         method = self.config.method_settings
         hinge = routing_loss(routing.records, method.routing_loss)
         loss = loss_lm if hinge is None else loss_lm + method.routing_loss.weight * hinge
-        for reducer in self._reducers().values():
-            idle = reducer.idle_loss(final) if self.training else None
-            loss = loss if idle is None else loss + idle
+        if method.router_gradient == "score":
+            loss = loss + score_term(losses_R, torch.bucketize(rows, ends), routing.records)
+        idle = [reducer.idle_loss(final) for reducer in self._reducers().values()] if self.training else []
+        loss = loss + sum(term for term in idle if term is not None)
         return DpnOutput(
             loss=loss, loss_lm=loss_lm, loss_routing=hinge, num_supervised_tokens=len(rows), routing=routing
         )
