@@ -22,6 +22,7 @@ from transformers import LlavaModel, PreTrainedModel
 from dpn_model.attention import ATTENTION_NAME
 from dpn_model.cache import PackedCache
 from dpn_model.configuration import DpnConfig
+from dpn_model.cost import ModelShape
 from dpn_model.decoder import run_decode_step, run_decoder
 from dpn_model.method import Method
 from dpn_model.outputs import DpnOutput, RoutingReport
@@ -53,8 +54,8 @@ class DpnForConditionalGeneration(PreTrainedModel):
         self.lm_head = nn.Linear(base.text_config.hidden_size, base.text_config.vocab_size, bias=False)
         self.reducers = nn.ModuleDict()
         self.last_routing: RoutingReport | None = None
-        patches = base.vision_config.image_size // base.vision_config.patch_size
-        self.image_grid = (patches, patches)
+        self.model_shape = ModelShape.from_llava(base)
+        self.image_grid = self.model_shape.image_grid
         self.image_token_id = base.image_token_index
         self.post_init()
         self.configure_method(config.method_settings)
@@ -151,7 +152,7 @@ class DpnForConditionalGeneration(PreTrainedModel):
         visual = state.visual_tokens()
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
         final, records = run_decoder(self.model.language_model, state, self._reducers(), cache)
-        routing = RoutingReport(tuple(records), text, visual)
+        routing = RoutingReport(tuple(records), text, visual, self.model_shape)
         self.last_routing = routing
         if labels is None:
             last = torch.tensor(final.lengths, device=input_ids.device).cumsum(0) - 1
