@@ -6,7 +6,7 @@ Outside the decoder `eq8` and `swiglu` both count multiply-accumulates, and `tru
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -83,10 +83,6 @@ class SampleRun:
     text_tokens: int
     num_images: int
     method_macs: int = 0
-
-    def without_reduction(self) -> SampleRun:
-        """The same sample in the dense model."""
-        return replace(self, sites=(), visual_tokens=self.visual_tokens[:1], method_macs=0)
 
 
 @dataclass(frozen=True)

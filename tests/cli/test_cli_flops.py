@@ -43,7 +43,9 @@ def test_every_named_base_has_an_account(capsys, model):
     first = document["visual_tokens"][0]
     assert document["visual_tokens"] == [first, first // 2, first // 4, first // 4]
     assert set(document) == KEYS | {"sites", "parts", "kv"}
-    assert document["parts"]["swiglu"]["prefill"] == document["swiglu"]["total"]
+    parts = document["parts"]["swiglu"]
+    assert parts["prefill"] == document["swiglu"]["total"]
+    assert parts["total"] == sum(parts[part] for part in ("vision", "projector", "prefill", "method", "lm_head"))
     assert len(document["kv"]) == 4
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dpn_model.bases.catalogue import base_shape
-from dpn_model.cost import SampleRun, cost_parts, kv_groups, vit_macs
+from dpn_model.cost import cost_parts, kv_groups, vit_macs
 from dpn_model.flops import CONVENTIONS, sample_cost
 from dpn_model.outputs import RoutingReport
 from dpn_model.pyramid.planned_route import parse_route, planned_run
@@ -50,14 +50,6 @@ def test_kv_groups_hold_text_and_visual_tokens() -> None:
     groups = kv_groups(SEVEN_B.decoder, planned_run(SEVEN_B, ("2x2", "1x2", "1x1"), 60), bytes_per_element=4)
     assert [group.tokens for group in groups] == [636, 204, 132, 132]
     assert groups[0].num_bytes == 8 * 636 * 2 * 4096 * 4
-
-
-def test_the_dense_run_has_no_sites_and_no_method() -> None:
-    run = planned_run(SEVEN_B, ("2x2", "2x2", "2x2"), 60)
-    dense = run.without_reduction()
-    assert dense == SampleRun((), (576,), 60, 1, 0)
-    cost = sample_cost(SEVEN_B.decoder, run.sites, run.visual_tokens, 60, "swiglu")
-    assert cost_parts(SEVEN_B, dense, "swiglu").prefill == cost.dense
 
 
 def test_routes_are_areas_or_kernels() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dpn_platform.cli.console import clean_stdout, print_json, print_table
 from dpn_platform.config.errors import DpnError
+
+if TYPE_CHECKING:
+    from dpn_model.cost import CostParts
 
 #: system prompt, a short question and the routing token in Vicuna's conversation (spec base-models A.2.1)
 TYPICAL_TEXT_TOKENS = 60
@@ -66,10 +69,14 @@ def build_account(model: str, route: str, text_tokens: int) -> tuple[dict[str, A
         document[convention] = {"total": cost.total, "dense": cost.dense, "ratio": cost.ratio}
     split = {
         "sites": list(run.sites),
-        "parts": {convention: asdict(cost_parts(shape, run, convention)) for convention in CONVENTIONS},
+        "parts": {convention: _parts(cost_parts(shape, run, convention)) for convention in CONVENTIONS},
         "kv": [asdict(group) for group in kv_groups(shape.decoder, run)],
     }
     return document, split
+
+
+def _parts(cost: CostParts) -> dict[str, int]:
+    return {**asdict(cost), "total": cost.total}
 
 
 def _show(document: dict[str, Any], split: dict[str, Any]) -> None:
@@ -81,8 +88,9 @@ def _show(document: dict[str, Any], split: dict[str, Any]) -> None:
         for name in conventions
     ]
     print_table(f"{title}, decoder prefill", ("convention", "route, G", "dense, G", "ratio"), rows)
+    labels = {"total": "total, to the first token"}
     by_part = [
-        (part.replace("_", " "), *(_giga(split["parts"][name][part]) for name in conventions))
+        (labels.get(part, part.replace("_", " ")), *(_giga(split["parts"][name][part]) for name in conventions))
         for part in split["parts"][conventions[0]]
     ]
     print_table("by part, G (true: FLOPs, the others: multiply-accumulates)", ("part", *conventions), by_part)
