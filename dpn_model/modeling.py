@@ -22,6 +22,7 @@ from transformers import LlavaModel, PreTrainedModel
 from dpn_model.attention import ATTENTION_NAME
 from dpn_model.cache import PackedCache
 from dpn_model.configuration import DpnConfig
+from dpn_model.cost import ModelShape
 from dpn_model.decoder import run_decode_step, run_decoder
 from dpn_model.method import Method
 from dpn_model.outputs import DpnOutput, RoutingReport
@@ -54,8 +55,8 @@ class DpnForConditionalGeneration(PreTrainedModel):
         self.lm_head = nn.Linear(base.text_config.hidden_size, base.text_config.vocab_size, bias=False)
         self.reducers = nn.ModuleDict()
         self.last_routing: RoutingReport | None = None
-        patches = base.vision_config.image_size // base.vision_config.patch_size
-        self.image_grid = (patches, patches)
+        self.model_shape = ModelShape.from_llava(base)
+        self.image_grid = self.model_shape.image_grid
         self.image_token_id = base.image_token_index
         self.post_init()
         self.configure_method(config.method_settings)
@@ -152,7 +153,7 @@ class DpnForConditionalGeneration(PreTrainedModel):
         visual = state.visual_tokens()
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
         final, records = run_decoder(self.model.language_model, state, self._reducers(), cache)
-        self.last_routing = routing = RoutingReport(tuple(records), text, visual)
+        self.last_routing = routing = RoutingReport(tuple(records), text, visual, self.model_shape)
         if labels is None:
             last = torch.tensor(final.lengths, device=input_ids.device).cumsum(0) - 1
             return DpnOutput(logits=self.lm_head(final.hidden_TD[last]), routing=routing)
@@ -192,8 +193,7 @@ class DpnForConditionalGeneration(PreTrainedModel):
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """float[I, 3, height, width] -> float[I * V, D], projected patch features."""
-        features = self.model.get_image_features(pixel_values, return_dict=True).pooler_output
-        return torch.cat(list(features), dim=0)
+        return torch.cat(list(self.model.get_image_features(pixel_values, return_dict=True).pooler_output), dim=0)
 
     def _losses(self, final: PackedSequence, labels_T: Tensor, routing: RoutingReport) -> DpnOutput:
         """Eq. 7. The head runs on supervised rows only; labels shift by one within each sample, after reduction."""

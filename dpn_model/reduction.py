@@ -29,6 +29,7 @@ class ReductionRecord:
         router_probs_BE: float[B', E] of the samples that have images, None for methods without a router.
         expert_index: chosen expert of those samples, on the host.
         log2_areas_E: log2 of every expert's kernel area (C of eq. 6).
+        method_macs: per sample, multiply-accumulates the method itself spent (routers, scores); () for none.
     """
 
     layer: int
@@ -38,6 +39,7 @@ class ReductionRecord:
     router_probs_BE: Tensor | None = None
     expert_index: tuple[int, ...] = ()
     log2_areas_E: tuple[float, ...] = ()
+    method_macs: tuple[int, ...] = ()
 
     @property
     def keep_ratio(self) -> float:

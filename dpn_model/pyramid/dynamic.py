@@ -56,6 +56,7 @@ class DynamicPoolingExperts(TokenReducer):
             router_probs_BE=probs_BE,
             expert_index=chosen,
             log2_areas_E=self.log2_areas_E,
+            method_macs=tuple(self.router.macs if b in by_sample else 0 for b in range(state.num_samples)),
         )
         return after, record
 
