@@ -90,7 +90,7 @@ class PoolingSite(TokenReducer):
         )
 
     def _tokens_left(self, state: PackedSequence, samples: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-        """Tokens per sample and expert; 0 where an image would keep fewer than `min_tokens`, in training as after it."""
+        """Tokens per sample and expert; 0 where an image would keep fewer than `min_tokens`, whatever the mode."""
         totals = {sample: [0] * len(self.kernels) for sample in samples}
         short: set[tuple[int, int]] = set()
         for image in state.images:
