@@ -1,8 +1,7 @@
 """The budget dial's arithmetic: from what every route would cost to biases that reach any mean cost between extremes.
 
 A bias of β * log2(kernel area) on the router's logits moves samples to cheaper kernels, the least reluctant ones
-first. A ladder of such biases runs from the dearest routes to the cheapest. Where one step of β moves too many samples
-at once (a router that treats all alike), sites step one after the other; between two rungs, a share of the samples
+first. A ladder of such biases runs from the dearest routes to the cheapest; between two rungs, a share of the samples
 takes the one and the rest the other.
 
 Shape letters: N samples, S sites, E experts of a site, P routes up to a site, R rungs.
@@ -10,7 +9,8 @@ Shape letters: N samples, S sites, E experts of a site, P routes up to a site, R
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,6 +22,10 @@ EXTREME_BIAS = 1e6
 MAX_STEP = 0.02
 #: of β: far above the differences that another batch makes to float32 logits, far below those between samples
 MIN_WIDTH = 1e-5
+#: standard error of a request that a dial is built for: 0.02 is two and a half of it
+MAX_ERROR = 0.008
+#: standard deviation of the ratio between samples that a dial is content with, however many samples there are
+MAX_SPREAD = 0.15
 #: a request may exceed the extremes by this much: printed extremes are rounded
 TOLERANCE = 1e-4
 
@@ -99,13 +103,13 @@ class RouteTable:
     logits: Sequence[np.ndarray]
     ratios: np.ndarray
 
-    def mean_ratio(self, biases: Sequence[float]) -> float:
-        """Mean FLOPs ratio under one β per site; exact, without running the model."""
+    def sample_ratios(self, biases: Sequence[float]) -> np.ndarray:
+        """float64[N], FLOPs ratios under one β per site; exact, without running the model."""
         samples = np.arange(len(self.ratios))
         route_N = np.zeros(len(samples), dtype=np.int64)
         for bias, rates, logits in zip(biases, self.rates, self.logits, strict=True):
             route_N = route_N * len(rates) + (logits[samples, route_N] + bias * rates).argmax(axis=1)
-        return float(self.ratios[samples, route_N].mean())
+        return np.asarray(self.ratios[samples, route_N])
 
     def largest_bias(self) -> float:
         """A β beyond which, in either direction, no sample of the table changes its route."""
@@ -121,29 +125,57 @@ class RouteTable:
 
 
 def build_ladder(table: RouteTable, convention: str) -> Dial:
-    """The dial of a route table, from the dearest rung to the cheapest."""
-    num_sites = len(table.rates)
-    limit = table.largest_bias()
-    uniform = [-EXTREME_BIAS, *_divided(table, -limit, limit), EXTREME_BIAS]
-    rungs = [(uniform[0],) * num_sites]
-    for low, high in zip(uniform, uniform[1:], strict=False):
-        if abs(table.mean_ratio((low,) * num_sites) - table.mean_ratio((high,) * num_sites)) > MAX_STEP:
-            rungs += [(low,) * (num_sites - moved) + (high,) * moved for moved in range(1, num_sites)]
-        rungs.append((high,) * num_sites)
-    return Dial(convention, tuple(rungs), tuple(round(table.mean_ratio(rung), 6) for rung in rungs))
+    """The dial of a route table, from the dearest rung to the cheapest.
+
+    One β for all sites follows the router best, but where its sites agree, samples end at the extremes, and the mean
+    of a few hundred is uncertain. Later sites then run ahead of earlier ones, as little as makes the sampling error
+    of a request (calibration's and held-out samples' together, as many of these as of those) fit the tolerance.
+    """
+    largest = min(MAX_SPREAD, MAX_ERROR * math.sqrt(len(table.ratios) / 2))
+    best: tuple[float, list[_Rung]] | None = None
+    for lead in (0.0, *(table.largest_bias() * 2.0**power for power in range(-6, 2))):
+        rungs = _climb(table, lead)
+        spread = max(math.hypot(*pair) for pair in _spreads(rungs))
+        if best is None or spread < best[0]:
+            best = (spread, rungs)
+        if spread <= largest:
+            break
+    assert best is not None
+    rungs = best[1]
+    return Dial(convention, tuple(rung.biases for rung in rungs), tuple(round(rung.mean, 6) for rung in rungs))
 
 
-def _divided(table: RouteTable, low: float, high: float) -> list[float]:
-    """β from low to high, halved until neighbours cost nearly the same."""
-    num_sites = len(table.rates)
-    pending = [(low, high)]
-    found = [low]
+@dataclass(frozen=True)
+class _Rung:
+    biases: tuple[float, ...]
+    mean: float
+    variance: float
+
+
+def _spreads(rungs: Sequence[_Rung]) -> Iterator[tuple[float, float]]:
+    """Standard deviation between samples halfway between neighbouring rungs: within them, and between them."""
+    for low, high in zip(rungs, rungs[1:], strict=False):
+        yield math.sqrt((low.variance + high.variance) / 2), (low.mean - high.mean) / 2
+
+
+def _climb(table: RouteTable, lead: float) -> list[_Rung]:
+    """Rungs from dearest to cheapest, each site's β `lead` above the one before, halved until neighbours are close."""
+    places = [site - (len(table.rates) - 1) / 2 for site in range(len(table.rates))]
+
+    def rung(bias: float) -> _Rung:
+        biases = tuple(round(bias + lead * place, 7) for place in places)
+        ratios = table.sample_ratios(biases)
+        return _Rung(biases, float(ratios.mean()), float(ratios.var()))
+
+    limit = table.largest_bias() + lead * len(places)
+    pending = [(-limit, limit, rung(-limit), rung(limit))]
+    found = [rung(-EXTREME_BIAS), pending[0][2]]
     while pending:
-        first, last = pending.pop()
-        step = abs(table.mean_ratio((first,) * num_sites) - table.mean_ratio((last,) * num_sites))
-        if step <= MAX_STEP or last - first < MIN_WIDTH:
-            found.append(last)
+        low, high, dear, cheap = pending.pop()
+        if abs(dear.mean - cheap.mean) <= MAX_STEP or high - low < MIN_WIDTH:
+            found.append(cheap)
         else:
-            middle = round((first + last) / 2, 7)
-            pending += [(middle, last), (first, middle)]
-    return found
+            middle = (low + high) / 2
+            between = rung(middle)
+            pending += [(middle, high, between, cheap), (low, middle, dear, between)]
+    return [*found, rung(EXTREME_BIAS)]

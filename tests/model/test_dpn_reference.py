@@ -174,8 +174,8 @@ def test_loss_routes_and_gradients_equal_the_reference(
     routes = [out.routing.route(sample) for sample in range(3)]
     loss_lm, hinge, taken = reference.run(batch, routes if is_training and method.selection == "sample" else None)
     assert taken == routes
-    assert out.loss_lm.item() == pytest.approx(loss_lm.item(), abs=5e-6)
-    assert out.loss_routing.item() == pytest.approx(hinge.item(), abs=5e-6)
+    assert out.loss_lm.item() == pytest.approx(loss_lm.item(), abs=3e-6)  # measured 4.8e-7
+    assert out.loss_routing.item() == pytest.approx(hinge.item(), abs=3e-6)  # measured 3.6e-7
     out.loss.backward()
     (loss_lm + (0 if method.routing_loss.is_detached else method.routing_loss.weight) * hinge).backward()
     theirs = dict(reference.twin.named_parameters())
@@ -185,7 +185,8 @@ def test_loss_routes_and_gradients_equal_the_reference(
         expected = theirs[label].grad
         ours = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         expected = torch.zeros_like(parameter) if expected is None else expected
-        torch.testing.assert_close(ours, expected, atol=2e-6, rtol=1e-3, msg=lambda text, at=label: f"{at}: {text}")
+        # measured 1.2e-6, where gradients reach 1.4
+        torch.testing.assert_close(ours, expected, atol=5e-6, rtol=1e-4, msg=lambda text, at=label: f"{at}: {text}")
 
 
 def test_the_cases_take_different_routes(model: DpnForConditionalGeneration, training_batch: MakeBatch) -> None:
