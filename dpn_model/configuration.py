@@ -16,6 +16,7 @@ class DpnConfig(PreTrainedConfig):
         base_config: the base's transformers configuration (LLaVA layout), or its dictionary.
         method: a `Method`, or its dictionary; default: no reduction.
         router_token_id: id of `<ROUTER>`; None while the tokenizer has none.
+        dial: a calibrated budget dial and where it stands (`dpn_model.dial`), or None.
     """
 
     model_type = "dpn"
@@ -25,6 +26,7 @@ class DpnConfig(PreTrainedConfig):
         base_config: dict[str, Any] | PreTrainedConfig | None = None,
         method: dict[str, Any] | Method | None = None,
         router_token_id: int | None = None,
+        dial: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(base_config, PreTrainedConfig):
@@ -33,6 +35,7 @@ class DpnConfig(PreTrainedConfig):
         method = method if isinstance(method, Method) else Method.from_dict(method or {"name": "dense"})
         self.method = method.to_dict()
         self.router_token_id = router_token_id
+        self.dial = dial
         super().__init__(**kwargs)
 
     @property

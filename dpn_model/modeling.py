@@ -10,9 +10,9 @@ C vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,24 +27,27 @@ from dpn_model.decoder import run_decode_step, run_decoder
 from dpn_model.method import Method
 from dpn_model.outputs import DpnOutput, RoutingReport
 from dpn_model.packing import PackedSequence, TokenKind, contiguous_positions, find_image_spans
-from dpn_model.pyramid.dynamic import DynamicPoolingExperts
+from dpn_model.pyramid.budget import Dial
 from dpn_model.pyramid.router import Router
 from dpn_model.pyramid.routing_loss import routing_loss
 from dpn_model.pyramid.score_gradient import score_term
-from dpn_model.reduction import TokenReducer
 from dpn_model.registry import build_reducers
+from dpn_model.sample_keys import sample_keys
+from dpn_model.steering import Steering
 from dpn_model.weights.folder import load_folder, save_folder
 
 IGNORE_INDEX = -100
 
 
-class DpnForConditionalGeneration(PreTrainedModel):
+class DpnForConditionalGeneration(Steering, PreTrainedModel):
     """transformers' conventions outside (padded ids and masks), packed execution inside."""
 
     config_class = DpnConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
     _supports_sdpa = True
+    # Layers are recomputed one by one; reducers stand between them, outside: no route is decided twice.
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: DpnConfig) -> None:
         super().__init__(config)
@@ -59,7 +62,9 @@ class DpnForConditionalGeneration(PreTrainedModel):
         self.image_grid = self.model_shape.image_grid
         self.image_token_id = base.image_token_index
         self.post_init()
+        dial = config.dial
         self.configure_method(config.method_settings)
+        self.set_dial(None if dial is None else Dial.from_dict(dial))
 
     def _init_weights(self, module: nn.Module) -> None:
         """Routers have their own initialisation; the base's modules keep transformers' rules."""
@@ -83,14 +88,7 @@ class DpnForConditionalGeneration(PreTrainedModel):
             like.device, like.dtype
         )
         self.config.method = method.to_dict()
-
-    def _reducers(self) -> dict[int, TokenReducer]:
-        return {int(layer): cast(TokenReducer, reducer) for layer, reducer in self.reducers.items()}
-
-    @property
-    def needs_router_token(self) -> bool:
-        """Whether prompts must be encoded with `<ROUTER>`."""
-        return any(reducer.needs_router_token for reducer in self._reducers().values())
+        self.set_dial(None)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> DpnForConditionalGeneration:
@@ -108,23 +106,6 @@ class DpnForConditionalGeneration(PreTrainedModel):
     def save_pretrained(self, folder: str | Path, *, state_dict: Mapping[str, Tensor] | None = None, **_: Any) -> None:
         """Write configuration and weights (or a consolidated `state_dict`) as a from_pretrained folder."""
         save_folder(Path(folder), self.config, self.state_dict() if state_dict is None else state_dict)
-
-    def set_route(self, route: Sequence[str] | None) -> None:
-        """Force one expert per site for every sample (None: the router decides again).
-
-        Raises:
-            ValueError: a wrong number of sites, or a kernel that is not among the site's experts.
-        """
-        reducers = list(self._reducers().values())
-        if route is not None and len(route) != len(reducers):
-            raise ValueError(f"route {list(route)} names {len(route)} sites; this model has {len(reducers)}")
-        for number, reducer in enumerate(reducers):
-            if not isinstance(reducer, DynamicPoolingExperts):
-                raise ValueError(f"method {self.config.method['name']} has no routes; only dpn has")
-            experts = reducer.method.experts
-            if route is not None and route[number] not in experts:
-                raise ValueError(f"route[{number}] = {route[number]!r}; allowed: {', '.join(experts)}")
-            reducer.forced_expert = None if route is None else experts.index(route[number])
 
     def forward(
         self,
@@ -179,7 +160,8 @@ class DpnForConditionalGeneration(PreTrainedModel):
             kind_T = kind_T.masked_fill(ids_T == self.config.router_token_id, TokenKind.ROUTER)
         index_T = torch.arange(len(ids_T), device=ids_T.device)
         positions = torch.from_numpy(contiguous_positions(lengths)).to(ids_T.device)
-        return PackedSequence(hidden_TD, kind_T, index_T, positions, lengths, images), keep
+        keys = sample_keys(ids_T, lengths, pixel_values, images) if self.needs_sample_keys else ()
+        return PackedSequence(hidden_TD, kind_T, index_T, positions, lengths, images, keys), keep
 
     def _insert_images(self, hidden_TD: Tensor, is_image_T: Tensor, pixel_values: Tensor | None) -> Tensor:
         if pixel_values is not None and len(pixel_values):

@@ -54,6 +54,7 @@ class PackedSequence:
         position_ids_T: int64[T], rotary positions.
         lengths: tokens per sample, on the host: every index and mask is derived from it without a device sync.
         images: spans of the visual tokens, ordered by `start`.
+        sample_keys: a number per sample for draws at inference; empty where no reducer asks for it.
     """
 
     hidden_TD: Tensor
@@ -62,6 +63,7 @@ class PackedSequence:
     position_ids_T: Tensor
     lengths: tuple[int, ...]
     images: tuple[ImageSpan, ...]
+    sample_keys: tuple[int, ...] = ()
 
     @property
     def num_samples(self) -> int:

@@ -8,7 +8,7 @@ Shape letters: B samples, T packed tokens, D model width, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +28,9 @@ class ReductionRecord:
         choices: what was chosen per sample ("1x2", "keep 50%"); "-" for a sample without an image.
         router_probs_BE: float[B', E] of the samples that have images, None for methods without a router.
         expert_index: chosen expert of those samples, on the host.
-        log2_areas_E: log2 of every expert's kernel area (C of eq. 6).
+        router_logits_BE: float32[B', E] behind the probabilities, over the temperature; -inf where not feasible.
+        kernels_E: (height, width) of every expert.
+        expert_tokens_BE: visual tokens of those samples each expert would have left (0: not feasible).
         method_macs: per sample, multiply-accumulates the method itself spent (routers, scores); () for none.
     """
 
@@ -38,7 +40,9 @@ class ReductionRecord:
     choices: tuple[str, ...]
     router_probs_BE: Tensor | None = None
     expert_index: tuple[int, ...] = ()
-    log2_areas_E: tuple[float, ...] = ()
+    router_logits_BE: Tensor | None = None
+    kernels_E: tuple[tuple[int, int], ...] = ()
+    expert_tokens_BE: tuple[tuple[int, ...], ...] = ()
     method_macs: tuple[int, ...] = ()
 
     @property
@@ -57,6 +61,11 @@ class TokenReducer(nn.Module):
         super().__init__()
         self.layer = layer
 
+    @property
+    def needs_sample_keys(self) -> bool:
+        """Whether the next batch must carry `sample_keys`: something is drawn at inference."""
+        return False
+
     def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
         """Reduce the visual tokens of `state` after layer `self.layer`."""
         raise NotImplementedError
@@ -69,20 +78,53 @@ class TokenReducer(nn.Module):
         return sum((p.sum() * 0.0 for p in parameters), state.hidden_TD.new_zeros(()))
 
 
+#: float[V_out, K, D] window cells and bool[V_out, K] absent cells (None: all are there) -> float[V_out, D]
+PoolWindows = Callable[[Tensor, Tensor | None], Tensor]
+
+
+def max_of_windows(cells_VKD: Tensor, absent_VK: Tensor | None) -> Tensor:
+    """Maximum; an absent cell repeats its window's first one."""
+    del absent_VK
+    return cells_VKD.amax(dim=1)
+
+
 @dataclass(frozen=True)
 class ImageRows:
-    """How one image's rows are made from old ones: `windows` int64[V_out, K], relative to the image's first row."""
+    """How one image's rows are made from old ones.
+
+    Attributes:
+        windows: int64[V_out, K], rows relative to the image's first; -1 where a window lacks a cell, never its first.
+        height, width, is_grid: of the image after (`ImageSpan`).
+        pool: what becomes of a window of several cells.
+    """
 
     windows: np.ndarray
     height: int
     width: int
     is_grid: bool = True
+    pool: PoolWindows = max_of_windows
+
+
+@dataclass(frozen=True)
+class _WindowGroup:
+    """Windows of one size that are pooled in one call: source rows (-1 absent) and target rows, int64."""
+
+    pool: PoolWindows
+    rows_VK: np.ndarray
+    targets_V: np.ndarray
+
+    def pooled(self, hidden_TD: Tensor) -> Tensor:
+        absent = self.rows_VK < 0
+        rows = np.where(absent, self.rows_VK[:, :1], self.rows_VK)
+        device = hidden_TD.device
+        absent_VK = torch.from_numpy(absent).to(device) if absent.any() else None
+        return self.pool(hidden_TD[torch.from_numpy(rows).to(device)], absent_VK)
 
 
 def replace_image_rows(
     state: PackedSequence, rows: Sequence[ImageRows], *, keep_positions: bool = False
 ) -> tuple[PackedSequence, Tensor]:
-    """Rebuild a packed batch in which every image's rows are maxima over windows of its old rows.
+    """Rebuild a packed batch in which every image's rows are pooled from windows of its old rows.
 
     Args:
         state: the batch before.
@@ -92,13 +134,13 @@ def replace_image_rows(
     Returns:
         The batch after, and int64[T_out]: the image (index into `images`) behind every row, -1 for text.
     """
-    first_T, image_T, windows, targets, spans, lengths = _plan_rows(state, rows)
+    first_T, image_T, groups, spans, lengths = _plan_rows(state, rows)
     device = state.hidden_TD.device
     first = torch.from_numpy(first_T).to(device)
     hidden_TD = state.hidden_TD[first]
-    for window_VK, target in zip(windows, targets, strict=True):
-        pooled_VD = state.hidden_TD[torch.from_numpy(window_VK).to(device)].amax(dim=1)
-        hidden_TD = hidden_TD.index_copy(0, torch.from_numpy(target).to(device), pooled_VD)
+    for group in groups:
+        targets = torch.from_numpy(group.targets_V).to(device)
+        hidden_TD = hidden_TD.index_copy(0, targets, group.pooled(state.hidden_TD))
     positions = (
         state.position_ids_T[first] if keep_positions else torch.from_numpy(contiguous_positions(lengths)).to(device)
     )
@@ -116,11 +158,11 @@ def replace_image_rows(
 
 def _plan_rows(
     state: PackedSequence, rows: Sequence[ImageRows]
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray], tuple[ImageSpan, ...], tuple[int, ...]]:
-    """Index arrays on the host: source row and image of every new row, and the windows grouped by size."""
+) -> tuple[np.ndarray, np.ndarray, list[_WindowGroup], tuple[ImageSpan, ...], tuple[int, ...]]:
+    """Index arrays on the host: source row and image of every new row, and the windows by pooling and size."""
     pieces: list[np.ndarray] = []
     images: list[np.ndarray] = []
-    by_size: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    groups: dict[tuple[PoolWindows, int], list[tuple[np.ndarray, np.ndarray]]] = {}
     spans, lengths = [], list(state.lengths)
     read = written = 0
     for number, (old, new) in enumerate(zip(state.images, rows, strict=True)):
@@ -129,20 +171,27 @@ def _plan_rows(
         written += old.start - read
         if new.windows.shape[1] > 1:
             target = np.arange(written, written + len(new.windows))
-            by_size.setdefault(new.windows.shape[1], []).append((old.start + new.windows, target))
+            source = np.where(new.windows < 0, -1, old.start + new.windows)
+            groups.setdefault((new.pool, new.windows.shape[1]), []).append((source, target))
         spans.append(ImageSpan(old.sample, written, new.height, new.width, new.is_grid))
         lengths[old.sample] += len(new.windows) - old.num_tokens
         written += len(new.windows)
         read = old.start + old.num_tokens
     pieces.append(np.arange(read, sum(state.lengths)))
     images.append(np.full(len(pieces[-1]), -1))
-    windows = [np.concatenate([w for w, _ in group]) for group in by_size.values()]
-    targets = [np.concatenate([t for _, t in group]) for group in by_size.values()]
-    return np.concatenate(pieces), np.concatenate(images), windows, targets, tuple(spans), tuple(lengths)
+    pooled = [
+        _WindowGroup(pool, np.concatenate([source for source, _ in group]), np.concatenate([t for _, t in group]))
+        for (pool, _), group in groups.items()
+    ]
+    return np.concatenate(pieces), np.concatenate(images), pooled, tuple(spans), tuple(lengths)
 
 
-def router_state(state: PackedSequence) -> tuple[Tensor, tuple[int, ...]]:
-    """Mean hidden state of the routing tokens of every sample that has an image (spec A.3).
+def router_state(state: PackedSequence, which: str = "mean") -> tuple[Tensor, tuple[int, ...]]:
+    """Hidden state of the routing tokens of every sample that has an image (spec A.3).
+
+    Args:
+        state: the batch.
+        which: of a sample's routing tokens: their "mean", the "first" or the "last" one.
 
     Returns:
         float[B', D], and the B' sample numbers.
@@ -159,6 +208,10 @@ def router_state(state: PackedSequence) -> tuple[Tensor, tuple[int, ...]]:
         raise ValueError(
             "a sample with an image holds no <ROUTER> token; encode prompts with router=True for this method"
         )
+    if which != "mean":
+        ends_B = counts_B.cumsum(0)
+        places_B = ends_B - counts_B if which == "first" else ends_B - 1
+        return state.hidden_TD[rows[places_B[list(with_images)]]], tuple(with_images)
     sums_BD = state.hidden_TD.new_zeros(state.num_samples, state.hidden_TD.shape[1])
     sums_BD = sums_BD.index_add(0, sample_R, state.hidden_TD[rows])
     return sums_BD[with_images] / counts_B[with_images, None], tuple(with_images)

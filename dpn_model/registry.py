@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dpn_model.method import Method
 from dpn_model.peers.random_drop import RandomDrop
 from dpn_model.pyramid.dynamic import DynamicPoolingExperts
+from dpn_model.pyramid.random_kernel import RandomKernelPooling
 from dpn_model.pyramid.static import StaticPooling
 from dpn_model.reduction import TokenReducer
 
@@ -14,12 +15,13 @@ METHODS: dict[str, Callable[[int, Method, int], TokenReducer] | None] = {
     "dense": None,
     "dpn": DynamicPoolingExperts,
     "static": StaticPooling,
+    "random_kernel": RandomKernelPooling,
     "random_drop": RandomDrop,
 }
 
 
 def build_reducers(method: Method, num_layers: int, hidden_size: int) -> dict[int, TokenReducer]:
-    """The method's reducer at each of its sites, keyed by 1-based layer.
+    """The method's reducer at each of its sites, keyed by 1-based layer; it sees that site's experts and kernel.
 
     Raises:
         ValueError: unknown method, or sites that do not fit the decoder.
@@ -29,4 +31,4 @@ def build_reducers(method: Method, num_layers: int, hidden_size: int) -> dict[in
     build = METHODS[method.name]
     if build is None:
         return {}
-    return {layer: build(layer, method, hidden_size) for layer in method.resolve_sites(num_layers)}
+    return {layer: build(layer, own, hidden_size) for layer, own in method.by_site(num_layers).items()}

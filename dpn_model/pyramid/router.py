@@ -1,4 +1,4 @@
-"""The router of eq. 5: routing token -> probabilities over pooling experts.
+"""The router of eq. 5: routing token -> logits over pooling experts.
 
 Shape letters: B samples with an image, D model width, E experts.
 """
@@ -7,21 +7,39 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 
 class Router(nn.Module):
-    """LayerNorm, Linear(D, D/4), GELU, Linear(D/4, E), no biases ("v1"); or one Linear(D, E) ("linear"). Spec A.3."""
+    """LayerNorm, Linear(D, D/4), GELU, Linear(D/4, E), no biases ("v1"); or one Linear(D, E) ("linear"). Spec A.3.
 
-    def __init__(self, hidden_size: int, num_experts: int, kind: str, temperature: float) -> None:
+    Args:
+        hidden_size: D.
+        num_experts: E.
+        kind: "v1" or "linear".
+        temperature: divides the logits.
+        hidden_divisor: v1: its hidden width is D over this.
+        init: "release", or "zero" for a last matrix of zeros (exactly uniform probabilities).
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_experts: int,
+        kind: str,
+        temperature: float,
+        hidden_divisor: int = 4,
+        init: str = "release",
+    ) -> None:
         super().__init__()
         self.temperature = temperature
+        self.init = init
         if kind == "v1":
+            width = max(1, hidden_size // hidden_divisor)
             self.mlp1: nn.Module = nn.Sequential(
-                nn.LayerNorm(hidden_size), nn.Linear(hidden_size, hidden_size // 4, bias=False), nn.GELU()
+                nn.LayerNorm(hidden_size), nn.Linear(hidden_size, width, bias=False), nn.GELU()
             )
-            self.predictor = nn.Linear(hidden_size // 4, num_experts, bias=False)
+            self.predictor = nn.Linear(width, num_experts, bias=False)
         else:
             self.mlp1 = nn.Identity()
             self.predictor = nn.Linear(hidden_size, num_experts, bias=False)
@@ -33,6 +51,8 @@ class Router(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
+        if self.init == "zero":
+            nn.init.zeros_(self.predictor.weight)
 
     @property
     def macs(self) -> int:
@@ -42,30 +62,3 @@ class Router(nn.Module):
     def forward(self, states_BD: Tensor) -> Tensor:
         """float32[B, E]: logits divided by the temperature (softmax is taken in fp32 by the caller)."""
         return self.predictor(self.mlp1(states_BD)).float() / self.temperature
-
-
-def choose_experts(logits_BE: Tensor, feasible_BE: Tensor, selection: str) -> tuple[Tensor, Tensor]:
-    """Probabilities over the feasible experts, and one expert per sample.
-
-    Args:
-        logits_BE: float[B, E].
-        feasible_BE: bool[B, E], experts that leave every image enough tokens.
-        selection: "sample" or "gumbel" draw from the probabilities (torch's generator), "top1" takes the largest.
-
-    Returns:
-        float[B, E] probabilities and int64[B] chosen experts.
-
-    Raises:
-        ValueError: a logit is NaN, or a sample has no feasible expert.
-    """
-    if torch.isnan(logits_BE).any():
-        raise ValueError("router_logits hold NaN; the hidden states of the routing token have diverged")
-    if not feasible_BE.any(dim=1).all():
-        raise ValueError("no expert leaves a sample's image enough tokens; add 1x1 or lower min_tokens")
-    probs_BE = logits_BE.masked_fill(~feasible_BE, -math.inf).softmax(dim=-1)
-    if selection == "sample":
-        return probs_BE, torch.multinomial(probs_BE.detach(), 1).squeeze(1)
-    if selection == "gumbel":
-        noise = -torch.empty_like(probs_BE).exponential_().log()
-        return probs_BE, (probs_BE.detach().log() + noise).argmax(dim=-1)
-    return probs_BE, probs_BE.argmax(dim=-1)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from dpn_model.method import Method, parse_kernel
+from collections.abc import Sequence
+
+from dpn_model.method import Method
 from dpn_model.packing import PackedSequence
-from dpn_model.pyramid.experts import pool_image
-from dpn_model.reduction import ReductionRecord, TokenReducer, replace_image_rows
+from dpn_model.pyramid.pooling import Decision, PoolingSite
 
 
-class StaticPooling(TokenReducer):
+class StaticPooling(PoolingSite):
     """Pools every image with `method.kernel`."""
 
     def __init__(self, layer: int, method: Method, hidden_size: int) -> None:
-        super().__init__(layer)
-        self.method = method
-        self.kernel = parse_kernel(method.kernel)
+        super().__init__(layer, method, hidden_size, (method.kernel,))
 
-    def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
-        """Pool every image with the one kernel."""
-        tokens_in = state.visual_tokens()
-        rows = [pool_image(image, self.kernel) for image in state.images]
-        after, _ = replace_image_rows(state, rows, keep_positions=self.method.positions == "keep")
-        choices = tuple(self.method.kernel if tokens else "-" for tokens in tokens_in)
-        return after, ReductionRecord(self.layer, tokens_in, after.visual_tokens(), choices)
+    def decide(self, state: PackedSequence, samples: tuple[int, ...], tokens_BE: Sequence[tuple[int, ...]]) -> Decision:
+        """The one kernel."""
+        return Decision((0,) * len(samples))

@@ -138,7 +138,7 @@ def _tokens_per_stage(method: Method, side: int, num_sites: int, cheapest: bool)
         for _ in range(num_sites):
             counts.append(max(1, round(counts[-1] * method.keep_ratio)))
         return counts
-    kernels = method.experts if method.name == "dpn" else (method.kernel,)
+    kernels = (method.kernel,) if method.name == "static" else method.experts
     height = width = side
     counts = [side * side]
     for _ in range(num_sites):

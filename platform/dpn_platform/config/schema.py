@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-MethodName = Literal["dense", "dpn", "static", "random_drop"]
+MethodName = Literal["dense", "dpn", "static", "random_kernel", "random_drop"]
 
 
 def _checked_kernel(name: str) -> str:

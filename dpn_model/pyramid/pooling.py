@@ -1,0 +1,132 @@
+"""Pooling at one site: who decides is a subclass's matter, what follows from the decision is the same for all.
+
+Shape letters: B samples, B' of them with an image, T packed tokens, D model width, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dpn_model.method import Method, parse_kernel
+from dpn_model.packing import PackedSequence
+from dpn_model.pyramid.experts import DepthwiseConv, mean_of_windows, pool_image, tokens_after
+from dpn_model.reduction import (
+    PoolWindows,
+    ReductionRecord,
+    TokenReducer,
+    max_of_windows,
+    replace_image_rows,
+)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One expert per sample that has an image.
+
+    Attributes:
+        experts: on the host.
+        scale_B: float[B'], what the pooled rows are multiplied with; None: nothing.
+        probs_BE, logits_BE: the router's, where one decided.
+    """
+
+    experts: tuple[int, ...]
+    scale_B: Tensor | None = None
+    probs_BE: Tensor | None = None
+    logits_BE: Tensor | None = None
+
+
+class PoolingSite(TokenReducer):
+    """Pools the images of every sample with one of its kernels. Samples without an image pass untouched."""
+
+    def __init__(self, layer: int, method: Method, hidden_size: int, experts: Sequence[str]) -> None:
+        super().__init__(layer)
+        self.method = method
+        self.expert_names = tuple(experts)
+        self.kernels = tuple(parse_kernel(name) for name in experts)
+        if method.pool == "conv":
+            self.convolutions = nn.ModuleDict(
+                {f"{h}x{w}": DepthwiseConv(hidden_size, (h, w)) for h, w in self.kernels if h * w > 1}
+            )
+
+    @property
+    def decision_macs(self) -> int:
+        """Multiply-accumulates of one decision."""
+        return 0
+
+    def decide(self, state: PackedSequence, samples: tuple[int, ...], tokens_BE: Sequence[tuple[int, ...]]) -> Decision:
+        """An expert for each of `samples`; `tokens_BE` says what each would leave, 0 where it is not feasible."""
+        raise NotImplementedError
+
+    def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+        """Decide for every sample that has an image, pool it, scale it.
+
+        Raises:
+            ValueError: a grid too small for every expert, or for the one that was forced.
+        """
+        tokens_in = state.visual_tokens()
+        if not state.images:
+            return state, ReductionRecord(self.layer, tokens_in, tokens_in, ("-",) * state.num_samples)
+        samples = tuple(sorted({image.sample for image in state.images}))
+        tokens_BE = self._tokens_left(state, samples)
+        decision = self.decide(state, samples, tokens_BE)
+        chosen = dict(zip(samples, decision.experts, strict=True))
+        experts = [chosen[image.sample] for image in state.images]
+        rows = [
+            pool_image(image, self.kernels[expert], self.method.rounding, self._pool(expert))
+            for image, expert in zip(state.images, experts, strict=True)
+        ]
+        after, image_T = replace_image_rows(state, rows, keep_positions=self.method.positions == "keep")
+        if decision.scale_B is not None:
+            after = after.with_hidden(_scaled(after, image_T, state, decision.scale_B, samples))
+        return after, ReductionRecord(
+            layer=self.layer,
+            tokens_in=tokens_in,
+            tokens_out=after.visual_tokens(),
+            choices=tuple(self.expert_names[chosen[b]] if b in chosen else "-" for b in range(state.num_samples)),
+            router_probs_BE=decision.probs_BE,
+            expert_index=decision.experts,
+            router_logits_BE=decision.logits_BE,
+            kernels_E=self.kernels,
+            expert_tokens_BE=tokens_BE,
+            method_macs=tuple(self.decision_macs if b in chosen else 0 for b in range(state.num_samples)),
+        )
+
+    def _tokens_left(self, state: PackedSequence, samples: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """Tokens per sample and expert; 0 where an image would keep fewer than `min_tokens`, whatever the mode."""
+        totals = {sample: [0] * len(self.kernels) for sample in samples}
+        short: set[tuple[int, int]] = set()
+        for image in state.images:
+            for number, kernel in enumerate(self.kernels):
+                left = tokens_after(image, kernel, self.method.rounding)
+                totals[image.sample][number] += left
+                if left < self.method.min_tokens:
+                    short.add((image.sample, number))
+        tokens_BE = tuple(tuple(0 if (b, e) in short else n for e, n in enumerate(totals[b])) for b in samples)
+        for sample, row in zip(samples, tokens_BE, strict=True):
+            if not any(row):
+                image = min((each for each in state.images if each.sample == sample), key=lambda each: each.num_tokens)
+                raise ValueError(
+                    f"no expert of {', '.join(self.expert_names)} leaves the {image.height}x{image.width} grid of "
+                    f"sample {sample} after layer {self.layer} {self.method.min_tokens} token(s) (min_tokens); "
+                    "add 1x1, use smaller kernels, or lower min_tokens"
+                )
+        return tokens_BE
+
+    def _pool(self, expert: int) -> PoolWindows:
+        if self.method.pool == "conv" and self.expert_names[expert] != "1x1":
+            return self.convolutions[self.expert_names[expert]]
+        return mean_of_windows if self.method.pool == "avg" else max_of_windows
+
+
+def _scaled(
+    after: PackedSequence, image_T: Tensor, before: PackedSequence, scale_B: Tensor, samples: tuple[int, ...]
+) -> Tensor:
+    """Visual rows times their sample's factor: the only path from the language loss to the router (eq. 4)."""
+    place = {sample: number for number, sample in enumerate(samples)}
+    scale_of_image = torch.tensor([place[image.sample] for image in before.images], device=image_T.device)
+    scale_I = torch.cat([scale_B[scale_of_image], scale_B.new_ones(1)])  # last entry: text rows (image -1)
+    return after.hidden_TD * scale_I[image_T, None].to(after.hidden_TD.dtype)

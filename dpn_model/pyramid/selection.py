@@ -1,0 +1,105 @@
+"""From router logits to one expert per sample: what is feasible, how it is chosen, what gradient the choice carries.
+
+Shape letters: B samples with an image, E experts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ExpertBias:
+    """Added to the router's logits at inference: the budget dial (`dpn_model.dial`).
+
+    Attributes:
+        first_E, second_E: two biases per expert.
+        share: of the samples that get the first; which ones follows from their `sample_keys`.
+    """
+
+    first_E: tuple[float, ...]
+    second_E: tuple[float, ...]
+    share: float = 1.0
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether samples differ in their bias."""
+        return 0 < self.share < 1 and self.first_E != self.second_E
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Result of `choose_experts`.
+
+    Attributes:
+        log_probs_BE: float32, of the router.
+        logits_BE: float32, -inf where not feasible.
+        expert_B: int64, and the same on the host.
+        gate_B: 1 in value; its gradient is the straight-through one of Gumbel selection. None for other selections.
+    """
+
+    log_probs_BE: Tensor
+    logits_BE: Tensor
+    expert_B: Tensor
+    experts: tuple[int, ...]
+    gate_B: Tensor | None = None
+
+    @property
+    def probs_BE(self) -> Tensor:
+        """float32[B, E]."""
+        return self.log_probs_BE.exp()
+
+
+def choose_experts(
+    logits_BE: Tensor,
+    feasible_BE: Tensor,
+    selection: str,
+    *,
+    renormalise: bool = True,
+    bias_BE: Tensor | None = None,
+    forced: int | None = None,
+) -> Choice:
+    """One feasible expert per sample.
+
+    Args:
+        logits_BE: float[B, E].
+        feasible_BE: bool[B, E], experts that leave every image enough tokens; at least one per sample.
+        selection: "sample" draws from the probabilities (torch's generator), "gumbel" too, with a straight-through
+            gradient; "top1" takes the largest.
+        renormalise: probabilities over the feasible experts; otherwise over all, of which only feasible ones are taken.
+        bias_BE: float64, added to the logits for the choice alone, never to the probabilities. Top-1 only.
+        forced: this expert for every sample, whatever the router says.
+
+    Raises:
+        ValueError: a logit is NaN or infinite.
+    """
+    is_bad_B = ~torch.isfinite(logits_BE).all(dim=1)
+    logits_BE = logits_BE.masked_fill(is_bad_B[:, None], 0)  # a multinomial over NaN would stop a CUDA device
+    masked_BE = logits_BE.masked_fill(~feasible_BE, -math.inf)
+    log_probs_BE = (masked_BE if renormalise else logits_BE).log_softmax(dim=-1)
+    scores_BE = masked_BE
+    if forced is None and selection == "sample":
+        expert_B = torch.multinomial(masked_BE.detach().softmax(dim=-1), 1).squeeze(1)
+    else:
+        if selection == "gumbel":
+            scores_BE = masked_BE - torch.empty_like(masked_BE).exponential_().log()
+        elif bias_BE is not None:
+            scores_BE = masked_BE.double() + bias_BE
+        expert_B = scores_BE.argmax(dim=-1)
+    if forced is not None:
+        expert_B = torch.full_like(expert_B, forced)
+    gate_B = None
+    if selection == "gumbel":
+        soft_B = scores_BE.softmax(dim=-1).gather(1, expert_B[:, None]).squeeze(1)
+        gate_B = 1 + soft_B - soft_B.detach()
+    experts = tuple(expert_B.masked_fill(is_bad_B, -1).tolist())  # the one device-to-host copy of a site
+    if -1 in experts:
+        raise ValueError(
+            "router_logits hold NaN or infinity; the hidden states of the routing token have diverged "
+            "(allowed: finite numbers)"
+        )
+    return Choice(log_probs_BE, masked_BE, expert_B, experts, gate_B)

@@ -1,0 +1,98 @@
+"""What a user may decide in the router's place: a fixed route, or a budget.
+
+A mixin of the model, which has `config` and `reducers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import nn
+
+from dpn_model.configuration import DpnConfig
+from dpn_model.pyramid.budget import Dial
+from dpn_model.pyramid.dynamic import DynamicPoolingExperts
+from dpn_model.pyramid.routing_loss import compression_rates
+from dpn_model.pyramid.selection import ExpertBias
+from dpn_model.reduction import TokenReducer
+
+
+class Steering:
+    """`set_route` and `set_budget`; the later call decides."""
+
+    config: DpnConfig
+    reducers: nn.ModuleDict
+
+    def _reducers(self) -> dict[int, TokenReducer]:
+        return {int(layer): cast(TokenReducer, reducer) for layer, reducer in self.reducers.items()}
+
+    @property
+    def needs_router_token(self) -> bool:
+        """Whether prompts must be encoded with `<ROUTER>`."""
+        return any(reducer.needs_router_token for reducer in self._reducers().values())
+
+    @property
+    def needs_sample_keys(self) -> bool:
+        """Whether something is drawn at inference (`dpn_model.sample_keys`)."""
+        return any(reducer.needs_sample_keys for reducer in self._reducers().values())
+
+    def routed_sites(self, what: str) -> list[DynamicPoolingExperts]:
+        """The model's routers, in order of depth.
+
+        Raises:
+            ValueError: the method has none, so it cannot have `what`.
+        """
+        reducers = list(self._reducers().values())
+        routed = [reducer for reducer in reducers if isinstance(reducer, DynamicPoolingExperts)]
+        if not routed or len(routed) != len(reducers):
+            raise ValueError(f"method {self.config.method['name']} has no {what}; only dpn has")
+        return routed
+
+    def set_route(self, route: Sequence[str] | None) -> None:
+        """Force one expert per site for every sample (None: the router decides again, within a budget if one is set).
+
+        Raises:
+            ValueError: no routers, a wrong number of sites, or a kernel that is not among a site's experts.
+        """
+        if route is None:
+            for reducer in self._reducers().values():
+                if isinstance(reducer, DynamicPoolingExperts):
+                    reducer.forced_expert = None
+            return
+        sites = self.routed_sites("routes")
+        if len(route) != len(sites):
+            raise ValueError(f"route {list(route)} names {len(route)} sites; this model has {len(sites)}")
+        for number, (site, name) in enumerate(zip(sites, route, strict=True)):
+            if name not in site.expert_names:
+                raise ValueError(f"route[{number}] = {name!r}; allowed: {', '.join(site.expert_names)}")
+        for site, name in zip(sites, route, strict=True):
+            site.forced_expert = site.expert_names.index(name)
+
+    def set_budget(self, flops_ratio: float | None) -> None:
+        """Turn the dial: at inference the mean FLOPs ratio of samples like the calibration's becomes `flops_ratio`.
+
+        Every sample is decided by itself: easy ones are compressed more, and its answer does not depend on its batch.
+        The setting is saved with the model. None: the router decides alone.
+
+        Raises:
+            ValueError: a method without routers, not calibrated, or a ratio that is out of reach.
+        """
+        self.routed_sites("budget dial")
+        if self.config.dial is None:
+            raise ValueError("the budget dial is not calibrated; call dpn_model.calibrate(model, samples) first")
+        self.set_dial(Dial.from_dict(self.config.dial).at(flops_ratio))
+        self.set_route(None)
+
+    def set_dial(self, dial: Dial | None) -> None:
+        """Take a calibrated dial as it stands (None: forget it)."""
+        self.config.dial = None if dial is None else dial.to_dict()
+        sites = [reducer for reducer in self._reducers().values() if isinstance(reducer, DynamicPoolingExperts)]
+        for number, site in enumerate(sites):
+            site.bias = None
+            if dial is not None and dial.flops_ratio is not None:
+                first, second, share = dial.mixture()
+                rates = compression_rates(site.kernels, "log2_area")
+                site.bias = ExpertBias(
+                    tuple(first[number] * rate for rate in rates), tuple(second[number] * rate for rate in rates), share
+                )
