@@ -165,6 +165,8 @@ class DpnForConditionalGeneration(PackedGenerationMixin, PreTrainedModel):
             ValueError: images and placeholders do not match, or labels have another shape.
         """
         if past_key_values is not None and past_key_values.get_seq_length():
+            if labels is not None:
+                raise ValueError("labels are given with past_key_values that hold prompts; allowed: one of the two")
             return self.run_behind_cache(input_ids, attention_mask, past_key_values, logits_to_keep)
         if labels is not None and labels.shape != input_ids.shape:
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
