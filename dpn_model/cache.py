@@ -1,60 +1,192 @@
 """KV cache whose length differs per layer and per sample: layers after a reduction hold fewer tokens.
 
-Shape letters: B samples, T packed tokens, N heads, H head width.
+Shape letters: B samples, T packed tokens, N heads, H head width, S columns of the padded ids, P of them seen before.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from transformers import Cache
 
-from dpn_model.packing import contiguous_positions
+from dpn_model.packing import PackedSequence, contiguous_positions
+
+DEFAULT_ROOM = 64  # free slots behind the longest sample where the number of new tokens is not known
 
 
-class PackedCache:
-    """Keys and values of every layer, float[B, N, longest, H], with the lengths of each layer on the host.
+@dataclass
+class CacheStage:
+    """Layers between two reductions, which hold the same tokens.
 
-    transformers' attention modules call `update` with the packed rows of one layer. The first call of a layer is its
-    prefill: rows are stored and returned as they are. Later calls append one row per sample and return the whole.
+    Attributes:
+        lengths: tokens per sample, on the host.
+        position_offset_B: int64[B], rotary position of a token behind the prompt minus its slot (0 where a
+            reduction renumbers).
     """
 
-    def __init__(self, max_new_tokens: int) -> None:
-        self.max_new_tokens = max_new_tokens
-        self.lengths: dict[int, list[int]] = {}
-        self._prefill_lengths: tuple[int, ...] = ()
-        self._keys: dict[int, Tensor] = {}
-        self._values: dict[int, Tensor] = {}
+    lengths: tuple[int, ...]
+    position_offset_B: Tensor
 
-    def set_prefill_lengths(self, lengths: tuple[int, ...]) -> None:
-        """Tokens per sample in the layers that run next."""
-        self._prefill_lengths = lengths
 
-    def longest(self, layer_idx: int) -> int:
-        """Slots of a layer's cache, used or not."""
-        return self._keys[layer_idx].shape[2]
+@dataclass(frozen=True)
+class CacheSlots:
+    """Where the rows of one step go: sample and slot of every packed row, int64[T]."""
 
-    def update(self, key: Tensor, value: Tensor, layer_idx: int) -> tuple[Tensor, Tensor]:
+    sample_T: Tensor
+    slot_T: Tensor
+    longest: int
+
+    @classmethod
+    def behind(cls, past: tuple[int, ...], new: tuple[int, ...], device: torch.device) -> CacheSlots:
+        """`new` rows per sample behind `past` ones."""
+        sample_T = torch.repeat_interleave(torch.tensor(new)).to(device)
+        first_T = torch.repeat_interleave(torch.tensor(past), torch.tensor(new))
+        slot_T = (first_T + torch.from_numpy(contiguous_positions(new))).to(device)
+        return cls(sample_T, slot_T, max(p + n for p, n in zip(past, new, strict=True)))
+
+
+class PackedCache(Cache):
+    """Keys and values of every layer, float[B, N, slots, H], each sample from slot 0 on.
+
+    transformers' attention modules call `update` with the packed rows of one layer. While a batch is prefilled the
+    rows are stored and returned as they are; later rows are appended and the whole layer is returned.
+
+    Args:
+        room: slots kept free behind the longest sample; a layer that runs out of them grows.
+    """
+
+    def __init__(self, room: int = DEFAULT_ROOM) -> None:
+        super().__init__(layers=[])
+        self.room = room
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._stages: list[CacheStage] = []  # per layer; layers of one stage share the object
+        self._open: CacheStage | None = None  # of the layers a prefill runs next
+        self._slots: CacheSlots | None = None
+        self._seen_BP: Tensor | None = None  # which columns of the padded ids were tokens
+        self._prompt_columns = 0
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __repr__(self) -> str:
+        return f"PackedCache({len(self)} layers, {self.get_seq_length()} columns)"
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns of the padded ids that have been run (transformers' meaning); tokens are in `stage(i).lengths`."""
+        return 0 if self._seen_BP is None else self._seen_BP.shape[1]
+
+    @property
+    def num_samples(self) -> int:
+        """B."""
+        return len(self._stages[0].lengths) if self._stages else 0
+
+    def stage(self, layer_idx: int) -> CacheStage:
+        """What layer `layer_idx` (0-based) holds."""
+        return self._stages[layer_idx]
+
+    def open_stage(self, state: PackedSequence) -> None:
+        """Prefill: the next layers run `state`."""
+        device = state.hidden_TD.device
+        ends = torch.tensor(state.lengths, device=device)
+        offset_B = state.position_ids_T[ends.cumsum(0) - 1] + 1 - ends
+        self._open = CacheStage(state.lengths, offset_B)
+        self._slots = CacheSlots.behind((0,) * state.num_samples, state.lengths, device)
+
+    def place(self, slots: CacheSlots) -> None:
+        """Later steps: where the next layers write."""
+        self._slots = slots
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """Store float[1, N, T, H] rows of layer `layer_idx` (0-based); see the class for what is returned."""
-        if layer_idx not in self._keys:
-            self.lengths[layer_idx] = list(self._prefill_lengths)
-            self._keys[layer_idx] = self._spread(key)
-            self._values[layer_idx] = self._spread(value)
-            return key, value
-        lengths = self.lengths[layer_idx]
-        samples = torch.arange(len(lengths), device=key.device)
-        slots = torch.tensor(lengths, device=key.device)
-        self._keys[layer_idx][samples, :, slots] = key[0].transpose(0, 1)
-        self._values[layer_idx][samples, :, slots] = value[0].transpose(0, 1)
-        self.lengths[layer_idx] = [length + 1 for length in lengths]
-        return self._keys[layer_idx], self._values[layer_idx]
+        assert self._slots is not None
+        slots = self._slots
+        if layer_idx == len(self._keys):
+            assert self._open is not None
+            self._stages.append(self._open)
+            shape = (len(self._open.lengths), key_states.shape[1], slots.longest + self.room, key_states.shape[3])
+            self._keys.append(key_states.new_zeros(shape))
+            self._values.append(value_states.new_zeros((*shape[:3], value_states.shape[3])))
+            returned = key_states, value_states
+        else:
+            missing = slots.longest - self._keys[layer_idx].shape[2]
+            if missing > 0:
+                self._grow(layer_idx, missing + self.room)
+            whole = self._keys[layer_idx], self._values[layer_idx]
+            returned = whole[0][:, :, : slots.longest], whole[1][:, :, : slots.longest]
+        self._keys[layer_idx][slots.sample_T, :, slots.slot_T] = key_states[0].transpose(0, 1)
+        self._values[layer_idx][slots.sample_T, :, slots.slot_T] = value_states[0].transpose(0, 1)
+        return returned
 
-    def _spread(self, packed: Tensor) -> Tensor:
-        lengths = self._prefill_lengths
-        slots = torch.from_numpy(contiguous_positions(lengths)).to(packed.device)
-        samples = torch.repeat_interleave(
-            torch.arange(len(lengths), device=packed.device), torch.tensor(lengths, device=packed.device)
-        )
-        heads, width = packed.shape[1], packed.shape[3]
-        spread = packed.new_zeros(len(lengths), heads, max(lengths) + self.max_new_tokens, width)
-        spread[samples, :, slots] = packed[0].transpose(0, 1)
-        return spread
+    def close_step(self, new: tuple[int, ...], is_token_BS: Tensor) -> None:
+        """All layers have stored their rows: `new` per sample, from the columns bool[B, S] of the padded ids."""
+        if self._seen_BP is None:  # a prefill: its stages already count the rows
+            self._seen_BP = is_token_BS
+            self._prompt_columns = is_token_BS.shape[1]
+            return
+        self._seen_BP = torch.cat([self._seen_BP, is_token_BS], dim=1)
+        self._change_lengths(new)
+
+    def forget_masked(self, attention_mask: Tensor) -> None:
+        """Drop answers' last tokens that a later turn masks out, as the padding behind an early end of answer.
+
+        Args:
+            attention_mask: [B, S], the columns seen so far first.
+
+        Raises:
+            ValueError: the mask is too short, unmasks padding, or masks tokens that others were built on.
+        """
+        assert self._seen_BP is not None
+        past = self.get_seq_length()
+        if attention_mask.shape[0] != self.num_samples or attention_mask.shape[1] <= past:
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)}; allowed with past_key_values: "
+                f"{self.num_samples} rows and the {past} columns seen, followed by new ones"
+            )
+        kept_BP = attention_mask[:, :past].bool()
+        dropped_BP = self._seen_BP & ~kept_BP
+        behind_BP = self._seen_BP & (dropped_BP.cumsum(1) > 0)  # everything from the first dropped token on
+        is_prompt = torch.arange(past, device=kept_BP.device) < self._prompt_columns
+        if bool(((kept_BP & ~self._seen_BP) | (behind_BP & ~dropped_BP) | (dropped_BP & is_prompt)).any()):
+            raise ValueError(
+                "attention_mask differs from the one past_key_values were built with; allowed: masking the last "
+                "generated tokens of a sample"
+            )
+        self._seen_BP = self._seen_BP & kept_BP
+        self._change_lengths(tuple((-dropped_BP.sum(1)).tolist()))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Every sample `repeats` times, copies side by side."""
+        self.batch_select_indices(torch.repeat_interleave(torch.arange(self.num_samples), repeats))
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Sample i becomes what sample `beam_idx[i]` was (beam search)."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the samples `indices` int64[B'], in that order; one may be named several times."""
+        assert self._seen_BP is not None
+        on_device = indices.to(self._seen_BP.device)
+        samples = indices.tolist()
+        self._keys = [key.index_select(0, on_device) for key in self._keys]
+        self._values = [value.index_select(0, on_device) for value in self._values]
+        self._seen_BP = self._seen_BP.index_select(0, on_device)
+        for stage in self._distinct_stages():
+            stage.lengths = tuple(stage.lengths[sample] for sample in samples)
+            stage.position_offset_B = stage.position_offset_B.index_select(0, on_device)
+
+    def _change_lengths(self, by: tuple[int, ...]) -> None:
+        for stage in self._distinct_stages():
+            stage.lengths = tuple(length + change for length, change in zip(stage.lengths, by, strict=True))
+
+    def _distinct_stages(self) -> list[CacheStage]:
+        return list({id(stage): stage for stage in self._stages}.values())
+
+    def _grow(self, layer_idx: int, slots: int) -> None:
+        for tensors in (self._keys, self._values):
+            old = tensors[layer_idx]
+            tensors[layer_idx] = torch.cat([old, old.new_zeros((*old.shape[:2], slots, old.shape[3]))], dim=2)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from dpn_model.attention import AttentionLayout, DecodeLayout
-from dpn_model.cache import PackedCache
+from dpn_model.attention import CachedLayout
+from dpn_model.attention_layout import AttentionLayout
+from dpn_model.cache import CacheSlots, CacheStage, PackedCache
 from dpn_model.packing import PackedSequence
 from dpn_model.reduction import ReductionRecord, TokenReducer
 
@@ -49,7 +49,7 @@ def _layer_arguments(language_model: Any, state: PackedSequence, cache: PackedCa
     """Keyword arguments shared by all layers between two reductions."""
     position_ids = state.position_ids_T[None]
     if cache is not None:
-        cache.set_prefill_lengths(state.lengths)
+        cache.open_stage(state)
     return {
         "position_ids": position_ids,
         "position_embeddings": language_model.rotary_emb(state.hidden_TD[None], position_ids=position_ids),
@@ -59,26 +59,39 @@ def _layer_arguments(language_model: Any, state: PackedSequence, cache: PackedCa
     }
 
 
-def run_decode_step(language_model: Any, hidden_BD: Tensor, cache: PackedCache) -> Tensor:
-    """One new token per sample through all layers: float[B, D] in and out (after the final norm).
+def run_cached(language_model: Any, hidden_TD: Tensor, new: tuple[int, ...], cache: PackedCache) -> Tensor:
+    """New tokens behind cached ones through all layers: float[T, D] in and out (after the final norm).
 
-    Every layer has its own cache lengths, and the new token's position there is that length (spec A.3,
-    "after pooling, inference").
+    Args:
+        language_model: as in `run_decoder`.
+        hidden_TD: embeddings, packed; text only, for visual tokens are reduced at the first prefill alone.
+        new: tokens per sample (one each when decoding).
+        cache: appended to; the caller closes the step.
+
+    Every layer has its own lengths, and the position of a new token there follows from them (spec A.3, "after
+    pooling, inference").
     """
-    device = hidden_BD.device
     arguments: dict[str, object] = {}
-    last_lengths: list[int] | None = None
+    stage: CacheStage | None = None
     for index, layer in enumerate(language_model.layers):
-        lengths = cache.lengths[index]
-        if lengths != last_lengths:
-            position_ids = torch.tensor(lengths, device=device)[None]
-            arguments = {
-                "position_ids": position_ids,
-                "position_embeddings": language_model.rotary_emb(hidden_BD[None], position_ids=position_ids),
-                "past_key_values": cache,
-                "use_cache": True,
-                "layout": DecodeLayout([n + 1 for n in lengths], cache.longest(index), device),
-            }
-            last_lengths = list(lengths)
-        hidden_BD = layer(hidden_BD[None], **arguments)[0]
-    return language_model.norm(hidden_BD)
+        if cache.stage(index) is not stage:
+            stage = cache.stage(index)
+            arguments = _cached_arguments(language_model, hidden_TD, new, cache, stage)
+        hidden_TD = layer(hidden_TD[None], **arguments)[0]
+    normed: Tensor = language_model.norm(hidden_TD)
+    return normed
+
+
+def _cached_arguments(
+    language_model: Any, hidden_TD: Tensor, new: tuple[int, ...], cache: PackedCache, stage: CacheStage
+) -> dict[str, object]:
+    slots = CacheSlots.behind(stage.lengths, new, hidden_TD.device)
+    cache.place(slots)
+    position_ids = (slots.slot_T + stage.position_offset_B[slots.sample_T])[None]
+    return {
+        "position_ids": position_ids,
+        "position_embeddings": language_model.rotary_emb(hidden_TD[None], position_ids=position_ids),
+        "past_key_values": cache,
+        "use_cache": True,
+        "layout": CachedLayout(stage.lengths, new, hidden_TD.device),
+    }

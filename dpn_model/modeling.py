@@ -10,7 +10,7 @@ C vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import LlavaModel, PreTrainedModel
 
-from dpn_model.attention import ATTENTION_NAME
+from dpn_model.attention import ATTENTION_NAME, BACKEND_SETTING
+from dpn_model.attention_backends import check_backend
 from dpn_model.cache import PackedCache
 from dpn_model.configuration import DpnConfig
 from dpn_model.cost import ModelShape
-from dpn_model.decoder import run_decode_step, run_decoder
+from dpn_model.decoder import run_decoder
+from dpn_model.generation import PackedGenerationMixin, copy_prompts
+from dpn_model.image_sizes import encode_by_size, image_grids
 from dpn_model.method import Method
 from dpn_model.outputs import DpnOutput, RoutingReport
-from dpn_model.packing import PackedSequence, TokenKind, contiguous_positions, find_image_spans
+from dpn_model.packed_ids import PackedIds, pack_ids
+from dpn_model.packing import PackedSequence, TokenKind
 from dpn_model.pyramid.budget import Dial
 from dpn_model.pyramid.router import Router
 from dpn_model.pyramid.routing_loss import routing_loss
@@ -39,7 +43,7 @@ from dpn_model.weights.folder import load_folder, save_folder
 IGNORE_INDEX = -100
 
 
-class DpnForConditionalGeneration(Steering, PreTrainedModel):
+class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedModel):
     """transformers' conventions outside (padded ids and masks), packed execution inside."""
 
     config_class = DpnConfig
@@ -107,13 +111,25 @@ class DpnForConditionalGeneration(Steering, PreTrainedModel):
         """Write configuration and weights (or a consolidated `state_dict`) as a from_pretrained folder."""
         save_folder(Path(folder), self.config, self.state_dict() if state_dict is None else state_dict)
 
+    def set_attention_backend(self, name: str | None) -> None:
+        """Use the attention backend `name` (see `attention_backends.BACKENDS`); None: the fastest that can run.
+
+        Raises:
+            ValueError: unknown name.
+        """
+        if name is not None:
+            check_backend(name)
+        setattr(self.model.language_model.config, BACKEND_SETTING, name)
+
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        pixel_values: Tensor | None = None,
+        pixel_values: Tensor | Sequence[Tensor] | None = None,
         labels: Tensor | None = None,
-        cache: PackedCache | None = None,
+        past_key_values: PackedCache | None = None,
+        logits_to_keep: int | None = None,
+        num_copies: int = 1,
         **_: Any,
     ) -> DpnOutput:
         """Run a batch.
@@ -121,49 +137,53 @@ class DpnForConditionalGeneration(Steering, PreTrainedModel):
         Args:
             input_ids: int64[B, S], padded on either side; an image is V consecutive image tokens.
             attention_mask: [B, S], 1 for real tokens; default all.
-            pixel_values: float[I, 3, height, width], images in reading order; None without images.
+            pixel_values: float[I, 3, height, width], or a list of float[3, height, width] of any sizes, images in
+                reading order; None without images.
             labels: int64[B, S], -100 where not supervised.
-            cache: filled with keys and values (generation).
+            past_key_values: filled with keys and values; one that holds the prompts is continued.
+            logits_to_keep: K, logits of every sample's last K tokens; None: of the last, without that axis.
+            num_copies: every sample's logits and cache are repeated so often (beams of one prompt).
 
         Raises:
             ValueError: images and placeholders do not match, or labels have another shape.
         """
+        if past_key_values is not None and past_key_values.get_seq_length():
+            if labels is not None:
+                raise ValueError("labels are given with past_key_values that hold prompts; allowed: one of the two")
+            return self.run_behind_cache(input_ids, attention_mask, past_key_values, logits_to_keep)
         if labels is not None and labels.shape != input_ids.shape:
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
-        state, keep = self._pack(input_ids, attention_mask, pixel_values)
+        state, ids = self._pack(input_ids, attention_mask, pixel_values)
         visual = state.visual_tokens()
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
-        final, records = run_decoder(self.model.language_model, state, self._reducers(), cache)
+        final, records = run_decoder(self.model.language_model, state, self._reducers(), past_key_values)
         self.last_routing = routing = RoutingReport(tuple(records), text, visual, self.model_shape)
+        if past_key_values is not None:
+            past_key_values.close_step(final.lengths, ids.columns_with_tokens(input_ids))
         if labels is None:
-            last = torch.tensor(final.lengths, device=input_ids.device).cumsum(0) - 1
-            return DpnOutput(logits=self.lm_head(final.hidden_TD[last]), routing=routing)
-        return self._losses(final, labels[keep], routing)
+            logits = self.last_logits(final.hidden_TD, final.lengths, logits_to_keep)
+            return copy_prompts(DpnOutput(logits=logits, routing=routing, past_key_values=past_key_values), num_copies)
+        return self._losses(final, labels.flatten()[ids.place_T], routing)
 
     def _pack(
-        self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor | None
-    ) -> tuple[PackedSequence, Tensor]:
-        """Padded ids and images to one packed batch of embeddings; also bool[B, S], the real tokens."""
-        keep = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        ids_T = input_ids[keep]
-        lengths = tuple(keep.sum(dim=1).tolist())
-        is_image_T = ids_T == self.image_token_id
-        images = find_image_spans(is_image_T.cpu().numpy(), lengths, self.image_grid)
-        num_given = 0 if pixel_values is None else len(pixel_values)
-        if len(images) != num_given:
-            raise ValueError(f"input_ids hold {len(images)} image placeholders, pixel_values {num_given} images")
-        embed = self.model.get_input_embeddings()
-        hidden_TD = embed(ids_T.masked_fill(is_image_T, 0))
-        hidden_TD = self._insert_images(hidden_TD, is_image_T, pixel_values)
-        kind_T = is_image_T.to(torch.int8) * TokenKind.VISION
-        if self.config.router_token_id is not None:
-            kind_T = kind_T.masked_fill(ids_T == self.config.router_token_id, TokenKind.ROUTER)
-        index_T = torch.arange(len(ids_T), device=ids_T.device)
-        positions = torch.from_numpy(contiguous_positions(lengths)).to(ids_T.device)
-        keys = sample_keys(ids_T, lengths, pixel_values, images) if self.needs_sample_keys else ()
-        return PackedSequence(hidden_TD, kind_T, index_T, positions, lengths, images, keys), keep
+        self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor | Sequence[Tensor] | None
+    ) -> tuple[PackedSequence, PackedIds]:
+        """Padded ids and images to one packed batch of embeddings."""
+        ids = pack_ids(
+            input_ids,
+            attention_mask,
+            image_token_id=self.image_token_id,
+            router_token_id=self.config.router_token_id,
+            grids=image_grids(pixel_values, self.config.base, self.image_grid),
+        )
+        hidden_TD = self._insert_images(self.model.get_input_embeddings()(ids.ids_T), ids.is_image_T, pixel_values)
+        index_T = torch.arange(len(ids.ids_T), device=hidden_TD.device)
+        keys = sample_keys(ids.ids_T, ids.lengths, pixel_values, ids.images) if self.needs_sample_keys else ()
+        return PackedSequence(hidden_TD, ids.kind_T, index_T, ids.position_ids_T, ids.lengths, ids.images, keys), ids
 
-    def _insert_images(self, hidden_TD: Tensor, is_image_T: Tensor, pixel_values: Tensor | None) -> Tensor:
+    def _insert_images(
+        self, hidden_TD: Tensor, is_image_T: Tensor, pixel_values: Tensor | Sequence[Tensor] | None
+    ) -> Tensor:
         if pixel_values is not None and len(pixel_values):
             return hidden_TD.masked_scatter(is_image_T[:, None], self.encode_images(pixel_values).to(hidden_TD.dtype))
         if not self.training:
@@ -173,9 +193,9 @@ class DpnForConditionalGeneration(Steering, PreTrainedModel):
         blank = hidden_TD.new_zeros(1, 3, *2 * (self.config.base.vision_config.image_size,))
         return hidden_TD + self.encode_images(blank).sum() * 0.0
 
-    def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """float[I, 3, height, width] -> float[I * V, D], projected patch features."""
-        return torch.cat(list(self.model.get_image_features(pixel_values, return_dict=True).pooler_output), dim=0)
+    def encode_images(self, pixel_values: Tensor | Sequence[Tensor]) -> Tensor:
+        """Images as in `forward` -> float[visual tokens of all, D], projected patch features."""
+        return encode_by_size(self.model, pixel_values, self.config.base)
 
     def _losses(self, final: PackedSequence, labels_T: Tensor, routing: RoutingReport) -> DpnOutput:
         """Eq. 7. The head runs on supervised rows only; labels shift by one within each sample, after reduction."""
@@ -198,34 +218,6 @@ class DpnForConditionalGeneration(Steering, PreTrainedModel):
         return DpnOutput(
             loss=loss, loss_lm=loss_lm, loss_routing=hinge, num_supervised_tokens=len(rows), routing=routing
         )
-
-    @torch.no_grad()
-    def generate(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        pixel_values: Tensor | None = None,
-        max_new_tokens: int = 16,
-        eos_token_id: int = 2,
-        pad_token_id: int = 0,
-    ) -> Tensor:
-        """Greedy decoding: int64[B, S + new], new tokens after the given ids, padded behind the end token.
-
-        Visual tokens are reduced once, at prefill; every layer then decodes against its own cache.
-        """
-        cache = PackedCache(max_new_tokens)
-        logits_BC = self(input_ids, attention_mask, pixel_values, cache=cache).logits
-        new: list[Tensor] = []
-        is_done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        for step in range(max_new_tokens):
-            token_B = logits_BC.argmax(dim=-1).masked_fill(is_done, pad_token_id)
-            new.append(token_B)
-            is_done = is_done | (token_B == eos_token_id)
-            if step + 1 == max_new_tokens or bool(is_done.all()):
-                break
-            hidden_BD = run_decode_step(self.model.language_model, self.model.get_input_embeddings()(token_B), cache)
-            logits_BC = self.lm_head(hidden_BD)
-        return torch.cat([input_ids, torch.stack(new, dim=1)], dim=1)
 
     def num_visual_tokens(self) -> int:
         """V: visual tokens of one image before any reduction."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers.utils import ModelOutput
 
+from dpn_model.cache import PackedCache
 from dpn_model.cost import CostParts, KvGroup, ModelShape, SampleRun, cost_parts, kv_groups
 from dpn_model.flops import Convention, SampleCost, sample_cost
 from dpn_model.reduction import ReductionRecord
@@ -94,9 +95,11 @@ class DpnOutput(ModelOutput):
         loss: loss_lm + λ * loss_routing (eq. 7), where labels were given.
         loss_lm: mean cross entropy over supervised tokens.
         loss_routing: the hinge of eq. 6, before λ; None for methods without a router.
-        logits: float[B, C], of every sample's last token, where no labels were given.
+        logits: float[B, C], of every sample's last token, where no labels were given; float[B, K, C] of its last K
+            with `logits_to_keep` = K.
         num_supervised_tokens: tokens `loss_lm` is the mean of.
         routing: what the reductions did.
+        past_key_values: the cache that was given, filled.
     """
 
     loss: Tensor | None = None
@@ -105,3 +108,4 @@ class DpnOutput(ModelOutput):
     logits: Tensor | None = None
     num_supervised_tokens: int | None = None
     routing: RoutingReport | None = None
+    past_key_values: PackedCache | None = None

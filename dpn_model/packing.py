@@ -98,26 +98,37 @@ def contiguous_positions(lengths: Sequence[int]) -> np.ndarray:
     return np.arange(total, dtype=np.int64) - starts
 
 
-def find_image_spans(image_rows: np.ndarray, lengths: Sequence[int], grid: tuple[int, int]) -> tuple[ImageSpan, ...]:
-    """Spans of all images in a packed batch whose images all have `grid` (height, width).
+def find_image_spans(
+    image_rows: np.ndarray, lengths: Sequence[int], grids: Sequence[tuple[int, int]]
+) -> tuple[ImageSpan, ...]:
+    """Spans of all images in a packed batch.
 
     Args:
         image_rows: bool[T] on the host, true where a row is an image placeholder.
         lengths: tokens per sample.
-        grid: visual tokens of one image, as (height, width).
+        grids: visual tokens of every image, as (height, width), in reading order.
 
     Raises:
-        ValueError: a sample's placeholders are not a whole number of images.
+        ValueError: placeholders and images differ in number, or an image's placeholders do not lie together.
     """
-    height, width = grid
+    rows = np.flatnonzero(image_rows)
+    needed = sum(height * width for height, width in grids)
+    if len(rows) != needed:
+        raise ValueError(
+            f"input_ids hold {len(rows)} image placeholders, pixel_values {len(grids)} images of "
+            f"{needed} visual tokens together; one placeholder per visual token is needed"
+        )
+    ends = np.cumsum(np.asarray(lengths))
     spans: list[ImageSpan] = []
-    offset = 0
-    for sample, length in enumerate(lengths):
-        rows = np.flatnonzero(image_rows[offset : offset + length]) + offset
-        if len(rows) % (height * width):
+    read = 0
+    for number, (height, width) in enumerate(grids):
+        start, last = int(rows[read]), int(rows[read + height * width - 1])
+        sample = int(np.searchsorted(ends, start, side="right"))
+        if last - start + 1 != height * width or last >= ends[sample]:
             raise ValueError(
-                f"sample {sample} holds {len(rows)} image placeholders; an image is {height}x{width} = {height * width}"
+                f"input_ids: image {number} ({height}x{width} = {height * width} visual tokens) begins in sample "
+                f"{sample}, where fewer placeholders lie together"
             )
-        spans += [ImageSpan(sample, int(rows[i]), height, width) for i in range(0, len(rows), height * width)]
-        offset += length
+        spans.append(ImageSpan(sample, start, height, width))
+        read += height * width
     return tuple(spans)

@@ -21,14 +21,14 @@ _LEVELS = 256  # steps per unit of a normalised pixel: finer than 8-bit colours,
 
 
 def sample_keys(
-    ids_T: Tensor, lengths: Sequence[int], pixel_values: Tensor | None, images: Sequence[ImageSpan]
+    ids_T: Tensor, lengths: Sequence[int], pixel_values: Tensor | Sequence[Tensor] | None, images: Sequence[ImageSpan]
 ) -> tuple[int, ...]:
     """One 64-bit number per sample. Sums of integers, so neither the batch nor the device's order of work matters.
 
     Args:
         ids_T: int64[T], packed token ids.
         lengths: tokens per sample.
-        pixel_values: float[I, ...] in the order of `images`, or None.
+        pixel_values: float[I, ...], or one tensor per image, in the order of `images`; or None.
         images: spans of the packed batch.
     """
     device = ids_T.device
@@ -38,10 +38,14 @@ def sample_keys(
     keys_B = torch.zeros(len(lengths), dtype=torch.int64, device=device)
     keys_B = keys_B.index_add(0, sample_T, (ids_T + 1) * _weights(place_T))
     if pixel_values is not None and images:
-        levels = (pixel_values.flatten(1).float() * _LEVELS).round().to(torch.int64)
-        keys_I = (levels * _weights(torch.arange(levels.shape[1], device=device))).sum(dim=1)
+        keys_I = torch.stack([_pixel_key(pixels) for pixels in pixel_values]).to(device)
         keys_B = keys_B.index_add(0, torch.tensor([image.sample for image in images], device=device), keys_I)
     return tuple(keys_B.tolist())
+
+
+def _pixel_key(pixels: Tensor) -> Tensor:
+    levels = (pixels.flatten().float() * _LEVELS).round().to(torch.int64)
+    return (levels * _weights(torch.arange(len(levels), device=levels.device))).sum()
 
 
 def _weights(place: Tensor) -> Tensor:

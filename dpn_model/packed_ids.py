@@ -1,0 +1,91 @@
+"""Padded ids to packed ones: what every row is and where it came from, worked out on the host from one copy.
+
+Shape letters: B samples, S columns of the padded ids, T packed tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpn_model.packing import ImageSpan, TokenKind, contiguous_positions, find_image_spans
+
+PADDING = -1  # an id that no token has
+
+
+@dataclass(frozen=True)
+class PackedIds:
+    """A batch of ids without padding.
+
+    Attributes:
+        ids_T: int64[T]; 0 where an image's features go.
+        place_T: int64[T], every token's place in the flattened padded ids.
+        is_image_T: bool[T], image placeholders.
+        kind_T: int8[T], a `TokenKind` per row.
+        position_ids_T: int64[T], 0..n-1 for every sample.
+        lengths: tokens per sample, on the host.
+        images: spans of the images.
+    """
+
+    ids_T: Tensor
+    place_T: Tensor
+    is_image_T: Tensor
+    kind_T: Tensor
+    position_ids_T: Tensor
+    lengths: tuple[int, ...]
+    images: tuple[ImageSpan, ...]
+
+    def columns_with_tokens(self, input_ids: Tensor) -> Tensor:
+        """bool[B, S]: the tokens among the padded ids this was packed from."""
+        is_token = torch.zeros(input_ids.numel(), dtype=torch.bool, device=input_ids.device)
+        is_token[self.place_T] = True
+        return is_token.view_as(input_ids)
+
+
+def pack_ids(
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    image_token_id: int,
+    router_token_id: int | None,
+    grids: Sequence[tuple[int, int]],
+) -> PackedIds:
+    """Pack int64[B, S] ids, padded on either side.
+
+    Args:
+        input_ids: a visual token is an `image_token_id`.
+        attention_mask: [B, S], 0 for padding; default no padding.
+        image_token_id: of image placeholders.
+        router_token_id: of `<ROUTER>`; None where the tokenizer has none.
+        grids: visual tokens of every image, as (height, width), in reading order.
+
+    Raises:
+        ValueError: a mask of another shape, a sample without tokens, or placeholders that do not fit the images.
+    """
+    if attention_mask is not None and attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}; allowed: that of input_ids, "
+            f"{tuple(input_ids.shape)}"
+        )
+    marked = input_ids if attention_mask is None else input_ids.masked_fill(attention_mask == 0, PADDING)
+    host_BS = marked.cpu().numpy()  # the one copy to the host that packing takes
+    is_token_BS = host_BS != PADDING
+    lengths = tuple(is_token_BS.sum(axis=1).tolist())
+    if min(lengths) == 0:
+        raise ValueError(f"attention_mask: sample {lengths.index(0)} has no tokens; every sample needs one")
+    host_T = host_BS[is_token_BS]
+    is_image = host_T == image_token_id
+    images = find_image_spans(is_image, lengths, grids)
+    kind = np.where(is_image, TokenKind.VISION, TokenKind.TEXT).astype(np.int8)
+    if router_token_id is not None:
+        kind[host_T == router_token_id] = TokenKind.ROUTER
+    place_T, is_image_T, kind_T, position_ids_T = (
+        torch.from_numpy(array).to(input_ids.device)
+        for array in (np.flatnonzero(is_token_BS), is_image, kind, contiguous_positions(lengths))
+    )
+    ids_T = input_ids.flatten()[place_T].masked_fill(is_image_T, 0)
+    return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, images)
