@@ -31,6 +31,6 @@ def test_draws_are_uniform_and_independent_between_salts() -> None:
     first, second = uniform_draws(keys), uniform_draws(keys, 0, 8)
     for draws in (first, second):
         shares = np.histogram(draws, bins=10, range=(0, 1))[0] / len(keys)
-        np.testing.assert_allclose(shares, 0.1, atol=0.012)  # measured 0.0064; 3 sigma = 0.0101
-    assert abs(np.corrcoef(first, second)[0, 1]) < 0.04  # measured 0.006; 3 sigma = 0.034
+        np.testing.assert_allclose(shares, 0.1, atol=0.012)  # measured 0.0073; 3 sigma = 0.0101
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.04  # measured 0.018; 3 sigma = 0.034
     assert uniform_draws(keys[:1], 0, 8)[0] == second[0]
