@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 from torch import nn
 
 from dpn_model.configuration import DpnConfig
-from dpn_model.pyramid.budget import Dial
+from dpn_model.pyramid.budget import Dial, expert_biases
 from dpn_model.pyramid.dynamic import DynamicPoolingExperts
 from dpn_model.pyramid.routing_loss import compression_rates
 from dpn_model.pyramid.selection import ExpertBias
@@ -92,7 +93,8 @@ class Steering:
             site.bias = None
             if dial is not None and dial.flops_ratio is not None:
                 first, second, share = dial.mixture()
-                rates = compression_rates(site.kernels, "log2_area")
-                site.bias = ExpertBias(
-                    tuple(first[number] * rate for rate in rates), tuple(second[number] * rate for rate in rates), share
+                rates = np.asarray(compression_rates(site.kernels, "log2_area"))
+                first_E, second_E = (
+                    tuple(expert_biases(rung[number], dial.bend, rates).tolist()) for rung in (first, second)
                 )
+                site.bias = ExpertBias(first_E, second_E, share)

@@ -37,12 +37,14 @@ class Dial:
     Attributes:
         convention: of the FLOPs ratios (`dpn_model.flops`).
         biases: β per rung and site.
+        bend: what favours kernels between the extremes (`expert_biases`).
         ratios: mean FLOPs ratio of the calibration samples at every rung.
         flops_ratio: the requested ratio; None: the router decides alone.
     """
 
     convention: str
     biases: tuple[tuple[float, ...], ...]
+    bend: float
     ratios: tuple[float, ...]
     flops_ratio: float | None = None
 
@@ -86,7 +88,12 @@ class Dial:
     def from_dict(cls, data: dict[str, Any]) -> Dial:
         """Inverse of `to_dict`."""
         biases = tuple(tuple(rung) for rung in data["biases"])
-        return cls(data["convention"], biases, tuple(data["ratios"]), data["flops_ratio"])
+        return cls(data["convention"], biases, data["bend"], tuple(data["ratios"]), data["flops_ratio"])
+
+
+def expert_biases(bias: float, bend: float, rates: np.ndarray) -> np.ndarray:
+    """float64[E], added to the logits: β * C, and a concave term that takes experts in the order of their C."""
+    return np.asarray(bias * rates + bend * (rates - rates.min()) * (rates.max() - rates))
 
 
 @dataclass(frozen=True)
@@ -103,12 +110,14 @@ class RouteTable:
     logits: Sequence[np.ndarray]
     ratios: np.ndarray
 
-    def sample_ratios(self, biases: Sequence[float]) -> np.ndarray:
+    def sample_ratios(self, biases: Sequence[float], bend: float) -> np.ndarray:
         """float64[N], FLOPs ratios under one β per site; exact, without running the model."""
         samples = np.arange(len(self.ratios))
         route_N = np.zeros(len(samples), dtype=np.int64)
         for bias, rates, logits in zip(biases, self.rates, self.logits, strict=True):
-            route_N = route_N * len(rates) + (logits[samples, route_N] + bias * rates).argmax(axis=1)
+            route_N = route_N * len(rates) + (logits[samples, route_N] + expert_biases(bias, bend, rates)).argmax(
+                axis=1
+            )
         return np.asarray(self.ratios[samples, route_N])
 
     def largest_bias(self) -> float:
@@ -128,21 +137,22 @@ def build_ladder(table: RouteTable, convention: str) -> Dial:
     """The dial of a route table, from the dearest rung to the cheapest.
 
     One β for all sites follows the router best, but where its sites agree, samples end at the extremes, and the mean
-    of a few hundred is uncertain. Later sites then run ahead of earlier ones, as little as makes the sampling error
-    of a request (calibration's and held-out samples' together, as many of these as of those) fit the tolerance.
+    of a few hundred is uncertain. Then later sites run ahead of earlier ones and kernels between the extremes are
+    favoured, as little as makes the sampling error of a request (calibration's and held-out samples' together, as
+    many of these as of those) fit the tolerance.
     """
     largest = min(MAX_SPREAD, MAX_ERROR * math.sqrt(len(table.ratios) / 2))
-    best: tuple[float, list[_Rung]] | None = None
-    for lead in (0.0, *(table.largest_bias() * 2.0**power for power in range(-6, 2))):
-        rungs = _climb(table, lead)
+    best: tuple[float, float, list[_Rung]] | None = None
+    for bend in (0.0, *(table.largest_bias() * 2.0**power for power in range(-6, 2))):
+        rungs = _climb(table, round(bend, 7))
         spread = max(math.hypot(*pair) for pair in _spreads(rungs))
         if best is None or spread < best[0]:
-            best = (spread, rungs)
+            best = (spread, round(bend, 7), rungs)
         if spread <= largest:
             break
     assert best is not None
-    rungs = best[1]
-    return Dial(convention, tuple(rung.biases for rung in rungs), tuple(round(rung.mean, 6) for rung in rungs))
+    _, bend, rungs = best
+    return Dial(convention, tuple(rung.biases for rung in rungs), bend, tuple(round(rung.mean, 6) for rung in rungs))
 
 
 @dataclass(frozen=True)
@@ -158,16 +168,18 @@ def _spreads(rungs: Sequence[_Rung]) -> Iterator[tuple[float, float]]:
         yield math.sqrt((low.variance + high.variance) / 2), (low.mean - high.mean) / 2
 
 
-def _climb(table: RouteTable, lead: float) -> list[_Rung]:
-    """Rungs from dearest to cheapest, each site's β `lead` above the one before, halved until neighbours are close."""
-    places = [site - (len(table.rates) - 1) / 2 for site in range(len(table.rates))]
+def _climb(table: RouteTable, bend: float) -> list[_Rung]:
+    """Rungs from dearest to cheapest, β halved until neighbours are close."""
+    num_sites = len(table.rates)
+    lead = 4 * bend  # at the largest bend, a site has done all its steps before the one above it begins
 
     def rung(bias: float) -> _Rung:
-        biases = tuple(round(bias + lead * place, 7) for place in places)
-        ratios = table.sample_ratios(biases)
+        biases = tuple(round(bias + lead * (site - (num_sites - 1) / 2), 7) for site in range(num_sites))
+        ratios = table.sample_ratios(biases, bend)
         return _Rung(biases, float(ratios.mean()), float(ratios.var()))
 
-    limit = table.largest_bias() + lead * len(places)
+    widest = max(float(np.ptp(rates)) for rates in table.rates)
+    limit = table.largest_bias() + lead * num_sites + bend * widest
     pending = [(-limit, limit, rung(-limit), rung(limit))]
     found = [rung(-EXTREME_BIAS), pending[0][2]]
     while pending:

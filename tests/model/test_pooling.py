@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from dpn_model.packing import ImageSpan, PackedSequence, TokenKind, contiguous_positions
-from dpn_model.pyramid.experts import pool_image
-from dpn_model.reduction import replace_image_rows
+from dpn_model.pyramid.experts import DepthwiseConv, mean_of_windows, pool_image
+from dpn_model.reduction import PoolWindows, max_of_windows, replace_image_rows
 
 
 def _state(hidden: torch.Tensor, lengths: tuple[int, ...], images: tuple[ImageSpan, ...]) -> PackedSequence:
@@ -37,17 +37,70 @@ def test_pooling_gives_the_specs_values(kernel: tuple[int, int], expected: list[
 
 
 @pytest.mark.parametrize(
-    ("grid", "kernel", "tokens"),
+    ("grid", "tokens"),
     [
-        ((24, 24), (1, 2), 288),
-        ((27, 27), (2, 2), 169),
-        ((16, 9), (1, 2), 64),
-        ((25, 37), (4, 4), 54),
-        ((3, 3), (2, 2), 1),
+        ((24, 24), (288, 288, 144, 36, 144)),
+        ((32, 32), (512, 512, 256, 64, 256)),
+        ((27, 27), (351, 351, 169, 36, 196)),
+        ((24, 12), (144, 144, 72, 18, 72)),
+        ((16, 9), (64, 72, 32, 8, 40)),
+        ((25, 37), (450, 444, 216, 54, 247)),
+        ((3, 3), (3, 3, 1, None, 4)),
     ],
 )
-def test_floor_mode_drops_the_border(grid: tuple[int, int], kernel: tuple[int, int], tokens: int) -> None:
-    assert len(pool_image(ImageSpan(0, 0, *grid), kernel).windows) == tokens
+def test_pooled_grids_match_the_specs_table(grid: tuple[int, int], tokens: tuple[int | None, ...]) -> None:
+    columns = [((1, 2), "floor"), ((2, 1), "floor"), ((2, 2), "floor"), ((4, 4), "floor"), ((2, 2), "ceil")]
+    for (kernel, rounding), expected in zip(columns, tokens, strict=True):
+        if expected is not None:
+            rows = pool_image(ImageSpan(0, 0, *grid), kernel, rounding)
+            assert len(rows.windows) == expected == rows.height * rows.width
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pool", "expected"),
+    [
+        ((2, 2), mean_of_windows, [2.5, 4.5, 10.5, 12.5]),
+        ((2, 2), DepthwiseConv(1, (2, 2)), [2.5, 4.5, 10.5, 12.5]),
+        ((2, 2), max_of_windows, [5, 7, 13, 15]),
+        ((1, 2), max_of_windows, [1, 3, 5, 7, 9, 11, 13, 15]),
+        ((2, 1), max_of_windows, [4, 5, 6, 7, 12, 13, 14, 15]),
+    ],
+)
+def test_a_ramp_gives_the_peers_values(kernel: tuple[int, int], pool: PoolWindows, expected: list[float]) -> None:
+    """Peer-methods section 12: the grid 0..15."""
+    image = ImageSpan(0, 0, 4, 4)
+    state = _state(torch.arange(16.0)[:, None], (16,), (image,))
+    after, _ = replace_image_rows(state, [pool_image(image, kernel, pool=pool)])
+    assert after.hidden_TD.flatten().tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("kernels", "grids"),
+    [
+        (((1, 2),) * 3, [(24, 12), (24, 6), (24, 3)]),
+        (((2, 1),) * 3, [(12, 24), (6, 24), (3, 24)]),
+        (((2, 2),) * 3, [(12, 12), (6, 6), (3, 3)]),
+        (((1, 2), (2, 2), (1, 2)), [(24, 12), (12, 6), (12, 3)]),
+    ],
+)
+def test_grid_traces_match_the_spec(kernels: tuple[tuple[int, int], ...], grids: list[tuple[int, int]]) -> None:
+    state = _state(torch.randn(576, 1), (576,), (ImageSpan(0, 0, 24, 24),))
+    for kernel, grid in zip(kernels, grids, strict=True):
+        state, _ = replace_image_rows(state, [pool_image(state.images[0], kernel)])
+        assert (state.images[0].height, state.images[0].width) == grid
+
+
+def test_tokens_after_the_image_move_as_the_spec_says() -> None:
+    """Spec A.6, TEST sequence: prefix 35, pattern 422, router token at suffix offset 7."""
+    state = _state(torch.randn(35 + 576 + 12, 1), (35 + 576 + 12,), (ImageSpan(0, 35, 24, 24),))
+    state.kind_T[35 + 576 + 7] = TokenKind.ROUTER
+    for kernel, visual in (((2, 2), 144), ((1, 2), 72), ((1, 2), 36)):
+        state, _ = replace_image_rows(state, [pool_image(state.images[0], kernel)])
+        router = int((state.kind_T == TokenKind.ROUTER).nonzero())
+        assert state.images[0].start == 35
+        assert router == 35 + visual + 7
+        assert int(state.position_ids_T[router]) == router
+        assert int(state.token_index_T[router]) == 35 + 576 + 7
 
 
 def test_a_grid_that_is_too_small_is_named() -> None:

@@ -27,6 +27,9 @@ def test_profiles_hold_what_the_spec_says() -> None:
     for method in (default, paper, release):
         assert (method.experts, method.scaling, method.routing_loss.target) == (("1x1", "1x2", "2x2"), "on", 1.5)
         assert Method.from_dict(method.to_dict()) == method
+    assert (
+        Method.from_dict({"name": "dpn", "experts": ["1x1", "1x2", "2x2"]}) == Method()
+    )  # saved before an option came
     with pytest.raises(ValueError, match="unknown profile 'authors'; allowed: default, paper, release"):
         method_profile("authors")
 
