@@ -247,9 +247,3 @@ def test_bad_turns_and_settings_are_named(model: DpnForConditionalGeneration, pr
         model.generate(ids, torch.ones_like(mask), past_key_values=cache)
     with pytest.raises(ValueError, match="use_cache = False"):
         model.generate(**batch, use_cache=False, num_beams=2)
-    with pytest.raises(ValueError, match="prompt_lookup_num_tokens is set; allowed strategies"):
-        model.generate(**batch, prompt_lookup_num_tokens=2)
-    with pytest.raises(ValueError, match="past_key_values is a DynamicCache; allowed: PackedCache"):
-        model.generate(**batch, past_key_values=type("DynamicCache", (), {"get_seq_length": lambda self: 0})())
-    with pytest.raises(ValueError, match="logits_to_keep = 0; allowed: 1 to"):
-        model(**batch, logits_to_keep=0)
