@@ -77,6 +77,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "routing_token": ("mean", "first", "last"),
     "selection": ("sample", "top1", "gumbel"),
     "scaling": ("on", "off", "straight_through"),
+    "router_gradient": ("scale", "score"),
     "infeasible": ("renormalise", "resample"),
     "positions": ("contiguous", "keep"),
 }
@@ -106,6 +107,8 @@ class Method:
         selection: dpn, training only: "sample", "top1" or "gumbel" (straight-through); inference takes the most
             probable expert.
         scaling: dpn: pooled tokens times the winning probability ("on"), not ("off"), or times p / stop_grad(p).
+        router_gradient: dpn: the language loss reaches the router through the scaling alone ("scale", as in the paper),
+            or also through the score function ("score", see `pyramid.score_gradient`).
         min_tokens: pooling methods: an expert that would leave an image fewer tokens is not feasible, in training
             and inference alike.
         infeasible: dpn: probabilities are renormalised over the feasible experts, or stay as the router gave them
@@ -123,6 +126,7 @@ class Method:
     temperature: float = 10.0
     selection: Literal["sample", "top1", "gumbel"] = "sample"
     scaling: Literal["on", "off", "straight_through"] = "on"
+    router_gradient: Literal["scale", "score"] = "scale"
     min_tokens: int = 1
     positions: Literal["contiguous", "keep"] = "contiguous"
     seed: int = 0

@@ -22,6 +22,7 @@ from transformers import LlavaModel, PreTrainedModel
 from dpn_model.attention import ATTENTION_NAME
 from dpn_model.cache import PackedCache
 from dpn_model.configuration import DpnConfig
+from dpn_model.cost import ModelShape
 from dpn_model.decoder import run_decode_step, run_decoder
 from dpn_model.method import Method
 from dpn_model.outputs import DpnOutput, RoutingReport
@@ -29,6 +30,7 @@ from dpn_model.packing import PackedSequence, TokenKind, contiguous_positions, f
 from dpn_model.pyramid.budget import Dial
 from dpn_model.pyramid.router import Router
 from dpn_model.pyramid.routing_loss import routing_loss
+from dpn_model.pyramid.score_gradient import score_term
 from dpn_model.registry import build_reducers
 from dpn_model.sample_keys import sample_keys
 from dpn_model.steering import Steering
@@ -56,8 +58,8 @@ class DpnForConditionalGeneration(Steering, PreTrainedModel):
         self.lm_head = nn.Linear(base.text_config.hidden_size, base.text_config.vocab_size, bias=False)
         self.reducers = nn.ModuleDict()
         self.last_routing: RoutingReport | None = None
-        patches = base.vision_config.image_size // base.vision_config.patch_size
-        self.image_grid = (patches, patches)
+        self.model_shape = ModelShape.from_llava(base)
+        self.image_grid = self.model_shape.image_grid
         self.image_token_id = base.image_token_index
         self.post_init()
         dial = config.dial
@@ -132,8 +134,7 @@ class DpnForConditionalGeneration(Steering, PreTrainedModel):
         visual = state.visual_tokens()
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
         final, records = run_decoder(self.model.language_model, state, self._reducers(), cache)
-        routing = RoutingReport(tuple(records), text, visual)
-        self.last_routing = routing
+        self.last_routing = routing = RoutingReport(tuple(records), text, visual, self.model_shape)
         if labels is None:
             last = torch.tensor(final.lengths, device=input_ids.device).cumsum(0) - 1
             return DpnOutput(logits=self.lm_head(final.hidden_TD[last]), routing=routing)
@@ -169,14 +170,12 @@ class DpnForConditionalGeneration(Steering, PreTrainedModel):
             return hidden_TD
         # A text-only batch still runs the tower once, times zero: every rank joins the same collectives (spec
         # platform-conventions 3.1).
-        size = self.config.base.vision_config.image_size
-        blank = hidden_TD.new_zeros(1, 3, size, size)
+        blank = hidden_TD.new_zeros(1, 3, *2 * (self.config.base.vision_config.image_size,))
         return hidden_TD + self.encode_images(blank).sum() * 0.0
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """float[I, 3, height, width] -> float[I * V, D], projected patch features."""
-        features = self.model.get_image_features(pixel_values, return_dict=True).pooler_output
-        return torch.cat(list(features), dim=0)
+        return torch.cat(list(self.model.get_image_features(pixel_values, return_dict=True).pooler_output), dim=0)
 
     def _losses(self, final: PackedSequence, labels_T: Tensor, routing: RoutingReport) -> DpnOutput:
         """Eq. 7. The head runs on supervised rows only; labels shift by one within each sample, after reduction."""
@@ -187,13 +186,15 @@ class DpnForConditionalGeneration(Steering, PreTrainedModel):
         rows = torch.nonzero(targets_T != IGNORE_INDEX).flatten()
         if len(rows) == 0:
             raise ValueError("labels: no supervised token in the batch; every label is -100")
-        loss_lm = cross_entropy(self.lm_head(final.hidden_TD[rows]).float(), targets_T[rows])
+        losses_R = cross_entropy(self.lm_head(final.hidden_TD[rows]).float(), targets_T[rows], reduction="none")
+        loss_lm = losses_R.mean()
         method = self.config.method_settings
         hinge = routing_loss(routing.records, method.routing_loss)
         loss = loss_lm if hinge is None else loss_lm + method.routing_loss.weight * hinge
-        for reducer in self._reducers().values():
-            idle = reducer.idle_loss(final) if self.training else None
-            loss = loss if idle is None else loss + idle
+        if method.router_gradient == "score":
+            loss = loss + score_term(losses_R, torch.bucketize(rows, ends), routing.records)
+        idle = [reducer.idle_loss(final) for reducer in self._reducers().values()] if self.training else []
+        loss = loss + sum(term for term in idle if term is not None)
         return DpnOutput(
             loss=loss, loss_lm=loss_lm, loss_routing=hinge, num_supervised_tokens=len(rows), routing=routing
         )

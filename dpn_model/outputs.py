@@ -5,12 +5,15 @@ Shape letters: B samples, T packed tokens, C vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 from transformers.utils import ModelOutput
 
+from dpn_model.cost import CostParts, KvGroup, ModelShape, SampleRun, cost_parts, kv_groups
+from dpn_model.flops import Convention, SampleCost, sample_cost
 from dpn_model.reduction import ReductionRecord
 
 
@@ -22,11 +25,13 @@ class RoutingReport:
         records: one per site, in order of depth.
         text_tokens: tokens per sample that are not visual (system prompt, question, answer, routing tokens).
         visual_tokens: per sample, before the first reduction.
+        shape: of the model that ran; None where a report was made without one, which then has no cost.
     """
 
     records: tuple[ReductionRecord, ...]
     text_tokens: tuple[int, ...]
     visual_tokens: tuple[int, ...]
+    shape: ModelShape | None = None
 
     @property
     def num_samples(self) -> int:
@@ -45,6 +50,35 @@ class RoutingReport:
     def visual_tokens_per_stage(self, sample: int) -> tuple[int, ...]:
         """Visual tokens of one sample before the first site and after each."""
         return (self.visual_tokens[sample], *(record.tokens_out[sample] for record in self.records))
+
+    def run(self, sample: int) -> SampleRun:
+        """What one sample ran, as the account reads it."""
+        visual = self.visual_tokens[sample]
+        return SampleRun(
+            sites=self.sites,
+            visual_tokens=self.visual_tokens_per_stage(sample),
+            text_tokens=self.text_tokens[sample],
+            num_images=visual // math.prod(self._shape().image_grid),
+            method_macs=sum(record.method_macs[sample] for record in self.records if record.method_macs),
+        )
+
+    def cost(self, sample: int, convention: Convention = "true") -> CostParts:
+        """Cost of one sample by part (vision, projector, prefill, method, lm_head, decoding)."""
+        return cost_parts(self._shape(), self.run(sample), convention)
+
+    def prefill_cost(self, sample: int, convention: Convention) -> SampleCost:
+        """Decoder prefill of one sample, with and without reduction; its `ratio` is the FLOPs ratio."""
+        stages = self.visual_tokens_per_stage(sample)
+        return sample_cost(self._shape().decoder, self.sites, stages, self.text_tokens[sample], convention)
+
+    def kv_groups(self, sample: int, bytes_per_element: int = 2) -> list[KvGroup]:
+        """KV cache of one sample after prefill, per group of layers that hold the same tokens."""
+        return kv_groups(self._shape().decoder, self.run(sample), bytes_per_element)
+
+    def _shape(self) -> ModelShape:
+        if self.shape is None:
+            raise ValueError("a RoutingReport without a model shape has no cost; take one from a forward pass")
+        return self.shape
 
     @staticmethod
     def concatenate(reports: Sequence[RoutingReport]) -> list[tuple[RoutingReport, int]]:

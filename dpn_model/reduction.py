@@ -31,6 +31,7 @@ class ReductionRecord:
         router_logits_BE: float32[B', E] behind the probabilities, over the temperature; -inf where not feasible.
         kernels_E: (height, width) of every expert.
         expert_tokens_BE: visual tokens of those samples each expert would have left (0: not feasible).
+        method_macs: per sample, multiply-accumulates the method itself spent (routers, scores); () for none.
     """
 
     layer: int
@@ -42,6 +43,7 @@ class ReductionRecord:
     router_logits_BE: Tensor | None = None
     kernels_E: tuple[tuple[int, int], ...] = ()
     expert_tokens_BE: tuple[tuple[int, ...], ...] = ()
+    method_macs: tuple[int, ...] = ()
 
     @property
     def keep_ratio(self) -> float:

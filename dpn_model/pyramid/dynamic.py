@@ -60,7 +60,7 @@ class DynamicPoolingExperts(PoolingSite):
             bias_BE=self._bias(state, samples),
             forced=self.forced_expert,
         )
-        return Decision(choice.experts, self._scale(choice), choice.probs_BE, choice.logits_BE)
+        return Decision(choice.experts, self._scale(choice), choice.probs_BE, choice.logits_BE, self.router.macs)
 
     def _check_forced(self, samples: tuple[int, ...], tokens_BE: Sequence[tuple[int, ...]]) -> None:
         for sample, tokens in zip(samples, tokens_BE, strict=True):

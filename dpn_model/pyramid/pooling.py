@@ -31,12 +31,14 @@ class Decision:
         experts: on the host.
         scale_B: float[B'], what the pooled rows are multiplied with; None: nothing.
         probs_BE, logits_BE: the router's, where one decided.
+        macs: multiply-accumulates that each decision took.
     """
 
     experts: tuple[int, ...]
     scale_B: Tensor | None = None
     probs_BE: Tensor | None = None
     logits_BE: Tensor | None = None
+    macs: int = 0
 
 
 class PoolingSite(TokenReducer):
@@ -87,6 +89,7 @@ class PoolingSite(TokenReducer):
             router_logits_BE=decision.logits_BE,
             kernels_E=self.kernels,
             expert_tokens_BE=tokens_BE,
+            method_macs=tuple(decision.macs if b in chosen else 0 for b in range(state.num_samples)),
         )
 
     def _tokens_left(self, state: PackedSequence, samples: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

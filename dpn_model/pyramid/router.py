@@ -54,6 +54,11 @@ class Router(nn.Module):
         if self.init == "zero":
             nn.init.zeros_(self.predictor.weight)
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one decision."""
+        return sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
+
     def forward(self, states_BD: Tensor) -> Tensor:
         """float32[B, E]: logits divided by the temperature (softmax is taken in fp32 by the caller)."""
         return self.predictor(self.mlp1(states_BD)).float() / self.temperature

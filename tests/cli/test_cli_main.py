@@ -15,7 +15,20 @@ from dpn_platform.config.errors import DpnError
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "ray", "transformers", "deepspeed", "mlflow", "boto3", "pyarrow", "optuna", "plotly", "matplotlib")
-PUBLIC_VERBS = {"up", "down", "status", "doctor", "data", "plan", "train", "sweep", "evaluate", "report", "submit"}
+PUBLIC_VERBS = {
+    "up",
+    "down",
+    "status",
+    "doctor",
+    "data",
+    "plan",
+    "train",
+    "sweep",
+    "evaluate",
+    "report",
+    "flops",
+    "submit",
+}
 
 
 def python(*arguments, **environment):

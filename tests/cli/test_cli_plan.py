@@ -45,7 +45,7 @@ def test_static_route_costs_what_eq8_says(base):
     cost = method_cost(base, experiment(method={"name": "static", "kernel": "2x2"}).method, text_tokens=0)
     assert cost["sites"] == [2, 4, 6]
     assert (cost["visual_tokens_at_the_end"].low, cost["visual_tokens_at_the_end"].high) == (1, 1)
-    d, m = 96, 256
+    d, m = 96, 192
 
     def macs(n):
         return 4 * n * d * d + 2 * n * n * d + 2 * n * d * m

@@ -12,7 +12,7 @@ import torch
 from dpn_model import DpnForConditionalGeneration
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.images import normalise
-from dpn_platform.data.demo import VISUAL_FAMILIES, draw_sample
+from dpn_platform.data.demo.families import VISUAL_FAMILIES, draw_sample
 
 
 @pytest.fixture(scope="module")

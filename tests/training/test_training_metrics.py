@@ -87,7 +87,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(process_group, runs_uri: str, e
 def test_hopeless_trials_are_stopped_after_the_grace_period(process_group, runs_uri: str, engine: Any) -> None:
     train = TrainConfig(steps=20, log_every_steps=1)
     log = MetricsLog(f"{runs_uri}/a", train, 0)
-    stop = EarlyStop(EarlyStopping(grace_steps=6, loss_ratio=2.0), 1.0, log)
+    stop = EarlyStop(EarlyStopping(grace_steps=6, loss_margin=1.0), 1.0, log)
 
     reasons = []
     for step in range(1, 8):
@@ -101,7 +101,7 @@ def test_hopeless_trials_are_stopped_after_the_grace_period(process_group, runs_
 
 def test_good_trials_go_on(process_group, runs_uri: str, engine: Any) -> None:
     log = MetricsLog(f"{runs_uri}/a", TrainConfig(steps=20, log_every_steps=1), 0)
-    stop = EarlyStop(EarlyStopping(grace_steps=2, loss_ratio=2.0), 1.0, log)
+    stop = EarlyStop(EarlyStopping(grace_steps=2, loss_margin=1.0), 1.0, log)
     for step in range(1, 10):
         step_result = result(step, 1.9)
         log.after_step(engine, step_result)

@@ -107,7 +107,7 @@ def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict
         ConfigError: sites or kernels that do not fit the model.
     """
     from dpn_model import Method
-    from dpn_model.flops import CONVENTIONS, DecoderShape, sample_cost
+    from dpn_model.flops import MAC_CONVENTIONS, DecoderShape, sample_cost
 
     shape = DecoderShape.from_config(base.base.text_config)
     settings = Method.from_dict(method.model_dump(mode="json"))
@@ -118,7 +118,7 @@ def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict
     side = base.base.vision_config.image_size // base.base.vision_config.patch_size
     routes = [_tokens_per_stage(settings, side, len(sites), cheapest) for cheapest in (True, False)]
     cost: dict[str, Any] = {"sites": list(sites), "visual_tokens_at_the_end": Bounds(routes[0][-1], routes[1][-1])}
-    for convention in CONVENTIONS:
+    for convention in MAC_CONVENTIONS:
         low, high = (sample_cost(shape, sites, route, text_tokens, convention) for route in routes)
         cost[f"flops_ratio_{convention}"] = Bounds(low.ratio, high.ratio)
         cost[f"prefill_macs_{convention}"] = Bounds(low.total, high.total)

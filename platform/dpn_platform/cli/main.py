@@ -14,7 +14,7 @@ import typer
 
 from dpn_platform.config.errors import DpnError
 
-VERBS = ("up", "down", "status", "doctor", "data", "plan", "train", "sweep", "evaluate", "report", "submit")
+VERBS = ("up", "down", "status", "doctor", "data", "plan", "train", "sweep", "evaluate", "report", "flops", "submit")
 
 # What Ctrl-C leaves behind, and how to go on; a verb not named here starts afresh.
 TO_CONTINUE = {

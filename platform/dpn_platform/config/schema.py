@@ -85,6 +85,9 @@ class MethodConfig(Section):
     temperature: float = Field(10.0, gt=0)
     selection: Literal["sample", "top1", "gumbel"] = "sample"
     scaling: Literal["on", "off", "straight_through"] = "on"
+    router_gradient: Literal["scale", "score"] = Field(
+        "scale", description="how the language loss reaches the router: as in the paper, or also by its score function"
+    )
     routing_loss: RoutingLossConfig = RoutingLossConfig()
 
 
@@ -175,7 +178,9 @@ class EarlyStopping(Section):
 
     enabled: bool = True
     grace_steps: int = Field(80, gt=0, description="no trial is judged before this step")
-    loss_ratio: float = Field(2.0, gt=1, description="stopped when loss_lm exceeds this many times the dense control's")
+    loss_margin: float = Field(
+        1.0, gt=0, description="stopped when loss_lm exceeds the dense control's by more, in nats per token"
+    )
 
 
 class SweepConfig(Section):

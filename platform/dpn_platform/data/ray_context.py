@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,9 @@ BLOCK_BYTES = 16 * 2**20
 @contextmanager
 def quiet_data_context(*, preserve_order: bool) -> Iterator[None]:
     """Datasets made inside carry these settings; the process's own context is put back afterwards."""
+    # What it says per dataset, and that we want no bars, would stand on the user's terminal.
+    logging.getLogger("ray.data._internal.execution.streaming_executor").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     ours = DataContext.get_current().copy()
     ours.execution_options = ExecutionOptions(preserve_order=preserve_order)
     ours.target_max_block_size = BLOCK_BYTES

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dpn_model import DpnForConditionalGeneration, RoutingReport
-from dpn_model.flops import CONVENTIONS, DecoderShape, mean_visual_tokens, routing_costs
+from dpn_model.flops import MAC_CONVENTIONS, DecoderShape, mean_visual_tokens, routing_costs
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.images import normalise
 from dpn_platform.evaluation.scoring import is_correct
@@ -35,7 +35,7 @@ PREDICTION_SCHEMA = pa.schema(
         ("visual_tokens", pa.list_(pa.int32())),  # before the first site and after each
         ("visual_tokens_mean", pa.float64()),  # over the layers
         ("text_tokens", pa.int32()),
-        *((f"{convention}_{kind}", pa.int64()) for convention in CONVENTIONS for kind in ("macs", "dense")),
+        *((f"{convention}_{kind}", pa.int64()) for convention in MAC_CONVENTIONS for kind in ("macs", "dense")),
     ]
 )
 
@@ -127,7 +127,7 @@ class Predictor:
 
     def _costs(self, routing: RoutingReport) -> list[dict[str, Any]]:
         """Route, tokens and multiply-accumulates of every sample of a forward pass."""
-        by_convention = {name: routing_costs(self.shape, routing, name) for name in CONVENTIONS}
+        by_convention = {name: routing_costs(self.shape, routing, name) for name in MAC_CONVENTIONS}
         return [
             {
                 "route": ",".join(routing.route(sample)),

@@ -20,8 +20,15 @@ RAY_QUIET_ENV = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # Ray 2.60 warns once per process that it will stop hiding GPUs from tasks that ask for none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # It also warns of "too many" processes, from four times this number on: by default the machine's cores. Two trials
+    # with their readers and evaluators are twenty.
+    "RAY_worker_maximum_startup_concurrency": "8",
 }
-MLFLOW_QUIET_ENV = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
+MLFLOW_QUIET_ENV = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
 
 
 @dataclass(frozen=True)

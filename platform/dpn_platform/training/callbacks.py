@@ -34,7 +34,7 @@ class Checkpointing:
 
 
 class EarlyStop:
-    """Ends a hopeless trial: its mean recent `train/loss_lm` is above `loss_ratio` times the reference.
+    """Ends a hopeless trial: its mean recent `train/loss_lm` is more than `loss_margin` above the reference.
 
     The lines of the log are the same on every rank: all ranks agree without a collective of their own.
     """
@@ -43,7 +43,7 @@ class EarlyStop:
 
     def __init__(self, rule: EarlyStopping, reference_loss: float, log: MetricsLog) -> None:
         self.log = log
-        self.limit = reference_loss * rule.loss_ratio
+        self.limit = reference_loss + rule.loss_margin
         self.grace_steps = rule.grace_steps
 
     def after_step(self, engine: Any, result: StepResult) -> str | None:

@@ -1,0 +1,158 @@
+"""The whole bill of one sample: vision, projector, prefill, method, lm_head, decoding, and bytes of KV cache.
+
+`flops.py` counts the decoder, in which methods differ and whose ratio is compared; this file adds what surrounds it.
+Outside the decoder `eq8` and `swiglu` both count multiply-accumulates, and `true` twice as many operations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from dpn_model.flops import (
+    UNITS_PER_MAC,
+    Convention,
+    DecoderShape,
+    decode_cost,
+    layer_macs,
+    layers_per_stage,
+    sample_cost,
+)
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What the cost of a base model follows from.
+
+    Attributes:
+        decoder: shape of the language model.
+        image_grid: visual tokens of one image that enter it, as (height, width).
+        vision_macs, projector_macs: multiply-accumulates of one image.
+    """
+
+    decoder: DecoderShape
+    image_grid: tuple[int, int]
+    vision_macs: int
+    projector_macs: int
+
+    @classmethod
+    def from_llava(cls, config: PreTrainedConfig) -> ModelShape:
+        """Shape of a LLaVA configuration of transformers."""
+        side = config.vision_config.image_size // config.vision_config.patch_size
+        decoder = DecoderShape.from_config(config.text_config)
+        vision = clip_macs(config.vision_config)
+        projector = side**2 * mlp2x_macs(config.vision_config.hidden_size, decoder.hidden_size)
+        return cls(decoder, (side, side), vision, projector)
+
+
+def clip_macs(vision_config: Any) -> int:
+    """One image through a CLIP tower as transformers runs it: every layer, also those behind the feature layer."""
+    patches = (vision_config.image_size // vision_config.patch_size) ** 2
+    patch_values = vision_config.num_channels * vision_config.patch_size**2
+    width, layers = vision_config.hidden_size, vision_config.num_hidden_layers
+    blocks = vit_macs(width, vision_config.intermediate_size, layers, patches + 1)
+    return patches * patch_values * width + blocks
+
+
+def vit_macs(width: int, intermediate_size: int, num_layers: int, num_tokens: int) -> int:
+    """Blocks of a vision transformer: its FFN has two matrices, so its layer costs exactly F(n) of eq. 8."""
+    return num_layers * layer_macs(num_tokens, DecoderShape(width, intermediate_size, num_layers), "eq8")
+
+
+def mlp2x_macs(vision_size: int, hidden_size: int) -> int:
+    """One visual token through the projector of LLaVA-1.5: Linear, GELU, Linear."""
+    return vision_size * hidden_size + hidden_size**2
+
+
+@dataclass(frozen=True)
+class SampleRun:
+    """What one sample ran: tokens per stage, images, and what the method itself spent.
+
+    Attributes:
+        sites: 1-based layers after which a reduction ran, ascending.
+        visual_tokens: before the first site and after each.
+        text_tokens: all other tokens.
+        num_images: encoded for this sample.
+        method_macs: multiply-accumulates of routers and scores.
+    """
+
+    sites: tuple[int, ...]
+    visual_tokens: tuple[int, ...]
+    text_tokens: int
+    num_images: int
+    method_macs: int = 0
+
+
+@dataclass(frozen=True)
+class CostParts:
+    """Cost of one sample by part, in the unit of one convention.
+
+    Attributes:
+        vision, projector: of all its images.
+        prefill: decoder layers over the prompt; `sample_cost(...).total`.
+        method: routers and scores of the reduction method.
+        lm_head: one logit row, the one that gives the first answer token.
+        decode_per_token: decoder layers for the first generated token; each further one attends to one more.
+    """
+
+    vision: int
+    projector: int
+    prefill: int
+    method: int
+    lm_head: int
+    decode_per_token: int
+
+    @property
+    def total(self) -> int:
+        """Up to the first answer token: everything but `decode_per_token`."""
+        return self.vision + self.projector + self.prefill + self.method + self.lm_head
+
+
+def cost_parts(shape: ModelShape, run: SampleRun, convention: Convention) -> CostParts:
+    """The bill of one sample.
+
+    Raises:
+        ValueError: unknown convention, or tokens that do not fit the sites.
+    """
+    decoder = shape.decoder
+    counted = (decoder, run.sites, run.visual_tokens, run.text_tokens, convention)
+    prefill = sample_cost(*counted).total
+    unit = UNITS_PER_MAC[convention]
+    return CostParts(
+        vision=unit * run.num_images * shape.vision_macs,
+        projector=unit * run.num_images * shape.projector_macs,
+        prefill=prefill,
+        method=unit * run.method_macs,
+        lm_head=unit * decoder.hidden_size * decoder.vocab_size,
+        decode_per_token=decode_cost(*counted),
+    )
+
+
+@dataclass(frozen=True)
+class KvGroup:
+    """KV cache of the layers between two sites after prefill: `first_layer` to `last_layer`, 1-based, inclusive."""
+
+    first_layer: int
+    last_layer: int
+    tokens: int
+    num_bytes: int
+
+
+def kv_groups(decoder: DecoderShape, run: SampleRun, bytes_per_element: int = 2) -> list[KvGroup]:
+    """KV cache of one sample, layer group by layer group.
+
+    Args:
+        decoder: shape of the language model.
+        run: what the sample ran.
+        bytes_per_element: of keys and values; 2 for fp16 and bf16.
+    """
+    groups: list[KvGroup] = []
+    first = 1
+    for layers, visual in zip(layers_per_stage(decoder.num_layers, run.sites), run.visual_tokens, strict=True):
+        tokens = visual + run.text_tokens
+        num_bytes = layers * tokens * 2 * decoder.kv_width * bytes_per_element
+        groups.append(KvGroup(first, first + layers - 1, tokens, num_bytes))
+        first += layers
+    return groups

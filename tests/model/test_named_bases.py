@@ -1,0 +1,127 @@
+"""Every named base at its real size: parameters counted on the meta device, cost against torch's counter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import ConvNextConfig, ConvNextModel
+
+from dpn_model import DpnForConditionalGeneration
+from dpn_model.bases.catalogue import BASES, base_config, base_shape
+from dpn_model.bases.llava_hr_shape import CONVNEXT_L, CONVNEXT_XXL, convnext_macs, fusion_macs
+from dpn_model.cost import clip_macs
+from dpn_model.flops import sample_cost
+
+# Spec: Vicuna (at 32000 words), projector (base-models, first table and B.1); the 64 words transformers adds stand in
+# the embedding and in lm_head.
+VICUNA = {"llava-1.5-7b": (6_738_415_616, 4096, 20_979_712), "llava-1.5-13b": (13_015_864_320, 5120, 31_467_520)}
+CLIP_L_336 = 303_507_456  # "about 303.5 M": 24 layers, embeddings, both norms
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("name", VICUNA)
+def test_llava_has_the_parameters_of_the_spec(name: str) -> None:
+    vicuna, width, projector = VICUNA[name]
+    with torch.device("meta"):
+        model = DpnForConditionalGeneration(base_config(name))
+    assert num_parameters(model.model.language_model) + num_parameters(model.lm_head) == vicuna + 2 * 64 * width
+    assert num_parameters(model.model.multi_modal_projector) == projector
+    assert num_parameters(model.model.vision_tower) == CLIP_L_336
+    assert num_parameters(model) == vicuna + 2 * 64 * width + projector + CLIP_L_336
+    assert model.num_visual_tokens() == 576
+    special = {model.image_token_id, model.config.router_token_id, model.config.base.text_config.pad_token_id}
+    assert special == {32000, 32001, 32002}
+
+
+def test_tiny_has_about_a_million_parameters() -> None:
+    with torch.device("meta"):
+        model = DpnForConditionalGeneration(base_config("tiny"))
+    assert num_parameters(model) == 966_944
+    assert model.num_visual_tokens() == 64
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_account_knows_the_shape_of_what_is_built(name: str) -> None:
+    shape = base_shape(name)
+    if BASES[name].config is None:
+        assert shape.image_grid == (32, 32)
+        with pytest.raises(ValueError, match=r"no configuration; allowed: .*llava-1.5-7b"):
+            base_config(name)
+        return
+    with torch.device("meta"):
+        model = DpnForConditionalGeneration(base_config(name))
+    assert shape == model.model_shape
+
+
+@pytest.mark.parametrize(
+    ("name", "gmacs"),
+    [("llava-1.5-7b", 2986.1), ("llava-hr-7b", 5428.8), ("llava-hr-x-13b", 10522.7)],
+)
+def test_dense_cost_is_that_of_the_papers_table(name: str, gmacs: float) -> None:
+    shape = base_shape(name)
+    tokens = shape.image_grid[0] * shape.image_grid[1]
+    cost = sample_cost(shape.decoder, (), (tokens,), 0, "eq8")
+    assert cost.dense / 1e9 == pytest.approx(gmacs, abs=0.05)  # printed with one decimal
+
+
+def test_unknown_base_is_refused_with_the_names() -> None:
+    with pytest.raises(ValueError, match=r"model = 'llava-7b' is not a named base; allowed: tiny, llava-1.5-7b"):
+        base_shape("llava-7b")
+
+
+def counted(run: nn.Module, *inputs: torch.Tensor) -> int:
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:  # the one kernel the counter sees everywhere
+        run(*inputs)
+    return int(counter.get_total_flops())
+
+
+@pytest.mark.parametrize("stages", [CONVNEXT_L, CONVNEXT_XXL])
+def test_convnext_costs_what_torch_counts(stages: tuple[tuple[int, int], ...]) -> None:
+    depths, widths = zip(*stages, strict=True)
+    with torch.device("meta"):
+        tower = ConvNextModel(ConvNextConfig(depths=list(depths), hidden_sizes=list(widths))).eval()
+        pixels = torch.empty(1, 3, 1024, 1024)
+    assert counted(tower, pixels) == 2 * convnext_macs(stages, 1024)
+
+
+def test_the_clip_of_llava_costs_what_torch_counts() -> None:
+    base = base_config("llava-1.5-7b")
+    with torch.device("meta"):
+        model = DpnForConditionalGeneration(base)
+        pixels = torch.empty(1, 3, 336, 336)
+    assert counted(model.model.vision_tower, pixels) == 2 * clip_macs(base.base.vision_config)
+
+
+class Fusion(nn.Module):
+    """Layers of the adapters and the final merge, each run once as the spec lists them (C.1)."""
+
+    def __init__(self, slow_width: int) -> None:
+        super().__init__()
+        self.slow = nn.Sequential(nn.Conv2d(slow_width, slow_width, 1), nn.Conv2d(slow_width, 1024, 1))
+        self.fast = nn.Sequential(nn.Conv2d(1024, 1024, 7, padding=3, groups=1024), nn.Conv2d(1024, 1024, 1))
+        self.gate = nn.Sequential(nn.Linear(2048, 512), nn.Linear(512, 1))
+        self.merge = nn.ModuleList([nn.Linear(1024, 1024), nn.Linear(slow_width, 1024)])
+
+    def forward(self, slow: torch.Tensor, fast: torch.Tensor) -> None:
+        for _ in range(3):
+            self.slow(slow)
+            self.fast(fast)
+            self.gate(torch.cat([fast.mean((2, 3)), fast.mean((2, 3))], dim=1))
+        for linear, y in zip(self.merge, (fast, slow), strict=True):
+            linear(y.flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize(("slow_width", "parameters"), [(1536, 6_085_121), (3072, 14_737_409)])
+def test_adapters_cost_what_torch_counts(slow_width: int, parameters: int) -> None:
+    with torch.device("meta"):
+        fusion = Fusion(slow_width)
+        maps = torch.empty(1, slow_width, 32, 32), torch.empty(1, 1024, 32, 32)
+    assert num_parameters(fusion) - num_parameters(fusion.merge) == parameters
+    assert counted(fusion, *maps) == 2 * fusion_macs(slow_width, 1024)
