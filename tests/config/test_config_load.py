@@ -66,7 +66,11 @@ def test_override_opens_an_absent_section(recipe):
         ("zzz=3", ["unknown key 'zzz'", "allowed here: name, data, model"]),
         (
             "method.name=dnp",
-            ["method.name = 'dnp'", "allowed are dense, dpn, static, random_drop", "did you mean 'dpn'?"],
+            [
+                "method.name = 'dnp'",
+                "allowed are dense, dpn, static, random_kernel, random_drop",
+                "did you mean 'dpn'?",
+            ],
         ),
         ("train.zero_stage=5", ["train.zero_stage = 5", "allowed are 0, 1, 2, 3"]),
         ("train.steps=0", ["train.steps = 0", "must be greater than 0"]),

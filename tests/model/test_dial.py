@@ -156,7 +156,7 @@ def test_impossible_requests_are_named() -> None:
         model.set_budget(0.5)
     with pytest.raises(ValueError, match="samples hold no image"):
         calibrate(model, _samples(1, 1, 1))
-    with pytest.raises(ValueError, match="convention = 'eq9'; allowed: eq8, swiglu"):
+    with pytest.raises(ValueError, match="convention = 'eq9'; allowed: eq8, swiglu, true"):
         calibrate(model, batches, "eq9")
     calibrate(model, batches)
     for ratio in (0.2, 1.01, float("nan")):
