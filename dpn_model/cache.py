@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
@@ -41,10 +42,10 @@ class CacheSlots:
     @classmethod
     def behind(cls, past: tuple[int, ...], new: tuple[int, ...], device: torch.device) -> CacheSlots:
         """`new` rows per sample behind `past` ones."""
-        sample_T = torch.repeat_interleave(torch.tensor(new)).to(device)
-        first_T = torch.repeat_interleave(torch.tensor(past), torch.tensor(new))
-        slot_T = (first_T + torch.from_numpy(contiguous_positions(new))).to(device)
-        return cls(sample_T, slot_T, max(p + n for p, n in zip(past, new, strict=True)))
+        sample = np.repeat(np.arange(len(new)), new)
+        slot = np.repeat(past, new) + contiguous_positions(new)
+        longest = max(p + n for p, n in zip(past, new, strict=True))
+        return cls(torch.from_numpy(sample).to(device), torch.from_numpy(slot).to(device), longest)
 
 
 class PackedCache(Cache):
