@@ -21,13 +21,17 @@ class PackedCache:
     def __init__(self, max_new_tokens: int) -> None:
         self.max_new_tokens = max_new_tokens
         self.lengths: dict[int, list[int]] = {}
+        #: per layer int64[B] or int64[B, 3], rotary position of the token that comes next
+        self.next_positions: dict[int, Tensor] = {}
         self._prefill_lengths: tuple[int, ...] = ()
+        self._prefill_next = torch.empty(0, dtype=torch.long)
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
 
-    def set_prefill_lengths(self, lengths: tuple[int, ...]) -> None:
-        """Tokens per sample in the layers that run next."""
+    def set_prefill(self, lengths: tuple[int, ...], next_positions: Tensor) -> None:
+        """Tokens per sample in the layers that run next, and the rotary position behind each sample's last."""
         self._prefill_lengths = lengths
+        self._prefill_next = next_positions
 
     def longest(self, layer_idx: int) -> int:
         """Slots of a layer's cache, used or not."""
@@ -37,6 +41,7 @@ class PackedCache:
         """Store float[1, N, T, H] rows of layer `layer_idx` (0-based); see the class for what is returned."""
         if layer_idx not in self._keys:
             self.lengths[layer_idx] = list(self._prefill_lengths)
+            self.next_positions[layer_idx] = self._prefill_next
             self._keys[layer_idx] = self._spread(key)
             self._values[layer_idx] = self._spread(value)
             return key, value
@@ -46,6 +51,7 @@ class PackedCache:
         self._keys[layer_idx][samples, :, slots] = key[0].transpose(0, 1)
         self._values[layer_idx][samples, :, slots] = value[0].transpose(0, 1)
         self.lengths[layer_idx] = [length + 1 for length in lengths]
+        self.next_positions[layer_idx] = self.next_positions[layer_idx] + 1
         return self._keys[layer_idx], self._values[layer_idx]
 
     def _spread(self, packed: Tensor) -> Tensor:

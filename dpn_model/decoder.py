@@ -14,6 +14,7 @@ from torch import Tensor
 from dpn_model.attention import AttentionLayout, DecodeLayout
 from dpn_model.cache import PackedCache
 from dpn_model.packing import PackedSequence
+from dpn_model.positions import rotary_ids
 from dpn_model.reduction import ReductionRecord, TokenReducer
 
 
@@ -47,9 +48,10 @@ def run_decoder(
 
 def _layer_arguments(language_model: Any, state: PackedSequence, cache: PackedCache | None) -> dict[str, object]:
     """Keyword arguments shared by all layers between two reductions."""
-    position_ids = state.position_ids_T[None]
+    position_ids = rotary_ids(state.position_ids_T)
     if cache is not None:
-        cache.set_prefill_lengths(state.lengths)
+        ends = torch.tensor(state.lengths, device=state.hidden_TD.device).cumsum(0) - 1
+        cache.set_prefill(state.lengths, state.position_ids_T[ends] + 1)
     return {
         "position_ids": position_ids,
         "position_embeddings": language_model.rotary_emb(state.hidden_TD[None], position_ids=position_ids),
@@ -62,8 +64,8 @@ def _layer_arguments(language_model: Any, state: PackedSequence, cache: PackedCa
 def run_decode_step(language_model: Any, hidden_BD: Tensor, cache: PackedCache) -> Tensor:
     """One new token per sample through all layers: float[B, D] in and out (after the final norm).
 
-    Every layer has its own cache lengths, and the new token's position there is that length (spec A.3,
-    "after pooling, inference").
+    Every layer has its own cache lengths, and the new token's position there follows the last one's (spec A.3, "after
+    pooling, inference"): with contiguous positions, it is that length.
     """
     device = hidden_BD.device
     arguments: dict[str, object] = {}
@@ -71,7 +73,7 @@ def run_decode_step(language_model: Any, hidden_BD: Tensor, cache: PackedCache) 
     for index, layer in enumerate(language_model.layers):
         lengths = cache.lengths[index]
         if lengths != last_lengths:
-            position_ids = torch.tensor(lengths, device=device)[None]
+            position_ids = rotary_ids(cache.next_positions[index])
             arguments = {
                 "position_ids": position_ids,
                 "position_embeddings": language_model.rotary_emb(hidden_BD[None], position_ids=position_ids),

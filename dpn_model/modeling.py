@@ -17,20 +17,21 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import LlavaModel, PreTrainedModel
+from transformers import PreTrainedModel
 
-from dpn_model.attention import ATTENTION_NAME
+from dpn_model.bases.attach import build_base_model
 from dpn_model.cache import PackedCache
 from dpn_model.configuration import DpnConfig
 from dpn_model.decoder import run_decode_step, run_decoder
 from dpn_model.method import Method
 from dpn_model.outputs import DpnOutput, RoutingReport
-from dpn_model.packing import PackedSequence, TokenKind, contiguous_positions, find_image_spans
+from dpn_model.packing import PackedSequence, TokenKind
 from dpn_model.pyramid.dynamic import DynamicPoolingExperts
 from dpn_model.pyramid.router import Router
 from dpn_model.pyramid.routing_loss import routing_loss
 from dpn_model.reduction import TokenReducer
 from dpn_model.registry import build_reducers
+from dpn_model.vision.image_side import image_side_of, insert_images
 from dpn_model.weights.folder import load_folder, save_folder
 
 IGNORE_INDEX = -100
@@ -47,15 +48,12 @@ class DpnForConditionalGeneration(PreTrainedModel):
     def __init__(self, config: DpnConfig) -> None:
         super().__init__(config)
         base = config.base
-        base.text_config._attn_implementation = ATTENTION_NAME
-        self.model = LlavaModel(base)
-        self.model.language_model.config._attn_implementation = ATTENTION_NAME
+        self.model = build_base_model(base)
         self.lm_head = nn.Linear(base.text_config.hidden_size, base.text_config.vocab_size, bias=False)
         self.reducers = nn.ModuleDict()
         self.last_routing: RoutingReport | None = None
-        patches = base.vision_config.image_size // base.vision_config.patch_size
-        self.image_grid = (patches, patches)
-        self.image_token_id = base.image_token_index
+        self.image_side = image_side_of(base)
+        self.image_token_id = base.image_token_id
         self.post_init()
         self.configure_method(config.method_settings)
 
@@ -131,6 +129,7 @@ class DpnForConditionalGeneration(PreTrainedModel):
         pixel_values: Tensor | None = None,
         labels: Tensor | None = None,
         cache: PackedCache | None = None,
+        image_grid_thw: Tensor | None = None,
         **_: Any,
     ) -> DpnOutput:
         """Run a batch.
@@ -141,13 +140,14 @@ class DpnForConditionalGeneration(PreTrainedModel):
             pixel_values: float[I, 3, height, width], images in reading order; None without images.
             labels: int64[B, S], -100 where not supervised.
             cache: filled with keys and values (generation).
+            image_grid_thw: int64[I, 3], for bases whose pictures have their own grids (pixel_values are then patches).
 
         Raises:
             ValueError: images and placeholders do not match, or labels have another shape.
         """
         if labels is not None and labels.shape != input_ids.shape:
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
-        state, keep = self._pack(input_ids, attention_mask, pixel_values)
+        state, keep = self._pack(input_ids, attention_mask, pixel_values, image_grid_thw)
         visual = state.visual_tokens()
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
         final, records = run_decoder(self.model.language_model, state, self._reducers(), cache)
@@ -159,42 +159,31 @@ class DpnForConditionalGeneration(PreTrainedModel):
         return self._losses(final, labels[keep], routing)
 
     def _pack(
-        self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor | None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        pixel_values: Tensor | None,
+        image_grid_thw: Tensor | None = None,
     ) -> tuple[PackedSequence, Tensor]:
         """Padded ids and images to one packed batch of embeddings; also bool[B, S], the real tokens."""
         keep = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         ids_T = input_ids[keep]
         lengths = tuple(keep.sum(dim=1).tolist())
         is_image_T = ids_T == self.image_token_id
-        images = find_image_spans(is_image_T.cpu().numpy(), lengths, self.image_grid)
-        num_given = 0 if pixel_values is None else len(pixel_values)
+        side = self.image_side
+        images = side.spans(is_image_T.cpu().numpy(), lengths, image_grid_thw)
+        num_given = 0 if pixel_values is None else side.count(pixel_values, image_grid_thw)
         if len(images) != num_given:
             raise ValueError(f"input_ids hold {len(images)} image placeholders, pixel_values {num_given} images")
         embed = self.model.get_input_embeddings()
         hidden_TD = embed(ids_T.masked_fill(is_image_T, 0))
-        hidden_TD = self._insert_images(hidden_TD, is_image_T, pixel_values)
+        hidden_TD = insert_images(side, self.model, hidden_TD, is_image_T, pixel_values, image_grid_thw, self.training)
         kind_T = is_image_T.to(torch.int8) * TokenKind.VISION
         if self.config.router_token_id is not None:
             kind_T = kind_T.masked_fill(ids_T == self.config.router_token_id, TokenKind.ROUTER)
         index_T = torch.arange(len(ids_T), device=ids_T.device)
-        positions = torch.from_numpy(contiguous_positions(lengths)).to(ids_T.device)
+        positions = side.positions(lengths, images).to(ids_T.device)
         return PackedSequence(hidden_TD, kind_T, index_T, positions, lengths, images), keep
-
-    def _insert_images(self, hidden_TD: Tensor, is_image_T: Tensor, pixel_values: Tensor | None) -> Tensor:
-        if pixel_values is not None and len(pixel_values):
-            return hidden_TD.masked_scatter(is_image_T[:, None], self.encode_images(pixel_values).to(hidden_TD.dtype))
-        if not self.training:
-            return hidden_TD
-        # A text-only batch still runs the tower once, times zero: every rank joins the same collectives (spec
-        # platform-conventions 3.1).
-        size = self.config.base.vision_config.image_size
-        blank = hidden_TD.new_zeros(1, 3, size, size)
-        return hidden_TD + self.encode_images(blank).sum() * 0.0
-
-    def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """float[I, 3, height, width] -> float[I * V, D], projected patch features."""
-        features = self.model.get_image_features(pixel_values, return_dict=True).pooler_output
-        return torch.cat(list(features), dim=0)
 
     def _losses(self, final: PackedSequence, labels_T: Tensor, routing: RoutingReport) -> DpnOutput:
         """Eq. 7. The head runs on supervised rows only; labels shift by one within each sample, after reduction."""
@@ -243,6 +232,15 @@ class DpnForConditionalGeneration(PreTrainedModel):
             hidden_BD = run_decode_step(self.model.language_model, self.model.get_input_embeddings()(token_B), cache)
             logits_BC = self.lm_head(hidden_BD)
         return torch.cat([input_ids, torch.stack(new, dim=1)], dim=1)
+
+    @property
+    def image_grid(self) -> tuple[int, int]:
+        """Visual tokens of one image as (height, width), before any reduction.
+
+        Raises:
+            ValueError: every image of this base has its own grid.
+        """
+        return self.image_side.fixed_grid()
 
     def num_visual_tokens(self) -> int:
         """V: visual tokens of one image before any reduction."""

@@ -51,7 +51,7 @@ class PackedSequence:
         kind_T: int8[T], a `TokenKind` per row.
         token_index_T: int64[T], the row each token had when the batch was first packed (a pooled token: its
             window's first cell). Labels are looked up through it, so no reduction has to carry them.
-        position_ids_T: int64[T], rotary positions.
+        position_ids_T: int64[T], rotary positions; int64[T, 3] where the base has multimodal RoPE.
         lengths: tokens per sample, on the host: every index and mask is derived from it without a device sync.
         images: spans of the visual tokens, ordered by `start`.
     """
@@ -118,4 +118,34 @@ def find_image_spans(image_rows: np.ndarray, lengths: Sequence[int], grid: tuple
             )
         spans += [ImageSpan(sample, int(rows[i]), height, width) for i in range(0, len(rows), height * width)]
         offset += length
+    return tuple(spans)
+
+
+def spans_of_grids(
+    image_rows: np.ndarray, lengths: Sequence[int], grids: Sequence[tuple[int, int]]
+) -> tuple[ImageSpan, ...]:
+    """Spans of images that each have their own grid, in reading order.
+
+    Args:
+        image_rows: bool[T] on the host, true where a row is an image placeholder.
+        lengths: tokens per sample.
+        grids: (height, width) of every image of the batch.
+
+    Raises:
+        ValueError: the placeholders are not the grids' tokens, one image after the other.
+    """
+    rows = np.flatnonzero(image_rows)
+    expected = sum(height * width for height, width in grids)
+    if len(rows) != expected:
+        raise ValueError(f"input_ids hold {len(rows)} image placeholders; the {len(grids)} images have {expected}")
+    sample_ends = np.cumsum(lengths)
+    spans: list[ImageSpan] = []
+    read = 0
+    for number, (height, width) in enumerate(grids):
+        first, last = int(rows[read]), int(rows[read + height * width - 1])
+        sample = int(np.searchsorted(sample_ends, first, side="right"))
+        if last - first + 1 != height * width or last >= sample_ends[sample]:
+            raise ValueError(f"image {number}: its {height}x{width} placeholders do not stand together in one sample")
+        spans.append(ImageSpan(sample, first, height, width))
+        read += height * width
     return tuple(spans)

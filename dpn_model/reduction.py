@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpn_model.packing import ImageSpan, PackedSequence, TokenKind, contiguous_positions
+from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
+from dpn_model.positions import renumbered_positions
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def replace_image_rows(
         pooled_VD = state.hidden_TD[torch.from_numpy(window_VK).to(device)].amax(dim=1)
         hidden_TD = hidden_TD.index_copy(0, torch.from_numpy(target).to(device), pooled_VD)
     positions = (
-        state.position_ids_T[first] if keep_positions else torch.from_numpy(contiguous_positions(lengths)).to(device)
+        state.position_ids_T[first] if keep_positions else renumbered_positions(state.position_ids_T, lengths, spans)
     )
     after = replace(
         state,
