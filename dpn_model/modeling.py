@@ -32,6 +32,7 @@ from dpn_model.pyramid.routing_loss import routing_loss
 from dpn_model.reduction import TokenReducer
 from dpn_model.registry import build_reducers
 from dpn_model.vision.image_side import image_side_of, insert_images
+from dpn_model.weights.check import load_checked
 from dpn_model.weights.folder import load_folder, save_folder
 
 IGNORE_INDEX = -100
@@ -90,15 +91,14 @@ class DpnForConditionalGeneration(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> DpnForConditionalGeneration:
-        """Load a folder of ours, or of transformers' LLaVA (dense until a method is configured).
+        """Load a folder of ours, of transformers (LLaVA, Qwen-VL) or of the authors of LLaVA, LLaVA-HR and DPN.
 
-        Only safetensors are read. Raises FileNotFoundError, or ValueError naming missing, unexpected or misshapen keys.
+        A base without a method is dense until one is configured. Nothing but tensors is unpickled. Raises
+        FileNotFoundError, or ValueError naming missing, unexpected or misshapen keys.
         """
         config, state = load_folder(Path(folder))
         model = cls(config)
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        if missing or unexpected:
-            raise ValueError(f"{folder}: missing keys {sorted(missing)[:5]}, unexpected keys {sorted(unexpected)[:5]}")
+        load_checked(model, state, str(folder))
         return model.eval()
 
     def save_pretrained(self, folder: str | Path, *, state_dict: Mapping[str, Tensor] | None = None, **_: Any) -> None:

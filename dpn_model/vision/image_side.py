@@ -100,10 +100,10 @@ class GriddedImages:
         """One grid per picture.
 
         Raises:
-            ValueError: no grids, or grids and patches differ in number.
+            ValueError: grids and patches differ in number.
         """
         if grids is None:
-            raise ValueError("pixel_values without image_grid_thw; this base needs one (time, height, width) per image")
+            return 0
         patches = int(grids.prod(dim=1).sum())
         if patches != len(pixel_values):
             raise ValueError(f"image_grid_thw counts {patches} patches, pixel_values hold {len(pixel_values)}")
@@ -113,8 +113,10 @@ class GriddedImages:
         """See `packing.spans_of_grids`; a token covers `merge` x `merge` patches.
 
         Raises:
-            ValueError: more than one frame, or placeholders that do not fit the grids.
+            ValueError: no grids, more than one frame, or placeholders that do not fit the grids.
         """
+        if grids is None and image_rows.any():
+            raise ValueError("input_ids hold image placeholders but there is no image_grid_thw, one row per image")
         shapes = [] if grids is None else grids.tolist()
         if any(frames != 1 for frames, _, _ in shapes):
             raise ValueError(f"image_grid_thw = {shapes}: only still images (time 1) can be packed")
