@@ -59,7 +59,14 @@ class SquareImages:
         self.grid = grid
 
     def count(self, pixel_values: Tensor, grids: Tensor | None) -> int:
-        """Pictures are stacked: float[I, 3, S, S]."""
+        """Pictures are stacked: float[I, 3, S, S].
+
+        Raises:
+            ValueError: another size; towers that accept one would give another number of tokens.
+        """
+        expected = (3, self.image_size, self.image_size)
+        if tuple(pixel_values.shape[1:]) != expected:
+            raise ValueError(f"pixel_values have shape {tuple(pixel_values.shape)}; allowed: (images, *{expected})")
         return len(pixel_values)
 
     def spans(self, image_rows: np.ndarray, lengths: Sequence[int], grids: Tensor | None) -> tuple[ImageSpan, ...]:

@@ -195,6 +195,11 @@ def test_bad_adapter_layers_are_named() -> None:
         LlavaHrModel(toy_config(adapter_layers=(2, 9)))
 
 
+def test_pictures_of_another_size_are_refused(model: DpnForConditionalGeneration) -> None:
+    with pytest.raises(ValueError, match=r"pixel_values have shape \(1, 3, 160, 160\); allowed: .*128, 128"):
+        model(prompt(16), pixel_values=torch.randn(1, 3, 160, 160))
+
+
 def test_merge_aligns_before_it_adds() -> None:
     merge = FinalMerge(4, 3)
     assert merge(torch.randn(2, 4, 6, 6), torch.randn(2, 3, 3, 3)).shape == (2, 36, 4)

@@ -174,9 +174,7 @@ def test_dpn_checkpoint_brings_its_routers_and_sites(kind: str, tmp_path: Path) 
 def test_llava_hf_folder(layout: str, tmp_path: Path) -> None:
     """32000-like ids: `<image>`, `<pad>`, then the row that `<ROUTER>` takes."""
     model = build("llava", vocab_size=24, image_token=VOCAB)
-    state = model.state_dict()
-    if layout == "on disk":
-        state = rename(state, TO_LLAVA_HF)
+    state = rename(model.state_dict(), *([TO_LLAVA_HF] if layout == "on disk" else []))
     (tmp_path / "config.json").write_text(json.dumps(model.config.base.to_dict()))
     save_file({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "model.safetensors")
     again = DpnForConditionalGeneration.from_pretrained(tmp_path)
