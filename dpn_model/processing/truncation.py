@@ -29,6 +29,6 @@ def kept_length(ids: list[int], image_token_id: int, tokens_per_image: int, max_
     kept = int(np.searchsorted(np.cumsum(weights), max_length, side="right"))
     if int(is_image[:kept].sum()) % tokens_per_image:
         raise ValueError(
-            f"max_length = {max_length} falls inside a picture of {tokens_per_image} tokens; raise it or shorten the text"
+            f"max_length = {max_length} falls inside a picture of {tokens_per_image} tokens; allowed: a limit beside it"
         )
     return kept

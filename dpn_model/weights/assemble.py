@@ -31,7 +31,7 @@ _TIMM_PREFIX = re.compile(r"^(?:visual\.)?(?:trunk\.)?(?=(?:stem|stages)\.)")
 def assemble(
     language_model: Path,
     vision_tower: Path,
-    mm_projector: Path,
+    mm_projector: Path | None = None,
     slow_vision_tower: Path | None = None,
     *,
     image_size: int = IMAGE_SIZE,
@@ -39,9 +39,9 @@ def assemble(
     """Build a dense model; routers are fresh once a method is configured.
 
     Args:
-        language_model: from_pretrained folder of a LLaMA (Vicuna).
+        language_model: from_pretrained folder of a LLaMA (Vicuna), or of a LLaVA that was saved without its tower.
         vision_tower: from_pretrained folder of CLIP; its text half is not used.
-        mm_projector: the projector's file, with the final merge for LLaVA-HR.
+        mm_projector: the projector's file, with the final merge for LLaVA-HR; None where the LLM's folder has it.
         slow_vision_tower: file of a ConvNeXt in timm's or open_clip's names; with it, the model is a LLaVA-HR.
         image_size: of LLaVA-HR, in pixels.
 
@@ -51,7 +51,7 @@ def assemble(
     """
     llm = json.loads((language_model / "config.json").read_text())
     fields = {**llm, "is_multipath_encoder": slow_vision_tower is not None, "input_image_size": image_size}
-    tensors = read_folder(language_model) | read_file(mm_projector)
+    tensors = read_folder(language_model) | ({} if mm_projector is None else read_file(mm_projector))
     clip = {name: tensor for name, tensor in read_folder(vision_tower).items() if name.startswith("vision_model.")}
     if slow_vision_tower is None:
         tensors |= {f"model.vision_tower.vision_tower.{name}": tensor for name, tensor in clip.items()}

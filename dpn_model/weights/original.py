@@ -26,7 +26,7 @@ ROUTER_ROW_STD, ROUTER_ROW_SEED = 0.02, 42
 
 def is_original(config: Mapping[str, Any]) -> bool:
     """Whether a config.json describes a LLaMA with vision fields beside it, rather than a composed model."""
-    return "text_config" not in config and "mm_projector_type" in config
+    return "text_config" not in config and any(field.startswith("mm_") for field in config)
 
 
 def from_original(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> tuple[DpnConfig, dict[str, Tensor]]:

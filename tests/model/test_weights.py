@@ -184,36 +184,32 @@ def test_llava_hf_folder(layout: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llava", "llava_hr"])
-@pytest.mark.parametrize("prefix", ["model.", ""])
-def test_parts_make_a_model(kind: str, prefix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["model.", "", None])
+def test_parts_make_a_model(kind: str, prefix: str | None, tmp_path: Path) -> None:
+    """The projector's file names its tensors with or without a prefix; or (None) it is in the LLM's folder."""
     model = build(kind)
     if kind == "llava_hr":
         model.model.vision_tower.reset_adapters()
     state = rename(drop_router_row(model.state_dict()), TO_ORIGINAL, TO_TIMM)
-    llm = {
-        n: t.clone()
-        for n, t in state.items()
-        if n.startswith(("model.layers.", "model.embed", "model.norm", "lm_head"))
-    }
+    parts = ("model.layers.", "model.embed", "model.norm", "lm_head")
+    llm = {n: t.clone() for n, t in state.items() if n.startswith(parts)}
+    projector = {n: t.clone() for n, t in state.items() if "mm_projector" in n or "align_stages." in n}
     tower = "model.vision_tower." + ("fast_vision_tower." if kind == "llava_hr" else "") + "vision_tower."
     clip = {n.removeprefix(tower): t.clone() for n, t in state.items() if n.startswith(tower)}
     clip |= {"text_model.final_layer_norm.weight": torch.ones(3), "logit_scale": torch.ones(())}
-    for folder, tensors in (("vicuna", llm), ("clip", clip)):
+    for folder, tensors in (("vicuna", llm | (projector if prefix is None else {})), ("clip", clip)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "config.json").write_text(json.dumps(LLM))
         torch.save(tensors, tmp_path / folder / "pytorch_model.bin")
-    projector = {n: t.clone() for n, t in state.items() if "mm_projector" in n or "align_stages." in n}
-    torch.save({prefix + n.removeprefix("model."): t for n, t in projector.items()}, tmp_path / "mm_projector.bin")
+    file = tmp_path / "mm_projector.bin"
+    torch.save({f"{prefix}{n.removeprefix('model.')}": t for n, t in projector.items()}, file)
     slow = None
     if kind == "llava_hr":
         slow = tmp_path / "convnext_large.bin"
-        timm = {
-            n.split("slow_vision_tower.vision_tower.")[1]: t.clone() for n, t in state.items() if "slow_vision" in n
-        }
+        timm = {n.split("slow_vision_tower.vision_tower.")[-1]: t for n, t in state.items() if "slow_vision" in n}
         torch.save({f"visual.trunk.{n}": t for n, t in timm.items()} | {"text.positional": torch.ones(2)}, slow)
-    again = assemble(
-        tmp_path / "vicuna", tmp_path / "clip", tmp_path / "mm_projector.bin", slow, image_size=PIXELS[kind]
-    )
+    vicuna, clip_folder = tmp_path / "vicuna", tmp_path / "clip"
+    again = assemble(vicuna, clip_folder, None if prefix is None else file, slow, image_size=PIXELS[kind])
     expected = drop_router_row(model.state_dict())
     for name, tensor in drop_router_row(again.state_dict()).items():
         if ".adapters." not in name:
