@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import Cache
 
 from dpn_model.packing import PackedSequence, contiguous_positions
+from dpn_model.positions import positions_behind
 
 DEFAULT_ROOM = 64  # free slots behind the longest sample where the number of new tokens is not known
 
@@ -23,8 +24,8 @@ class CacheStage:
 
     Attributes:
         lengths: tokens per sample, on the host.
-        position_offset_B: int64[B], rotary position of a token behind the prompt minus its slot (0 where a
-            reduction renumbers).
+        position_offset_B: int64[B] or int64[B, 3], rotary position of a token behind the prompt minus its slot (0
+            where positions are contiguous).
     """
 
     lengths: tuple[int, ...]
@@ -91,8 +92,9 @@ class PackedCache(Cache):
     def open_stage(self, state: PackedSequence) -> None:
         """Prefill: the next layers run `state`."""
         device = state.hidden_TD.device
-        ends = torch.tensor(state.lengths, device=device)
-        offset_B = state.position_ids_T[ends.cumsum(0) - 1] + 1 - ends
+        lengths_B = torch.tensor(state.lengths, device=device)
+        behind_B = positions_behind(state.position_ids_T, lengths_B.cumsum(0) - 1)
+        offset_B = behind_B - lengths_B.view(-1, *[1] * (behind_B.ndim - 1))
         self._open = CacheStage(state.lengths, offset_B)
         self._slots = CacheSlots.behind((0,) * state.num_samples, state.lengths, device)
 

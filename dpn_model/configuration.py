@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, LlavaConfig, PreTrainedConfig
 
+from dpn_model.bases.llava_hr_config import LlavaHrConfig
 from dpn_model.method import Method
 
 
@@ -13,7 +14,7 @@ class DpnConfig(PreTrainedConfig):
     """Configuration of `DpnForConditionalGeneration`.
 
     Args:
-        base_config: the base's transformers configuration (LLaVA layout), or its dictionary.
+        base_config: the base's configuration (LLaVA, LLaVA-HR, Qwen-VL), or its dictionary.
         method: a `Method`, or its dictionary; default: no reduction.
         router_token_id: id of `<ROUTER>`; None while the tokenizer has none.
         dial: a calibrated budget dial and where it stands (`dpn_model.dial`), or None.
@@ -39,7 +40,7 @@ class DpnConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
     @property
-    def base(self) -> LlavaConfig:
+    def base(self) -> PreTrainedConfig:
         """The base's configuration object (a fresh one: change `base_config`, not this)."""
         values = {key: value for key, value in self.base_config.items() if key != "model_type"}
         return AutoConfig.for_model(self.base_config["model_type"], **values)
@@ -54,4 +55,5 @@ class DpnConfig(PreTrainedConfig):
         return self.base.text_config
 
 
+AutoConfig.register(LlavaHrConfig.model_type, LlavaHrConfig)
 AutoConfig.register(DpnConfig.model_type, DpnConfig)

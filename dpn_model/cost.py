@@ -28,14 +28,14 @@ class ModelShape:
 
     Attributes:
         decoder: shape of the language model.
-        image_grid: visual tokens of one image that enter it, as (height, width).
-        vision_macs, projector_macs: multiply-accumulates of one image.
+        image_grid: visual tokens of one image that enter it, as (height, width); None where every image has its own.
+        vision_macs, projector_macs: multiply-accumulates of one image; None where nobody has counted them.
     """
 
     decoder: DecoderShape
-    image_grid: tuple[int, int]
-    vision_macs: int
-    projector_macs: int
+    image_grid: tuple[int, int] | None = None
+    vision_macs: int | None = None
+    projector_macs: int | None = None
 
     @classmethod
     def from_llava(cls, config: PreTrainedConfig) -> ModelShape:
@@ -114,8 +114,10 @@ def cost_parts(shape: ModelShape, run: SampleRun, convention: Convention) -> Cos
     """The bill of one sample.
 
     Raises:
-        ValueError: unknown convention, or tokens that do not fit the sites.
+        ValueError: unknown convention, tokens that do not fit the sites, or a base whose vision tower has no account.
     """
+    if shape.vision_macs is None or shape.projector_macs is None:
+        raise ValueError("this base's vision tower has no account; `prefill_cost` and `kv_groups` need none")
     decoder = shape.decoder
     counted = (decoder, run.sites, run.visual_tokens, run.text_tokens, convention)
     prefill = sample_cost(*counted).total

@@ -14,6 +14,7 @@ from dpn_model.attention import CachedLayout
 from dpn_model.attention_layout import AttentionLayout
 from dpn_model.cache import CacheSlots, CacheStage, PackedCache
 from dpn_model.packing import PackedSequence
+from dpn_model.positions import rotary_ids
 from dpn_model.reduction import ReductionRecord, TokenReducer
 
 
@@ -47,7 +48,7 @@ def run_decoder(
 
 def _layer_arguments(language_model: Any, state: PackedSequence, cache: PackedCache | None) -> dict[str, object]:
     """Keyword arguments shared by all layers between two reductions."""
-    position_ids = state.position_ids_T[None]
+    position_ids = rotary_ids(state.position_ids_T)
     if cache is not None:
         cache.open_stage(state)
     return {
@@ -87,7 +88,8 @@ def _cached_arguments(
 ) -> dict[str, object]:
     slots = CacheSlots.behind(stage.lengths, new, hidden_TD.device)
     cache.place(slots)
-    position_ids = (slots.slot_T + stage.position_offset_B[slots.sample_T])[None]
+    offset_T = stage.position_offset_B[slots.sample_T]
+    position_ids = rotary_ids(offset_T + slots.slot_T.view(-1, *[1] * (offset_T.ndim - 1)))
     return {
         "position_ids": position_ids,
         "position_embeddings": language_model.rotary_emb(hidden_TD[None], position_ids=position_ids),

@@ -92,6 +92,7 @@ class PackedGenerationMixin(GenerationMixin):
         attention_mask: Tensor | None = None,
         pixel_values: Tensor | Sequence[Tensor] | None = None,
         num_copies: int = 1,
+        image_grid_thw: Tensor | None = None,
         **_: Any,
     ) -> dict[str, Any]:
         """Arguments of the next `forward`: the columns its cache has not seen, or everything."""
@@ -102,18 +103,18 @@ class PackedGenerationMixin(GenerationMixin):
         if num_copies > 1 and past_key_values is None:
             raise ValueError("use_cache = False; allowed with beams or several returned sequences: True")
         mask = None if attention_mask is None else attention_mask[::num_copies]
-        prompts = {"input_ids": input_ids[::num_copies], "attention_mask": mask, "pixel_values": pixel_values}
-        return inputs | prompts | {"num_copies": num_copies}
+        prompts = {"input_ids": input_ids[::num_copies], "attention_mask": mask, "num_copies": num_copies}
+        return inputs | prompts | {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Images stay as they are: a prompt is prefilled once, then its cache is copied."""
-        pixel_values = model_kwargs.pop("pixel_values", None)
+        images = {name: model_kwargs.pop(name, None) for name in ("pixel_values", "image_grid_thw")}
         input_ids, model_kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
         )
-        return input_ids, model_kwargs | {"pixel_values": pixel_values, "num_copies": expand_size}
+        return input_ids, model_kwargs | images | {"num_copies": expand_size}
 
     def _prepare_cache_for_generation(
         self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *_: Any, **__: Any

@@ -1,6 +1,6 @@
-"""DpnForConditionalGeneration: a LLaVA whose decoder runs packed, with a token-reduction method attached.
+"""DpnForConditionalGeneration: a VLM whose decoder runs packed, with a token-reduction method attached.
 
-Parameter names are those of transformers' `LlavaForConditionalGeneration` (`model.*`, `lm_head.*`), so its weights load
+Parameter names are those of transformers' own model of the base (`model.*`, `lm_head.*`), so its weights load
 unchanged; the method adds `reducers.<layer>.*`.
 
 Shape letters: B samples, S padded length, T packed tokens, I images, V visual tokens of one image, D model width,
@@ -10,23 +10,23 @@ C vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import LlavaModel, PreTrainedModel
+from transformers import PreTrainedModel
 
-from dpn_model.attention import ATTENTION_NAME, BACKEND_SETTING
+from dpn_model.attention import BACKEND_SETTING
 from dpn_model.attention_backends import check_backend
+from dpn_model.bases.attach import build_base_model
+from dpn_model.bases.shapes import model_shape
 from dpn_model.cache import PackedCache
 from dpn_model.configuration import DpnConfig
-from dpn_model.cost import ModelShape
 from dpn_model.decoder import run_decoder
 from dpn_model.generation import PackedGenerationMixin, copy_prompts
-from dpn_model.image_sizes import encode_by_size, image_grids
 from dpn_model.method import Method
 from dpn_model.outputs import DpnOutput, RoutingReport
 from dpn_model.packed_ids import PackedIds, pack_ids
@@ -38,6 +38,8 @@ from dpn_model.pyramid.score_gradient import score_term
 from dpn_model.registry import build_reducers
 from dpn_model.sample_keys import sample_keys
 from dpn_model.steering import Steering
+from dpn_model.vision.image_side import Pixels, image_side_of
+from dpn_model.weights.check import load_checked
 from dpn_model.weights.folder import load_folder, save_folder
 
 IGNORE_INDEX = -100
@@ -56,15 +58,13 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
     def __init__(self, config: DpnConfig) -> None:
         super().__init__(config)
         base = config.base
-        base.text_config._attn_implementation = ATTENTION_NAME
-        self.model = LlavaModel(base)
-        self.model.language_model.config._attn_implementation = ATTENTION_NAME
+        self.model = build_base_model(base)
         self.lm_head = nn.Linear(base.text_config.hidden_size, base.text_config.vocab_size, bias=False)
         self.reducers = nn.ModuleDict()
         self.last_routing: RoutingReport | None = None
-        self.model_shape = ModelShape.from_llava(base)
-        self.image_grid = self.model_shape.image_grid
-        self.image_token_id = base.image_token_index
+        self.model_shape = model_shape(base)
+        self.image_side = image_side_of(base)
+        self.image_token_id = base.image_token_id
         self.post_init()
         dial = config.dial
         self.configure_method(config.method_settings)
@@ -96,15 +96,14 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> DpnForConditionalGeneration:
-        """Load a folder of ours, or of transformers' LLaVA (dense until a method is configured).
+        """Load a folder of ours, of transformers (LLaVA, Qwen-VL) or of the authors of LLaVA, LLaVA-HR and DPN.
 
-        Only safetensors are read. Raises FileNotFoundError, or ValueError naming missing, unexpected or misshapen keys.
+        A base without a method is dense until one is configured. Nothing but tensors is unpickled. Raises
+        FileNotFoundError, or ValueError naming missing, unexpected or misshapen keys.
         """
         config, state = load_folder(Path(folder))
         model = cls(config)
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        if missing or unexpected:
-            raise ValueError(f"{folder}: missing keys {sorted(missing)[:5]}, unexpected keys {sorted(unexpected)[:5]}")
+        load_checked(model, state, str(folder))
         return model.eval()
 
     def save_pretrained(self, folder: str | Path, *, state_dict: Mapping[str, Tensor] | None = None, **_: Any) -> None:
@@ -125,11 +124,12 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        pixel_values: Tensor | Sequence[Tensor] | None = None,
+        pixel_values: Pixels | None = None,
         labels: Tensor | None = None,
         past_key_values: PackedCache | None = None,
         logits_to_keep: int | None = None,
         num_copies: int = 1,
+        image_grid_thw: Tensor | None = None,
         **_: Any,
     ) -> DpnOutput:
         """Run a batch.
@@ -137,12 +137,13 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         Args:
             input_ids: int64[B, S], padded on either side; an image is V consecutive image tokens.
             attention_mask: [B, S], 1 for real tokens; default all.
-            pixel_values: float[I, 3, height, width], or a list of float[3, height, width] of any sizes, images in
-                reading order; None without images.
+            pixel_values: images in reading order: float[I, 3, height, width], a list of float[3, height, width] (of
+                any sizes with LLaVA-1.5), or flat patches with `image_grid_thw`; None without images.
             labels: int64[B, S], -100 where not supervised.
             past_key_values: filled with keys and values; one that holds the prompts is continued.
             logits_to_keep: K, logits of every sample's last K tokens; None: of the last, without that axis.
             num_copies: every sample's logits and cache are repeated so often (beams of one prompt).
+            image_grid_thw: int64[I, 3], patches of every image, for bases whose images bring their own grids.
 
         Raises:
             ValueError: images and placeholders do not match, or labels have another shape.
@@ -153,11 +154,12 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
             return self.run_behind_cache(input_ids, attention_mask, past_key_values, logits_to_keep)
         if labels is not None and labels.shape != input_ids.shape:
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
-        state, ids = self._pack(input_ids, attention_mask, pixel_values)
+        state, ids = self._pack(input_ids, attention_mask, pixel_values, image_grid_thw)
         visual = state.visual_tokens()
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
+        num_images = state.images_per_sample()
         final, records = run_decoder(self.model.language_model, state, self._reducers(), past_key_values)
-        self.last_routing = routing = RoutingReport(tuple(records), text, visual, self.model_shape)
+        self.last_routing = routing = RoutingReport(tuple(records), text, visual, self.model_shape, num_images)
         if past_key_values is not None:
             past_key_values.close_step(final.lengths, ids.columns_with_tokens(input_ids))
         if labels is None:
@@ -166,36 +168,36 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         return self._losses(final, labels.flatten()[ids.place_T], routing)
 
     def _pack(
-        self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor | Sequence[Tensor] | None
+        self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Pixels | None, thw: Tensor | None
     ) -> tuple[PackedSequence, PackedIds]:
         """Padded ids and images to one packed batch of embeddings."""
+        pixels = pixel_values if pixel_values is not None and len(pixel_values) else None
         ids = pack_ids(
             input_ids,
             attention_mask,
             image_token_id=self.image_token_id,
             router_token_id=self.config.router_token_id,
-            grids=image_grids(pixel_values, self.config.base, self.image_grid),
+            grids=() if pixels is None else self.image_side.grids(pixels, thw),
+            positions=self.image_side.positions,
         )
-        hidden_TD = self._insert_images(self.model.get_input_embeddings()(ids.ids_T), ids.is_image_T, pixel_values)
+        hidden_TD = self.model.get_input_embeddings()(ids.ids_T)
+        if pixels is not None:
+            tokens_VD = self.encode_images(pixels, thw).to(hidden_TD.dtype)
+            hidden_TD = hidden_TD.masked_scatter(ids.is_image_T[:, None], tokens_VD)
+        elif self.training:
+            # A text-only batch still runs the tower once, times zero: every rank joins the same collectives (spec
+            # platform-conventions 3.1).
+            hidden_TD = hidden_TD + self.encode_images(*self.image_side.blank(hidden_TD)).sum() * 0.0
         index_T = torch.arange(len(ids.ids_T), device=hidden_TD.device)
-        keys = sample_keys(ids.ids_T, ids.lengths, pixel_values, ids.images) if self.needs_sample_keys else ()
+        keys: tuple[int, ...] = ()
+        if self.needs_sample_keys:
+            pictures = None if pixels is None else self.image_side.pictures(pixels, thw)
+            keys = sample_keys(ids.ids_T, ids.lengths, pictures, ids.images)
         return PackedSequence(hidden_TD, ids.kind_T, index_T, ids.position_ids_T, ids.lengths, ids.images, keys), ids
 
-    def _insert_images(
-        self, hidden_TD: Tensor, is_image_T: Tensor, pixel_values: Tensor | Sequence[Tensor] | None
-    ) -> Tensor:
-        if pixel_values is not None and len(pixel_values):
-            return hidden_TD.masked_scatter(is_image_T[:, None], self.encode_images(pixel_values).to(hidden_TD.dtype))
-        if not self.training:
-            return hidden_TD
-        # A text-only batch still runs the tower once, times zero: every rank joins the same collectives (spec
-        # platform-conventions 3.1).
-        blank = hidden_TD.new_zeros(1, 3, *2 * (self.config.base.vision_config.image_size,))
-        return hidden_TD + self.encode_images(blank).sum() * 0.0
-
-    def encode_images(self, pixel_values: Tensor | Sequence[Tensor]) -> Tensor:
-        """Images as in `forward` -> float[visual tokens of all, D], projected patch features."""
-        return encode_by_size(self.model, pixel_values, self.config.base)
+    def encode_images(self, pixel_values: Pixels, image_grid_thw: Tensor | None = None) -> Tensor:
+        """Images as in `forward` -> float[visual tokens of all, D], projected features."""
+        return self.image_side.encode(self.model, pixel_values, image_grid_thw)
 
     def _losses(self, final: PackedSequence, labels_T: Tensor, routing: RoutingReport) -> DpnOutput:
         """Eq. 7. The head runs on supervised rows only; labels shift by one within each sample, after reduction."""
@@ -218,6 +220,15 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         return DpnOutput(
             loss=loss, loss_lm=loss_lm, loss_routing=hinge, num_supervised_tokens=len(rows), routing=routing
         )
+
+    @property
+    def image_grid(self) -> tuple[int, int]:
+        """Visual tokens of one image of the base's own size as (height, width), before any reduction.
+
+        Raises:
+            ValueError: every image of this base has its own grid.
+        """
+        return self.image_side.fixed_grid()
 
     def num_visual_tokens(self) -> int:
         """V: visual tokens of one image before any reduction."""

@@ -5,7 +5,6 @@ Shape letters: B samples, T packed tokens, C vocabulary.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,12 +26,14 @@ class RoutingReport:
         text_tokens: tokens per sample that are not visual (system prompt, question, answer, routing tokens).
         visual_tokens: per sample, before the first reduction.
         shape: of the model that ran; None where a report was made without one, which then has no cost.
+        num_images: per sample; known where `shape` is.
     """
 
     records: tuple[ReductionRecord, ...]
     text_tokens: tuple[int, ...]
     visual_tokens: tuple[int, ...]
     shape: ModelShape | None = None
+    num_images: tuple[int, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -54,12 +55,11 @@ class RoutingReport:
 
     def run(self, sample: int) -> SampleRun:
         """What one sample ran, as the account reads it."""
-        visual = self.visual_tokens[sample]
         return SampleRun(
             sites=self.sites,
             visual_tokens=self.visual_tokens_per_stage(sample),
             text_tokens=self.text_tokens[sample],
-            num_images=visual // math.prod(self._shape().image_grid),
+            num_images=self.num_images[sample],
             method_macs=sum(record.method_macs[sample] for record in self.records if record.method_macs),
         )
 

@@ -5,14 +5,14 @@ Shape letters: B samples, S columns of the padded ids, T packed tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dpn_model.packing import ImageSpan, TokenKind, contiguous_positions, find_image_spans
+from dpn_model.packing import ImageSpan, TokenKind, find_image_spans
 
 PADDING = -1  # an id that no token has
 
@@ -26,7 +26,7 @@ class PackedIds:
         place_T: int64[T], every token's place in the flattened padded ids.
         is_image_T: bool[T], image placeholders.
         kind_T: int8[T], a `TokenKind` per row.
-        position_ids_T: int64[T], 0..n-1 for every sample.
+        position_ids_T: int64[T] or int64[T, 3], rotary positions.
         lengths: tokens per sample, on the host.
         images: spans of the images.
     """
@@ -53,6 +53,7 @@ def pack_ids(
     image_token_id: int,
     router_token_id: int | None,
     grids: Sequence[tuple[int, int]],
+    positions: Callable[[Sequence[int], Sequence[ImageSpan]], np.ndarray],
 ) -> PackedIds:
     """Pack int64[B, S] ids, padded on either side.
 
@@ -62,6 +63,7 @@ def pack_ids(
         image_token_id: of image placeholders.
         router_token_id: of `<ROUTER>`; None where the tokenizer has none.
         grids: visual tokens of every image, as (height, width), in reading order.
+        positions: rotary positions from lengths and spans (`vision.image_side`).
 
     Raises:
         ValueError: a mask of another shape, a sample without tokens, or placeholders that do not fit the images.
@@ -85,7 +87,7 @@ def pack_ids(
         kind[host_T == router_token_id] = TokenKind.ROUTER
     place_T, is_image_T, kind_T, position_ids_T = (
         torch.from_numpy(array).to(input_ids.device)
-        for array in (np.flatnonzero(is_token_BS), is_image, kind, contiguous_positions(lengths))
+        for array in (np.flatnonzero(is_token_BS), is_image, kind, positions(lengths, images))
     )
     ids_T = input_ids.flatten()[place_T].masked_fill(is_image_T, 0)
     return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, images)

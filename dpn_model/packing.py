@@ -51,7 +51,7 @@ class PackedSequence:
         kind_T: int8[T], a `TokenKind` per row.
         token_index_T: int64[T], the row each token had when the batch was first packed (a pooled token: its
             window's first cell). Labels are looked up through it, so no reduction has to carry them.
-        position_ids_T: int64[T], rotary positions.
+        position_ids_T: int64[T], rotary positions; int64[T, 3] where the base has multimodal RoPE.
         lengths: tokens per sample, on the host: every index and mask is derived from it without a device sync.
         images: spans of the visual tokens, ordered by `start`.
         sample_keys: a number per sample for draws at inference; empty where no reducer asks for it.
@@ -85,6 +85,11 @@ class PackedSequence:
         for image in self.images:
             counts[image.sample] += image.num_tokens
         return tuple(counts)
+
+    def images_per_sample(self) -> tuple[int, ...]:
+        """Images of each sample."""
+        samples = np.array([image.sample for image in self.images], dtype=np.int64)
+        return tuple(np.bincount(samples, minlength=self.num_samples).tolist())
 
     def with_hidden(self, hidden_TD: Tensor) -> PackedSequence:
         """The same batch with another residual stream of the same shape."""

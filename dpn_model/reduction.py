@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpn_model.packing import ImageSpan, PackedSequence, TokenKind, contiguous_positions
+from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
+from dpn_model.positions import renumbered_positions
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def replace_image_rows(
         targets = torch.from_numpy(group.targets_V).to(device)
         hidden_TD = hidden_TD.index_copy(0, targets, group.pooled(state.hidden_TD))
     positions = (
-        state.position_ids_T[first] if keep_positions else torch.from_numpy(contiguous_positions(lengths)).to(device)
+        state.position_ids_T[first] if keep_positions else renumbered_positions(state.position_ids_T, lengths, spans)
     )
     after = replace(
         state,

@@ -1,4 +1,4 @@
-"""What LLaVA-HR costs: ConvNeXt and CLIP at 1024 px, joined by adapters, give 32x32 visual tokens.
+"""What LLaVA-HR costs: ConvNeXt and CLIP over one large picture, joined by adapters.
 
 Convolutions and linear layers are counted; resizing, norms and means are not (spec base-models C.1).
 """
@@ -8,31 +8,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from dpn_model.bases.llava_hr import image_grid
+from dpn_model.bases.llava_hr_config import LlavaHrConfig
 from dpn_model.cost import ModelShape, mlp2x_macs, vit_macs
 from dpn_model.flops import DecoderShape
-
-IMAGE_SIZE = 1024
-#: both towers meet on this grid: 1024 / 32 by ConvNeXt, 448 / 14 by CLIP
-GRID_SIDE = 32
-CLIP_WIDTH, CLIP_FFN, CLIP_LAYERS, CLIP_PATCH = 1024, 4096, 24, 14
-NUM_ADAPTERS = 3
-GATE_WIDTH = 512
-#: stages of ConvNeXt: (blocks, channels)
-CONVNEXT_L = ((3, 192), (3, 384), (27, 768), (3, 1536))
-CONVNEXT_XXL = ((3, 384), (4, 768), (30, 1536), (3, 3072))
+from dpn_model.vision.mixture_of_resolution import GATE_WIDTH
 
 
-def llava_hr_shape(decoder: DecoderShape, stages: Sequence[tuple[int, int]]) -> ModelShape:
-    """Shape of LLaVA-HR with `decoder` and a ConvNeXt of `stages`."""
-    tokens = GRID_SIDE**2
-    clip = tokens * 3 * CLIP_PATCH**2 * CLIP_WIDTH + vit_macs(CLIP_WIDTH, CLIP_FFN, CLIP_LAYERS, tokens)
-    vision = clip + convnext_macs(stages, IMAGE_SIZE) + fusion_macs(stages[-1][1], tokens)
-    projector = tokens * mlp2x_macs(CLIP_WIDTH, decoder.hidden_size)
-    return ModelShape(decoder, (GRID_SIDE, GRID_SIDE), vision, projector)
+def llava_hr_shape(config: LlavaHrConfig) -> ModelShape:
+    """Shape of a LLaVA-HR configuration."""
+    decoder = DecoderShape.from_config(config.text_config)
+    fast, slow = config.vision_config, config.slow_vision_config
+    height, width = image_grid(config)
+    tokens = height * width
+    patches = tokens * 3 * fast.patch_size**2 * fast.hidden_size
+    clip = patches + vit_macs(fast.hidden_size, fast.intermediate_size, fast.num_hidden_layers, tokens)
+    stages = list(zip(slow.depths, slow.hidden_sizes, strict=True))
+    fusion = fusion_macs(fast.hidden_size, slow.hidden_sizes[-1], tokens, len(config.adapter_layers))
+    vision = clip + convnext_macs(stages, config.image_size) + fusion
+    return ModelShape(decoder, (height, width), vision, tokens * mlp2x_macs(fast.hidden_size, decoder.hidden_size))
 
 
 def convnext_macs(stages: Sequence[tuple[int, int]], image_size: int) -> int:
-    """One image through a ConvNeXt: stem of stride 4, stages with stride 2 between, 7x7 depthwise and a 4x MLP."""
+    """One image through a ConvNeXt of `stages`, each (blocks, channels).
+
+    A stem of stride 4, stages with stride 2 between, 7x7 depthwise convolutions and a 4x MLP.
+    """
     side = image_size // 4
     total = side**2 * 4 * 4 * 3 * stages[0][1]
     for blocks, channels in stages:
@@ -45,10 +46,10 @@ def convnext_macs(stages: Sequence[tuple[int, int]], image_size: int) -> int:
     return total
 
 
-def fusion_macs(slow_width: int, num_tokens: int) -> int:
-    """Three mixture-of-resolution adapters and the final merge of one image."""
-    slow = slow_width**2 + slow_width * CLIP_WIDTH
-    fast = 7 * 7 * CLIP_WIDTH + CLIP_WIDTH**2
-    gate = 2 * CLIP_WIDTH * GATE_WIDTH + GATE_WIDTH
-    merge = CLIP_WIDTH**2 + slow_width * CLIP_WIDTH
-    return NUM_ADAPTERS * (num_tokens * (slow + fast) + gate) + num_tokens * merge
+def fusion_macs(fast_width: int, slow_width: int, num_tokens: int, num_adapters: int) -> int:
+    """Mixture-of-resolution adapters and the final merge of one image; both towers on one grid of `num_tokens`."""
+    slow = slow_width**2 + slow_width * fast_width
+    fast = 7 * 7 * fast_width + fast_width**2
+    gate = 2 * fast_width * GATE_WIDTH + GATE_WIDTH
+    merge = fast_width**2 + slow_width * fast_width
+    return num_adapters * (num_tokens * (slow + fast) + gate) + num_tokens * merge

@@ -16,6 +16,9 @@ VICUNA_SYSTEM = (
 )
 #: system sentence of each template; all share the turn layout "USER: question ASSISTANT: answer</s>"
 SYSTEMS = {"vicuna_v1": VICUNA_SYSTEM, "short": ""}
+#: stage 1: the picture, then its caption and a line's end; no roles
+PLAIN = "plain"
+TEMPLATES = (*SYSTEMS, PLAIN)
 
 
 @dataclass(frozen=True)
@@ -40,16 +43,18 @@ def conversation_segments(
 
     Args:
         turns: (question, answer); the last answer may be None: the segments then end in "ASSISTANT:".
-        template: a key of `SYSTEMS`.
+        template: one of `TEMPLATES`.
         router: put `<ROUTER>` at the end of every question (samples that contain an image).
 
     Raises:
-        ValueError: unknown template, no turn, or an answer missing before the last turn.
+        ValueError: unknown template, no turn, an answer missing before the last turn, or what `plain` has no place for.
     """
-    if template not in SYSTEMS:
-        raise ValueError(f"unknown conversation template {template!r}; allowed: {', '.join(SYSTEMS)}")
+    if template not in TEMPLATES:
+        raise ValueError(f"unknown conversation template {template!r}; allowed: {', '.join(TEMPLATES)}")
     if not turns:
         raise ValueError("a conversation needs at least one turn")
+    if template == PLAIN:
+        return _plain_segments(turns, router=router)
     system = SYSTEMS[template]
     segments: list[Segment] = []
     for number, (question, answer) in enumerate(turns):
@@ -61,3 +66,14 @@ def conversation_segments(
         elif number + 1 < len(turns):
             raise ValueError(f"turn {number + 1} has no answer; only the last one may be open")
     return segments
+
+
+def _plain_segments(turns: Sequence[tuple[str, str | None]], *, router: bool) -> list[Segment]:
+    """A picture and its caption; what the question says beside the placeholder is left out, as the authors do."""
+    question, caption = turns[0]
+    if len(turns) > 1 or question.count(IMAGE_TEXT) != 1:
+        raise ValueError(f"template {PLAIN!r} takes one turn with one {IMAGE_TEXT}; this sample has another form")
+    if router:
+        raise ValueError(f"template {PLAIN!r} has no question that {ROUTER_TEXT} could end; train without a router")
+    segments = [Segment(IMAGE_TEXT)]
+    return segments if caption is None else [*segments, Segment(f"{caption}\n", is_supervised=True)]

@@ -1,4 +1,4 @@
-"""Image preparation of LLaVA-1.5 (spec base-models B.2): pad to square, resize, scale, normalise."""
+"""Image preparation of LLaVA (spec base-models B.2): a square by padding or by cropping, scaled and normalised."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+ASPECT_RATIOS = ("pad", "crop")
 PAD_COLOUR = (122, 116, 104)  # int(255 * CLIP mean)
 
 
@@ -23,9 +24,31 @@ def pad_to_square(image: Image.Image) -> Image.Image:
     return square
 
 
-def prepare_image(image: Image.Image, size: int) -> Tensor:
-    """uint8[3, size, size]: RGB, padded to a square and resized (bicubic). Normalised later, on the device."""
-    square = pad_to_square(image.convert("RGB"))
+def crop_to_square(image: Image.Image, size: int) -> Image.Image:
+    """The shorter side resized to `size` (bicubic), then the centre: what stage 1 and CLIP's own processor do."""
+    width, height = image.size
+    short = min(width, height)
+    width, height = int(size * width / short), int(size * height / short)
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + size, top + size))
+
+
+def prepare_image(image: Image.Image, size: int, aspect_ratio: str = "pad") -> Tensor:
+    """uint8[3, size, size]: RGB, made square and resized (bicubic). Normalised later, on the device.
+
+    Args:
+        image: of any size and mode.
+        size: side of the square in pixels.
+        aspect_ratio: "pad" to a square of the longer side, or "crop" the centre.
+
+    Raises:
+        ValueError: another `aspect_ratio`.
+    """
+    if aspect_ratio not in ASPECT_RATIOS:
+        raise ValueError(f"aspect_ratio = {aspect_ratio!r}; allowed: {', '.join(ASPECT_RATIOS)}")
+    picture = image.convert("RGB")
+    square = pad_to_square(picture) if aspect_ratio == "pad" else crop_to_square(picture, size)
     if square.size != (size, size):
         square = square.resize((size, size), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()

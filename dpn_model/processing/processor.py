@@ -15,9 +15,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dpn_model.processing.conversation import IMAGE_TEXT, ROUTER_TEXT, conversation_segments
 from dpn_model.processing.images import prepare_image
+from dpn_model.processing.truncation import kept_length
 
 IGNORE_INDEX = -100
 FILE_NAME = "dpn_processor.json"
+SAVED = ("image_size", "tokens_per_image", "template", "aspect_ratio", "max_length", "truncation")
 _SPECIAL = re.compile(f"({re.escape(IMAGE_TEXT)}|{re.escape(ROUTER_TEXT)}|</s>)")
 
 
@@ -37,20 +39,39 @@ class DpnProcessor:
         tokenizer: any transformers tokenizer that knows `<image>` and, for routed methods, `<ROUTER>`.
         image_size: side of the model's input in pixels.
         tokens_per_image: V, visual tokens of one image.
-        template: conversation template, see `conversation.SYSTEMS`.
+        template: conversation template, see `conversation.TEMPLATES`.
+        aspect_ratio: how a picture becomes a square, see `images.prepare_image`.
+        max_length: longer samples are cut at the right; None keeps everything.
+        truncation: what `max_length` counts, see `truncation.kept_length`.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, *, image_size: int, tokens_per_image: int, template: str
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        image_size: int,
+        tokens_per_image: int,
+        template: str,
+        aspect_ratio: str = "pad",
+        max_length: int | None = None,
+        truncation: str = "expanded",
     ) -> None:
         self.tokenizer = tokenizer
         self.image_size = image_size
         self.tokens_per_image = tokens_per_image
         self.template = template
+        self.aspect_ratio = aspect_ratio
+        self.max_length = max_length
+        self.truncation = truncation
         self._special_ids = {text: tokenizer.convert_tokens_to_ids(text) for text in (IMAGE_TEXT, ROUTER_TEXT, "</s>")}
 
     def encode_training(
-        self, turns: Sequence[tuple[str, str | None]], images: Sequence[Image.Image], *, router: bool
+        self,
+        turns: Sequence[tuple[str, str | None]],
+        images: Sequence[Image.Image],
+        *,
+        router: bool,
+        sample_id: object = None,
     ) -> EncodedSample:
         """Ids and labels of a whole conversation.
 
@@ -58,20 +79,42 @@ class DpnProcessor:
             turns: (question, answer); an open last answer gives a prompt without labels.
             images: pictures in the order of their placeholders.
             router: add `<ROUTER>` to the questions (ignored for text-only samples).
+            sample_id: names the sample in errors.
 
         Raises:
-            ValueError: placeholders and pictures differ in number.
+            ValueError: placeholders and pictures differ in number, the limit falls inside a picture, or no supervised
+                token is left of a conversation that has answers.
         """
+        try:
+            return self._encode(turns, images, router=router and bool(images))
+        except ValueError as error:
+            if sample_id is None:
+                raise
+            raise ValueError(f"sample {sample_id}: {error}") from error
+
+    def _encode(
+        self, turns: Sequence[tuple[str, str | None]], images: Sequence[Image.Image], *, router: bool
+    ) -> EncodedSample:
         placeholders = sum(question.count(IMAGE_TEXT) for question, _ in turns)
         if placeholders != len(images):
             raise ValueError(f"{placeholders} {IMAGE_TEXT} placeholders but {len(images)} images")
         ids: list[int] = [self.tokenizer.bos_token_id]
         labels: list[int] = [IGNORE_INDEX]
-        for segment in conversation_segments(turns, template=self.template, router=router and bool(images)):
+        for segment in conversation_segments(turns, template=self.template, router=router):
             piece = self._tokenize(segment.text)
             ids += piece
             labels += piece if segment.is_supervised else [IGNORE_INDEX] * len(piece)
-        pictures = tuple(prepare_image(image, self.image_size) for image in images)
+        if self.max_length is not None:
+            image_id = self._special_ids[IMAGE_TEXT]
+            kept = kept_length(ids, image_id, self.tokens_per_image, self.max_length, self.truncation)
+            ids, labels = ids[:kept], labels[:kept]
+            images = images[: ids.count(image_id) // self.tokens_per_image]
+        has_answer = any(answer is not None for _, answer in turns)
+        if has_answer and all(label == IGNORE_INDEX for label in labels):
+            raise ValueError(
+                f"no supervised token is left of {len(ids)}; max_length = {self.max_length} cut the answers"
+            )
+        pictures = tuple(prepare_image(image, self.image_size, self.aspect_ratio) for image in images)
         return EncodedSample(torch.tensor(ids), torch.tensor(labels), pictures)
 
     def encode_prompt(self, question: str, images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
@@ -100,7 +143,7 @@ class DpnProcessor:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the tokenizer and `dpn_processor.json` into a from_pretrained folder."""
         self.tokenizer.save_pretrained(folder)
-        values = {key: getattr(self, key) for key in ("image_size", "tokens_per_image", "template")}
+        values = {key: getattr(self, key) for key in SAVED}
         (Path(folder) / FILE_NAME).write_text(json.dumps(values, indent=2) + "\n")
 
     @classmethod
@@ -118,7 +161,12 @@ class DpnProcessor:
     def _tokenize(self, text: str) -> list[int]:
         """Ids without BOS; special texts by their own ids, each piece between them by itself (spec B.3)."""
         ids: list[int] = []
+        before = ""
         for piece in _SPECIAL.split(text):
+            if before == ROUTER_TEXT:
+                # The tokenizer of the checkpoints drops the space behind an added token and puts its own in front.
+                piece = piece.removeprefix(" ")
+            before = piece or before
             if piece == IMAGE_TEXT:
                 ids += [self._special_ids[IMAGE_TEXT]] * self.tokens_per_image
             elif piece in self._special_ids:

@@ -1,4 +1,4 @@
-"""A word-level tokenizer for tiny models: one id per word, special tokens first."""
+"""Tokenizers: a word-level one for tiny models, and the special tokens that imported ones lack."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from dpn_model.processing.conversation import IMAGE_TEXT, ROUTER_TEXT
 
 #: ids 0.. in this order; `</s>` is 2 as in LLaMA's tokenizer
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<image>", "<ROUTER>")
@@ -26,3 +28,26 @@ def build_word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         additional_special_tokens=["<image>", "<ROUTER>"],
     )
+
+
+def add_special_tokens(tokenizer: PreTrainedTokenizerBase, *, image_token_id: int, router_token_id: int | None) -> None:
+    """Teach an imported tokenizer `<image>` and `<ROUTER>`, at the ids the model has for them.
+
+    Where it has no token to pad with, that is `<unk>`, as the authors do.
+
+    Raises:
+        ValueError: the tokenizer gives one of them another id than the model's.
+    """
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.unk_token
+    expected = {IMAGE_TEXT: image_token_id}
+    if router_token_id is not None:
+        expected[ROUTER_TEXT] = router_token_id
+    # New tokens get the next free id, so the smaller one comes first.
+    for text, wanted in sorted(expected.items(), key=lambda item: item[1]):
+        tokenizer.add_tokens([text], special_tokens=True)
+        given = tokenizer.convert_tokens_to_ids(text)
+        if given != wanted:
+            raise ValueError(
+                f"the tokenizer gives {text} the id {given}, the model has {wanted}; they do not belong together"
+            )

@@ -43,6 +43,7 @@ def planned_run(shape: ModelShape, route: tuple[str, ...], text_tokens: int) -> 
     if len(route) != len(sites):
         after = ", ".join(map(str, sites))
         raise ValueError(f"route {','.join(route)!r} has {len(route)} entries; allowed: {len(sites)} (after {after})")
+    assert shape.image_grid is not None, "named bases have one"
     image = ImageSpan(0, 0, *shape.image_grid)
     tokens = [image.num_tokens]
     for number, kernel in enumerate(route):

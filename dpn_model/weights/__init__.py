@@ -1,1 +1,1 @@
-"""Reading and writing checkpoints: safetensors only, nothing is unpickled."""
+"""Reading and writing checkpoints in every layout LLaVA comes in; nothing but tensors is unpickled."""

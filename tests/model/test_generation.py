@@ -142,7 +142,7 @@ def test_prompts_are_prefilled_once_for_all_beams(
     _mixed(model, batch)
     seen: list[int] = []
     encode = model.encode_images
-    monkeypatch.setattr(model, "encode_images", lambda pixels: (seen.append(len(pixels)), encode(pixels))[1])
+    monkeypatch.setattr(model, "encode_images", lambda pixels, thw: (seen.append(len(pixels)), encode(pixels, thw))[1])
     model.generate(**batch, num_beams=4, max_new_tokens=3)
     assert seen == [3]
     assert model.last_routing.num_samples == 3

@@ -60,8 +60,10 @@ class SampleCollator:
         conversations = _values(batch, "conversations")
         images = self._decode(_values(batch, "image"))
         samples = [
-            self.processor.encode_training(parse_turns(text), [] if image is None else [image], router=self.router)
-            for text, image in zip(conversations, images, strict=True)
+            self.processor.encode_training(
+                parse_turns(text), [] if image is None else [image], router=self.router, sample_id=row_id
+            )
+            for text, image, row_id in zip(conversations, images, _values(batch, "row_id"), strict=True)
         ]
         return {
             **self.processor.collate(samples),
