@@ -135,7 +135,8 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         """Run a batch.
 
         Args:
-            input_ids: int64[B, S], padded on either side; an image is V consecutive image tokens.
+            input_ids: int64[B, S], padded on either side; an image is V consecutive image tokens. Ids and mask may stay
+                on the host; on a device, packing copies them back once.
             attention_mask: [B, S], 1 for real tokens; default all.
             pixel_values: images in reading order: float[I, 3, height, width], a list of float[3, height, width] (of
                 any sizes with LLaVA-1.5), or flat patches with `image_grid_thw`; None without images.
@@ -154,27 +155,28 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
             return self.run_behind_cache(input_ids, attention_mask, past_key_values, logits_to_keep)
         if labels is not None and labels.shape != input_ids.shape:
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
-        state, ids = self._pack(input_ids, attention_mask, pixel_values, image_grid_thw)
+        state, ids = self.pack(input_ids, attention_mask, pixel_values, image_grid_thw)
         visual = state.visual_tokens()
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
         num_images = state.images_per_sample()
-        final, records = run_decoder(self.model.language_model, state, self._reducers(), past_key_values)
+        final, records = run_decoder(self.model.language_model, state, self.reducers_by_layer(), past_key_values)
         self.last_routing = routing = RoutingReport(tuple(records), text, visual, self.model_shape, num_images)
         if past_key_values is not None:
             past_key_values.close_step(final.lengths, ids.columns_with_tokens(input_ids))
         if labels is None:
             logits = self.last_logits(final.hidden_TD, final.lengths, logits_to_keep)
             return copy_prompts(DpnOutput(logits=logits, routing=routing, past_key_values=past_key_values), num_copies)
-        return self._losses(final, labels.flatten()[ids.place_T], routing)
+        return self._losses(final, labels.to(ids.place_T.device).flatten()[ids.place_T], routing)
 
-    def _pack(
+    def pack(
         self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Pixels | None, thw: Tensor | None
     ) -> tuple[PackedSequence, PackedIds]:
-        """Padded ids and images to one packed batch of embeddings."""
+        """Padded ids and images, as in `forward`, to one packed batch of embeddings and where its rows came from."""
         pixels = pixel_values if pixel_values is not None and len(pixel_values) else None
         ids = pack_ids(
             input_ids,
             attention_mask,
+            device=self.lm_head.weight.device,
             image_token_id=self.image_token_id,
             router_token_id=self.config.router_token_id,
             grids=() if pixels is None else self.image_side.grids(pixels, thw),
@@ -193,7 +195,8 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         if self.needs_sample_keys:
             pictures = None if pixels is None else self.image_side.pictures(pixels, thw)
             keys = sample_keys(ids.ids_T, ids.lengths, pictures, ids.images)
-        return PackedSequence(hidden_TD, ids.kind_T, index_T, ids.position_ids_T, ids.lengths, ids.images, keys), ids
+        packed = (hidden_TD, ids.kind_T, index_T, ids.position_ids_T, ids.lengths, ids.images, ids.router_rows_R, keys)
+        return PackedSequence(*packed), ids
 
     def encode_images(self, pixel_values: Pixels, image_grid_thw: Tensor | None = None) -> Tensor:
         """Images as in `forward` -> float[visual tokens of all, D], projected features."""
@@ -215,7 +218,7 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         loss = loss_lm if hinge is None else loss_lm + method.routing_loss.weight * hinge
         if method.router_gradient == "score":
             loss = loss + score_term(losses_R, torch.bucketize(rows, ends), routing.records)
-        idle = [reducer.idle_loss(final) for reducer in self._reducers().values()] if self.training else []
+        idle = [reducer.idle_loss(final) for reducer in self.reducers_by_layer().values()] if self.training else []
         loss = loss + sum(term for term in idle if term is not None)
         return DpnOutput(
             loss=loss, loss_lm=loss_lm, loss_routing=hinge, num_supervised_tokens=len(rows), routing=routing

@@ -29,6 +29,7 @@ class PackedIds:
         position_ids_T: int64[T] or int64[T, 3], rotary positions.
         lengths: tokens per sample, on the host.
         images: spans of the images.
+        router_rows_R: int64[R] on the host, rows of the routing tokens.
     """
 
     ids_T: Tensor
@@ -38,10 +39,11 @@ class PackedIds:
     position_ids_T: Tensor
     lengths: tuple[int, ...]
     images: tuple[ImageSpan, ...]
+    router_rows_R: np.ndarray
 
     def columns_with_tokens(self, input_ids: Tensor) -> Tensor:
         """bool[B, S]: the tokens among the padded ids this was packed from."""
-        is_token = torch.zeros(input_ids.numel(), dtype=torch.bool, device=input_ids.device)
+        is_token = torch.zeros(input_ids.numel(), dtype=torch.bool, device=self.place_T.device)
         is_token[self.place_T] = True
         return is_token.view_as(input_ids)
 
@@ -50,6 +52,7 @@ def pack_ids(
     input_ids: Tensor,
     attention_mask: Tensor | None,
     *,
+    device: torch.device,
     image_token_id: int,
     router_token_id: int | None,
     grids: Sequence[tuple[int, int]],
@@ -58,7 +61,9 @@ def pack_ids(
     """Pack int64[B, S] ids, padded on either side.
 
     Args:
-        input_ids: a visual token is an `image_token_id`.
+        input_ids: a visual token is an `image_token_id`. Best on the host: packing then copies nothing back from the
+            device.
+        device: of everything packed.
         attention_mask: [B, S], 0 for padding; default no padding.
         image_token_id: of image placeholders.
         router_token_id: of `<ROUTER>`; None where the tokenizer has none.
@@ -68,26 +73,40 @@ def pack_ids(
     Raises:
         ValueError: a mask of another shape, a sample without tokens, or placeholders that do not fit the images.
     """
-    if attention_mask is not None and attention_mask.shape != input_ids.shape:
-        raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}; allowed: that of input_ids, "
-            f"{tuple(input_ids.shape)}"
-        )
-    marked = input_ids if attention_mask is None else input_ids.masked_fill(attention_mask == 0, PADDING)
-    host_BS = marked.cpu().numpy()  # the one copy to the host that packing takes
-    is_token_BS = host_BS != PADDING
-    lengths = tuple(is_token_BS.sum(axis=1).tolist())
-    if min(lengths) == 0:
-        raise ValueError(f"attention_mask: sample {lengths.index(0)} has no tokens; every sample needs one")
+    host_BS, is_token_BS, lengths = _tokens_on_host(input_ids, attention_mask)
     host_T = host_BS[is_token_BS]
     is_image = host_T == image_token_id
     images = find_image_spans(is_image, lengths, grids)
     kind = np.where(is_image, TokenKind.VISION, TokenKind.TEXT).astype(np.int8)
     if router_token_id is not None:
         kind[host_T == router_token_id] = TokenKind.ROUTER
-    place_T, is_image_T, kind_T, position_ids_T = (
-        torch.from_numpy(array).to(input_ids.device)
-        for array in (np.flatnonzero(is_token_BS), is_image, kind, positions(lengths, images))
+    ids_T, place_T, is_image_T, kind_T, position_ids_T = (
+        torch.from_numpy(array).to(device)
+        for array in (
+            np.where(is_image, 0, host_T),
+            np.flatnonzero(is_token_BS),
+            is_image,
+            kind,
+            positions(lengths, images),
+        )
     )
-    ids_T = input_ids.flatten()[place_T].masked_fill(is_image_T, 0)
-    return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, images)
+    routers = np.flatnonzero(kind == TokenKind.ROUTER)
+    return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, images, routers)
+
+
+def _tokens_on_host(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """Ids and bool[B, S], which of them are tokens; tokens per sample."""
+    if attention_mask is not None and attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}; allowed: that of input_ids, "
+            f"{tuple(input_ids.shape)}"
+        )
+    marked = input_ids
+    if attention_mask is not None:
+        marked = input_ids.masked_fill(attention_mask.to(input_ids.device) == 0, PADDING)
+    host_BS = marked.cpu().numpy()
+    is_token_BS = host_BS != PADDING
+    lengths = tuple(is_token_BS.sum(axis=1).tolist())
+    if min(lengths) == 0:
+        raise ValueError(f"attention_mask: sample {lengths.index(0)} has no tokens; every sample needs one")
+    return host_BS, is_token_BS, lengths

@@ -54,6 +54,7 @@ class PackedSequence:
         position_ids_T: int64[T], rotary positions; int64[T, 3] where the base has multimodal RoPE.
         lengths: tokens per sample, on the host: every index and mask is derived from it without a device sync.
         images: spans of the visual tokens, ordered by `start`.
+        router_rows_R: int64[R] on the host, rows of the routing tokens, ascending.
         sample_keys: a number per sample for draws at inference; empty where no reducer asks for it.
     """
 
@@ -63,6 +64,7 @@ class PackedSequence:
     position_ids_T: Tensor
     lengths: tuple[int, ...]
     images: tuple[ImageSpan, ...]
+    router_rows_R: np.ndarray
     sample_keys: tuple[int, ...] = ()
 
     @property

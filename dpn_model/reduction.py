@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
+from dpn_model.packing import ImageSpan, PackedSequence
 from dpn_model.positions import renumbered_positions
 
 
@@ -153,6 +153,7 @@ def replace_image_rows(
         position_ids_T=positions,
         lengths=lengths,
         images=spans,
+        router_rows_R=np.flatnonzero(np.isin(first_T, state.router_rows_R)),
     )
     return after, torch.from_numpy(image_T).to(device)
 
@@ -191,7 +192,7 @@ def router_state(state: PackedSequence, which: str = "mean") -> tuple[Tensor, tu
     """Hidden state of the routing tokens of every sample that has an image (spec A.3).
 
     Args:
-        state: the batch.
+        state: the batch, with at least one image.
         which: of a sample's routing tokens: their "mean", the "first" or the "last" one.
 
     Returns:
@@ -201,18 +202,20 @@ def router_state(state: PackedSequence, which: str = "mean") -> tuple[Tensor, tu
         ValueError: a sample has an image but no routing token.
     """
     with_images = sorted({image.sample for image in state.images})
-    rows = torch.nonzero(state.kind_T == TokenKind.ROUTER).flatten()
-    bounds = torch.tensor(state.starts[1:], device=rows.device)
-    sample_R = torch.bucketize(rows, bounds, right=True)
-    counts_B = torch.bincount(sample_R, minlength=state.num_samples)
-    if with_images and int(counts_B[with_images].min()) == 0:
+    sample_R = np.searchsorted(np.cumsum(state.lengths), state.router_rows_R, side="right")
+    counts_B = np.bincount(sample_R, minlength=state.num_samples)
+    if counts_B[with_images].min() == 0:
         raise ValueError(
             "a sample with an image holds no <ROUTER> token; encode prompts with router=True for this method"
         )
-    if which != "mean":
-        ends_B = counts_B.cumsum(0)
-        places_B = ends_B - counts_B if which == "first" else ends_B - 1
-        return state.hidden_TD[rows[places_B[list(with_images)]]], tuple(with_images)
+    device = state.hidden_TD.device
+    ends_B = counts_B.cumsum()[with_images]
+    if which != "mean" or counts_B[with_images].max() == 1:
+        places_B = ends_B - counts_B[with_images] if which == "first" else ends_B - 1
+        rows_B = torch.from_numpy(state.router_rows_R[places_B]).to(device)
+        return state.hidden_TD[rows_B], tuple(with_images)
+    rows_R, sample_of_R = (torch.from_numpy(array).to(device) for array in (state.router_rows_R, sample_R))
     sums_BD = state.hidden_TD.new_zeros(state.num_samples, state.hidden_TD.shape[1])
-    sums_BD = sums_BD.index_add(0, sample_R, state.hidden_TD[rows])
-    return sums_BD[with_images] / counts_B[with_images, None], tuple(with_images)
+    sums_BD = sums_BD.index_add(0, sample_of_R, state.hidden_TD[rows_R])
+    counts_B1 = torch.from_numpy(counts_B[with_images, None]).to(device)
+    return sums_BD[torch.tensor(with_images, device=device)] / counts_B1, tuple(with_images)

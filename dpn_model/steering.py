@@ -25,18 +25,19 @@ class Steering:
     config: DpnConfig
     reducers: nn.ModuleDict
 
-    def _reducers(self) -> dict[int, TokenReducer]:
+    def reducers_by_layer(self) -> dict[int, TokenReducer]:
+        """The method's reducer of every site, keyed by 1-based layer."""
         return {int(layer): cast(TokenReducer, reducer) for layer, reducer in self.reducers.items()}
 
     @property
     def needs_router_token(self) -> bool:
         """Whether prompts must be encoded with `<ROUTER>`."""
-        return any(reducer.needs_router_token for reducer in self._reducers().values())
+        return any(reducer.needs_router_token for reducer in self.reducers_by_layer().values())
 
     @property
     def needs_sample_keys(self) -> bool:
         """Whether something is drawn at inference (`dpn_model.sample_keys`)."""
-        return any(reducer.needs_sample_keys for reducer in self._reducers().values())
+        return any(reducer.needs_sample_keys for reducer in self.reducers_by_layer().values())
 
     def routed_sites(self, what: str) -> list[DynamicPoolingExperts]:
         """The model's routers, in order of depth.
@@ -44,7 +45,7 @@ class Steering:
         Raises:
             ValueError: the method has none, so it cannot have `what`.
         """
-        reducers = list(self._reducers().values())
+        reducers = list(self.reducers_by_layer().values())
         routed = [reducer for reducer in reducers if isinstance(reducer, DynamicPoolingExperts)]
         if not routed or len(routed) != len(reducers):
             raise ValueError(f"method {self.config.method['name']} has no {what}; only dpn has")
@@ -57,7 +58,7 @@ class Steering:
             ValueError: no routers, a wrong number of sites, or a kernel that is not among a site's experts.
         """
         if route is None:
-            for reducer in self._reducers().values():
+            for reducer in self.reducers_by_layer().values():
                 if isinstance(reducer, DynamicPoolingExperts):
                     reducer.forced_expert = None
             return
@@ -88,7 +89,7 @@ class Steering:
     def set_dial(self, dial: Dial | None) -> None:
         """Take a calibrated dial as it stands (None: forget it)."""
         self.config.dial = None if dial is None else dial.to_dict()
-        sites = [reducer for reducer in self._reducers().values() if isinstance(reducer, DynamicPoolingExperts)]
+        sites = [reducer for reducer in self.reducers_by_layer().values() if isinstance(reducer, DynamicPoolingExperts)]
         for number, site in enumerate(sites):
             site.bias = None
             if dial is not None and dial.flops_ratio is not None:

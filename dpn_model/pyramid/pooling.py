@@ -5,6 +5,7 @@ Shape letters: B samples, B' of them with an image, T packed tokens, D model wid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,8 +93,18 @@ class PoolingSite(TokenReducer):
             router_logits_BE=decision.logits_BE,
             kernels_E=self.kernels,
             expert_tokens_BE=tokens_BE,
-            method_macs=tuple(self.decision_macs if b in chosen else 0 for b in range(state.num_samples)),
+            method_macs=self._macs(chosen, after, tokens_in),
         )
+
+    def _macs(self, chosen: dict[int, int], after: PackedSequence, tokens_in: tuple[int, ...]) -> tuple[int, ...]:
+        """Decision and convolution of every sample; a maximum or a mean multiplies nothing."""
+        macs = [self.decision_macs if sample in chosen else 0 for sample in range(len(tokens_in))]
+        if self.method.pool == "conv":
+            width, left = after.hidden_TD.shape[1], after.visual_tokens()
+            for sample, expert in chosen.items():
+                area = math.prod(self.kernels[expert])
+                macs[sample] += left[sample] * area * width if area > 1 else 0
+        return tuple(macs)
 
     def _tokens_left(self, state: PackedSequence, samples: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """Tokens per sample and expert; 0 where an image would keep fewer than `min_tokens`, whatever the mode."""

@@ -22,7 +22,7 @@ from dpn_platform.training.metrics import read_metrics
 pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
 # Long enough that a trial is still at work when the signal sent at its first checkpoint arrives.
-CHECKPOINT_EVERY, STEPS = 5, 160
+CHECKPOINT_EVERY, STEPS = 20, 160
 
 
 @pytest.fixture

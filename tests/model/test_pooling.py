@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import max_pool2d
@@ -16,7 +19,8 @@ def _state(hidden: torch.Tensor, lengths: tuple[int, ...], images: tuple[ImageSp
     for image in images:
         kind[image.start : image.start + image.num_tokens] = TokenKind.VISION
     positions = torch.from_numpy(contiguous_positions(lengths))
-    return PackedSequence(hidden, kind, torch.arange(len(hidden)), positions, lengths, images)
+    routers = np.empty(0, dtype=np.int64)
+    return PackedSequence(hidden, kind, torch.arange(len(hidden)), positions, lengths, images, routers)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +98,11 @@ def test_tokens_after_the_image_move_as_the_spec_says() -> None:
     """Spec A.6, TEST sequence: prefix 35, pattern 422, router token at suffix offset 7."""
     state = _state(torch.randn(35 + 576 + 12, 1), (35 + 576 + 12,), (ImageSpan(0, 35, 24, 24),))
     state.kind_T[35 + 576 + 7] = TokenKind.ROUTER
+    state = replace(state, router_rows_R=np.array([35 + 576 + 7]))
     for kernel, visual in (((2, 2), 144), ((1, 2), 72), ((1, 2), 36)):
         state, _ = replace_image_rows(state, [pool_image(state.images[0], kernel)])
-        router = int((state.kind_T == TokenKind.ROUTER).nonzero())
+        [router] = state.router_rows_R
+        assert state.kind_T[router] == TokenKind.ROUTER
         assert state.images[0].start == 35
         assert router == 35 + visual + 7
         assert int(state.position_ids_T[router]) == router

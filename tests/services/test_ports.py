@@ -19,6 +19,7 @@ def test_earlier_choice_is_kept_unless_it_is_taken() -> None:
     first = choose_ports(["a", "b", "c"], {})
     assert choose_ports(["a", "b", "c"], first) == first
     with socket.socket() as busy:
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a closing connection may still name the port
         busy.bind(("127.0.0.1", first["b"]))
         busy.listen()
         assert not is_free(first["b"])
