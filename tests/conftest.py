@@ -23,21 +23,29 @@ _HARMLESS = ("AWS_CA_BUNDLE",)
 _KEPT_HOME = "DPN_TEST_HOME"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Makes the environment private before any test module is imported: Ray reads its part when it is imported.
+def _make_environment_private() -> Path:
+    """Sets what Ray and MLflow read when they are imported; returns the state folder of this run.
 
     `DPN_TEST_HOME` names a state folder to keep and to reuse from run to run; its services are not stopped.
     """
     for name in [name for name in os.environ if name.startswith(_FOREIGN_PREFIXES) and name not in _HARMLESS]:
         del os.environ[name]
-    home = os.environ.get(_KEPT_HOME)
-    if not home:
-        home = tempfile.mkdtemp(prefix="dpn-test-")  # a short path: unix sockets of Ray lie below it
-        config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    home = os.environ.get(_KEPT_HOME) or tempfile.mkdtemp(prefix="dpn-test-")  # short: Ray's unix sockets lie below it
     place = embedded.Home.resolve(home)
     load_credentials(place)  # the token is there before the services are
     ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(place.ray_token), **RAY_QUIET_ENV}
     os.environ.update({"DPN_HOME": str(place.path), "OMP_NUM_THREADS": "1", **ray, **MLFLOW_QUIET_ENV})
+    return place.path
+
+
+# Not in a hook: pytest imports the conftest of a folder named on its command line, and so Ray, before any hook runs.
+_HOME = _make_environment_private()
+
+
+def pytest_unconfigure() -> None:
+    """Removes the state folder."""
+    if not os.environ.get(_KEPT_HOME):
+        shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

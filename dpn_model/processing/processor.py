@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dpn_model.processing.conversation import IMAGE_TEXT, ROUTER_TEXT, conversation_segments
-from dpn_model.processing.images import prepare_image
+from dpn_model.processing.images import normalise, prepare_image
 from dpn_model.processing.truncation import kept_length
 
 IGNORE_INDEX = -100
@@ -64,6 +64,31 @@ class DpnProcessor:
         self.max_length = max_length
         self.truncation = truncation
         self._special_ids = {text: tokenizer.convert_tokens_to_ids(text) for text in (IMAGE_TEXT, ROUTER_TEXT, "</s>")}
+
+    def __call__(
+        self, questions: Sequence[str], images: Sequence[Image.Image | None], *, router: bool = True
+    ) -> dict[str, Tensor]:
+        """A batch of questions, as `forward` and `generate` take it.
+
+        Args:
+            questions: one per sample; the image's placeholder goes in front where the question has none.
+            images: one per question, or None.
+            router: add `<ROUTER>`, which routed methods need and others do not mind.
+
+        Raises:
+            ValueError: questions and images differ in number; otherwise as `encode_training`.
+        """
+        if len(questions) != len(images):
+            raise ValueError(f"{len(questions)} questions but {len(images)} images; give None where there is none")
+        samples = []
+        for question, image in zip(questions, images, strict=True):
+            if image is not None and IMAGE_TEXT not in question:
+                question = f"{IMAGE_TEXT}\n{question}"
+            samples.append(self.encode_prompt(question, [] if image is None else [image], router=router))
+        batch = self.collate(samples)
+        pixels = batch.pop("pixel_values")
+        inputs = {name: tensor for name, tensor in batch.items() if tensor is not None and name != "labels"}
+        return inputs if pixels is None else {**inputs, "pixel_values": normalise(pixels)}
 
     def encode_training(
         self,

@@ -55,6 +55,13 @@ def test_static_route_costs_what_eq8_says(base):
     assert cost["flops_ratio_eq8"].low == cost["flops_ratio_eq8"].high == pytest.approx(expected, rel=1e-12)
 
 
+def test_each_site_has_its_own_experts(base):
+    method = {"sites": [2, 5], "site_experts": [["2x2"], ["1x2", "2x2"]]}
+    cost = method_cost(base, experiment(method=method).method, text_tokens=0)
+    assert cost["sites"] == [2, 5]
+    assert (cost["visual_tokens_at_the_end"].low, cost["visual_tokens_at_the_end"].high) == (4, 8)
+
+
 def test_dpn_lies_between_its_smallest_and_largest_expert(base):
     dpn = method_cost(base, experiment(method={"experts": ["1x1", "2x2"]}).method, text_tokens=10)
     static = method_cost(base, experiment(method={"name": "static", "kernel": "2x2"}).method, text_tokens=10)

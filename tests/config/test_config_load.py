@@ -82,6 +82,7 @@ def test_override_opens_an_absent_section(recipe):
         ("method.kernel=2by2", ["method.kernel = '2by2'", "height x width"]),
         ("method.experts=[1x1, 1x0]", ["method.experts[1] = '1x0'", "height x width"]),
         ("method.sites=[0]", ["method.sites[0] = 0", "greater than or equal to 1"]),
+        ("method.min_tokens=0", ["method.min_tokens = 0", "greater than or equal to 1"]),
         ("sweep.controls=[dense, static]", ["sweep.controls[1] = 'static'", "static_2x2"]),
         ("sweep.search.routing_loss_weight=[0, 1]", ["sweep.search.routing_loss_weight", "above 0"]),
         ("sweep.search.routing_loss_target=[2, 1]", ["sweep.search.routing_loss_target", "low <= high"]),
@@ -98,6 +99,11 @@ def test_bad_values_are_refused_in_one_line(recipe, override, parts):
 def test_all_errors_are_told_at_once(recipe):
     message = refusal(recipe, "train.stpes=3", "train.lr=-1", "foo=1")
     assert all(part in message for part in ("train.stpes", "train.lr = -1", "'foo'"))
+
+
+def test_kernels_per_site_are_for_runs_not_for_sweeps(recipe):
+    message = refusal(recipe, "method.site_experts=[[1x1], [1x2], [2x2]]", "sweep.num_trials=1")
+    assert "method.site_experts cannot be set in a sweep" in message
 
 
 @pytest.mark.parametrize("override", ["steps", "=3", "train.=3", ".=1", ""])

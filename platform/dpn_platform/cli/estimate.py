@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpn_platform.config.errors import ConfigError
-from dpn_platform.config.schema import ExperimentConfig, MethodConfig
+from dpn_platform.config.method import MethodConfig
+from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
     from dpn_model import DpnConfig, Method
@@ -86,12 +87,12 @@ def model_facts(config: DpnConfig) -> dict[str, int]:
 
     with torch.device("meta"):
         model = DpnForConditionalGeneration(config)
-    text, vision = config.base.text_config, config.base.vision_config
+    text = config.base.text_config
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "decoder_layers": text.num_hidden_layers,
         "hidden_size": text.hidden_size,
-        "visual_tokens": (vision.image_size // vision.patch_size) ** 2,
+        "visual_tokens": model.num_visual_tokens(),
     }
 
 
@@ -107,19 +108,24 @@ def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict
         ConfigError: sites or kernels that do not fit the model.
     """
     from dpn_model import Method
-    from dpn_model.flops import MAC_CONVENTIONS, DecoderShape, sample_cost
+    from dpn_model.bases.shapes import model_shape
+    from dpn_model.flops import MAC_CONVENTIONS, sample_cost
 
-    shape = DecoderShape.from_config(base.base.text_config)
+    shape = model_shape(base.base)
+    decoder = shape.decoder
+    if shape.image_grid is None:
+        raise ConfigError(
+            f"model.base: every image of a {base.base.model_type} brings its own grid; nothing to plan with"
+        )
     settings = Method.from_dict(method.model_dump(mode="json"))
     try:
-        sites = settings.resolve_sites(shape.num_layers)
+        sites = settings.by_site(decoder.num_layers)
     except ValueError as error:
         raise ConfigError(f"method.{error}") from None
-    side = base.base.vision_config.image_size // base.base.vision_config.patch_size
-    routes = [_tokens_per_stage(settings, side, len(sites), cheapest) for cheapest in (True, False)]
+    routes = [_tokens_per_stage(list(sites.values()), shape.image_grid, cheapest) for cheapest in (True, False)]
     cost: dict[str, Any] = {"sites": list(sites), "visual_tokens_at_the_end": Bounds(routes[0][-1], routes[1][-1])}
     for convention in MAC_CONVENTIONS:
-        low, high = (sample_cost(shape, sites, route, text_tokens, convention) for route in routes)
+        low, high = (sample_cost(decoder, list(sites), route, text_tokens, convention) for route in routes)
         cost[f"flops_ratio_{convention}"] = Bounds(low.ratio, high.ratio)
         cost[f"prefill_macs_{convention}"] = Bounds(low.total, high.total)
     return cost
@@ -131,35 +137,34 @@ def training_tflops(cost: dict[str, Any], samples: int) -> float:
     return _FLOPS_PER_MAC * _MACS_PER_STEP * macs.high * samples / 1e12
 
 
-def _tokens_per_stage(method: Method, side: int, num_sites: int, cheapest: bool) -> list[int]:
+def _tokens_per_stage(methods: Sequence[Method], grid: tuple[int, int], cheapest: bool) -> list[int]:
     """Visual tokens before the first site and after each, on the cheapest or the dearest route."""
-    if method.name == "random_drop":
-        counts = [side * side]
-        for _ in range(num_sites):
+    height, width = grid
+    counts = [height * width]
+    for method in methods:
+        if method.name == "random_drop":
             counts.append(max(1, round(counts[-1] * method.keep_ratio)))
-        return counts
-    kernels = (method.kernel,) if method.name == "static" else method.experts
-    height = width = side
-    counts = [side * side]
-    for _ in range(num_sites):
-        height, width = _pooled(height, width, kernels, cheapest, must_fit=method.name == "static")
-        counts.append(height * width)
+        else:
+            height, width = _pooled(height, width, method, cheapest)
+            counts.append(height * width)
     return counts
 
 
-def _pooled(height: int, width: int, kernels: Sequence[str], cheapest: bool, must_fit: bool) -> tuple[int, int]:
+def _pooled(height: int, width: int, method: Method, cheapest: bool) -> tuple[int, int]:
     from dpn_model.method import parse_kernel
+    from dpn_model.pyramid.experts import pooled_size
 
-    sizes = [(height // high, width // wide) for high, wide in map(parse_kernel, kernels)]
-    feasible = [size for size in sizes if size[0] * size[1] > 0]
+    is_static = method.name == "static"
+    kernels = (method.kernel,) if is_static else method.experts
+    sizes = [pooled_size(height, width, parse_kernel(kernel), method.rounding) for kernel in kernels]
+    feasible = [size for size in sizes if size[0] * size[1] >= method.min_tokens]
     if not feasible:
-        what = "kernel" if must_fit else "experts"
         grid = f"a grid of {height}x{width} visual tokens"
-        raise ConfigError(f"method.{what} = {', '.join(kernels)}: too large for {grid}")
+        raise ConfigError(f"method.{'kernel' if is_static else 'experts'} = {', '.join(kernels)}: too large for {grid}")
     choose = min if cheapest else max
     return choose(feasible, key=lambda size: size[0] * size[1])
 
 
 def _control(method: MethodConfig, name: str) -> MethodConfig:
     kind, _, kernel = name.partition("_") if name.startswith("static_") else (name, "", method.kernel)
-    return method.model_copy(update={"name": kind, "kernel": kernel})
+    return method.model_copy(update={"name": kind, "kernel": kernel, "site_kernels": None})

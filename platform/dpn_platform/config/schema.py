@@ -7,17 +7,12 @@ nearest valid name. Nothing here imports torch or ray, so that `dpn --help` stay
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-MethodName = Literal["dense", "dpn", "static", "random_kernel", "random_drop"]
-
-
-def _checked_kernel(name: str) -> str:
-    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", name):
-        raise ValueError("must be height x width, for example 1x1, 1x2, 2x2")
-    return name
+from dpn_platform.config.method import ExpertSet, MethodConfig
+from dpn_platform.config.section import Section
 
 
 def _checked_control(name: str) -> str:
@@ -28,26 +23,8 @@ def _checked_control(name: str) -> str:
     return name
 
 
-Kernel = Annotated[str, AfterValidator(_checked_kernel)]
-ExpertSet = Annotated[tuple[Kernel, ...], Field(min_length=1)]
 Control = Annotated[str, AfterValidator(_checked_control)]
-Site = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_boolean_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        # pydantic reads `true` as 1 where a number is wanted.
-        annotation = cls.model_fields[info.field_name].annotation if info.field_name else bool
-        if isinstance(value, bool) and annotation is not bool:
-            raise ValueError("must not be true or false")
-        return value
 
 
 class DataConfig(Section):
@@ -62,33 +39,6 @@ class ModelConfig(Section):
     """The base model: a `from_pretrained` folder, or a tiny LLaVA drawn from noise."""
 
     base: str = Field("dpn_model/assets/tiny-llava", description="from_pretrained folder (path or URI), or 'tiny'")
-
-
-class RoutingLossConfig(Section):
-    """Hinge of eq. 6: weight * max(0, target - mean value of the decisions)."""
-
-    weight: float = Field(0.01, ge=0, description="λ of eq. 7")
-    target: float = Field(1.5, ge=0, description="t of eq. 6, on the scale of log2(kernel area)")
-    value: Literal["top1", "expectation"] = "top1"
-    aggregation: Literal["batch", "site", "sample"] = "batch"
-
-
-class MethodConfig(Section):
-    """How visual tokens are reduced inside the LLM. Sites are 1-based: 'after layer N'."""
-
-    name: MethodName = "dpn"
-    sites: tuple[Site, ...] | None = Field(None, description="after these layers; default 1/4, 1/2, 3/4 of the depth")
-    experts: ExpertSet = Field(("1x1", "1x2", "2x2"), description="pooling kernels, height x width")
-    kernel: Kernel = Field("2x2", description="static: the one kernel used at every site")
-    keep_ratio: float = Field(0.5, gt=0, le=1, description="random_drop: share of visual tokens kept at each site")
-    router: Literal["v1", "linear"] = "v1"
-    temperature: float = Field(10.0, gt=0)
-    selection: Literal["sample", "top1", "gumbel"] = "sample"
-    scaling: Literal["on", "off", "straight_through"] = "on"
-    router_gradient: Literal["scale", "score"] = Field(
-        "scale", description="how the language loss reaches the router: as in the paper, or also by its score function"
-    )
-    routing_loss: RoutingLossConfig = RoutingLossConfig()
 
 
 class TrainConfig(Section):
@@ -209,3 +159,10 @@ class ExperimentConfig(Section):
     storage: StorageConfig = StorageConfig()
     tracking: TrackingConfig = TrackingConfig()
     sweep: SweepConfig | None = None
+
+    @model_validator(mode="after")
+    def _sweep_decides_the_kernels(self) -> ExperimentConfig:
+        per_site = [name for name in ("site_experts", "site_kernels") if getattr(self.method, name) is not None]
+        if self.sweep is not None and per_site:
+            raise ValueError(f"method.{per_site[0]} cannot be set in a sweep: its trials set experts and kernel")
+        return self

@@ -13,7 +13,8 @@ from dpn_model.bases.tiny import build_tiny_model
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import ExperimentConfig, MethodConfig
+from dpn_platform.config.method import MethodConfig
+from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.demo import VOCABULARY
 from dpn_platform.storage import download_folder
 
