@@ -1,1 +1,1 @@
-"""Benchmarks of the field: one file each, with its prompt, its parser and its metric. Numpy and pyarrow, never torch."""
+"""Benchmarks of the field: one file each, with prompt, parser and metric. Numpy and pyarrow, never torch."""

@@ -114,7 +114,9 @@ def submission(inputs: Inputs, suffix: str) -> bytes:
     answers = read_answers(inputs.predictions)
     listed = {prefixed(answer.key): answer.text for answer in answers}
     if len(listed) != len(answers):
-        raise DpnError(f"{inputs.predictions}: {len(answers)} answers to {len(listed)} questions; each needs one answer")
+        raise DpnError(
+            f"{inputs.predictions}: {len(answers)} answers to {len(listed)} questions; each needs one answer"
+        )
     return json.dumps(listed, indent=2).encode()
 
 
@@ -142,7 +144,9 @@ def _protocol(graded: Grades, inputs: Inputs) -> dict[str, Any]:
         "parser": BENCHMARK.variants[inputs.variant],
         "judge": ", ".join(judges) or "unknown",
         "comparable": official,
-        "comparability": "the published judge" if official else f"not comparable: the published judge is {OFFICIAL_JUDGE}",
+        "comparability": "the published judge"
+        if official
+        else f"not comparable: the published judge is {OFFICIAL_JUDGE}",
     }
 
 

@@ -19,7 +19,14 @@ from dpn_platform.evaluation.benchmarks.contract import (
     Row,
 )
 from dpn_platform.evaluation.benchmarks.letter_inference import infer_letter
-from dpn_platform.evaluation.benchmarks.mmbench_files import TITLE, base_index, options_of, read_gold, rounds, submission
+from dpn_platform.evaluation.benchmarks.mmbench_files import (
+    TITLE,
+    base_index,
+    options_of,
+    read_gold,
+    rounds,
+    submission,
+)
 from dpn_platform.evaluation.benchmarks.prompts import LETTER, LONG_LIMIT, is_missing, lettered
 
 
@@ -56,7 +63,9 @@ def score(inputs: Inputs) -> Report:
 def score_table(inputs: Inputs, benchmark: Benchmark) -> Report:
     """The report of an MMBench table in any language."""
     rows = read_gold(inputs.annotations)
-    rotations = [Rotation(row, _grade(answer, row)) for answer, row in rounds(read_answers(inputs.predictions), rows, inputs)]
+    rotations = [
+        Rotation(row, _grade(answer, row)) for answer, row in rounds(read_answers(inputs.predictions), rows, inputs)
+    ]
     of_question: dict[int, list[Rotation]] = defaultdict(list)
     for rotation in rotations:
         of_question[base_index(rotation.row)].append(rotation)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dpn_platform.evaluation.benchmarks.contract import HARNESS, REFERENCE, Benchmark, Inputs, Prompt, Report, Row
-from dpn_platform.evaluation.benchmarks.mmbench import VARIANTS, question_text, score_table, submission
+from dpn_platform.evaluation.benchmarks.mmbench import VARIANTS, question_text, score_table
+from dpn_platform.evaluation.benchmarks.mmbench_files import submission
 from dpn_platform.evaluation.benchmarks.prompts import LONG_LIMIT
 
 #: "answer with the option's letter directly": LLaVA's words, and lmms-eval's

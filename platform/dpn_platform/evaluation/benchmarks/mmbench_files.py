@@ -63,7 +63,9 @@ def read_gold(uri: str) -> list[Row]:
         )
     for row in rows:
         if row["answer"] not in options_of(row):
-            raise DpnError(f"{uri}: the answer of index {row['index']} is '{row['answer']}', which is not an option of it")
+            raise DpnError(
+                f"{uri}: the answer of index {row['index']} is '{row['answer']}', which is not an option of it"
+            )
     return rows
 
 

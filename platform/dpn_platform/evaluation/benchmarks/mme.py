@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.aggregation import percent
 from dpn_platform.evaluation.benchmarks.alignment import pair
@@ -70,11 +72,13 @@ def score(inputs: Inputs) -> Report:
     perception = [name for name in PERCEPTION if name in subtasks]
     if not perception:
         raise DpnError(f"{inputs.annotations}: no perception subtask (allowed: {', '.join(PERCEPTION)})")
-    points = sum(resampled_means(subtasks[name].pop("images"), inputs.seed, PERCEPTION.index(name)) for name in perception)
-    headline = Headline("perception", sum(subtasks[name]["score"] for name in perception), interval(points))
+    draws = [resampled_means(subtasks[name]["images"], inputs.seed, PERCEPTION.index(name)) for name in perception]
+    for figures in subtasks.values():
+        del figures["images"]
+    headline = Headline(
+        "perception", sum(subtasks[name]["score"] for name in perception), interval(np.sum(draws, axis=0))
+    )
     cognition = [name for name in COGNITION if name in subtasks]
-    for name in cognition:
-        del subtasks[name]["images"]
     scores: dict[str, Any] = {
         "perception": headline.value,
         "cognition": sum(subtasks[name]["score"] for name in cognition) if cognition else None,
@@ -112,7 +116,9 @@ def _both_right(members: Sequence[tuple[Row, QuestionScore]]) -> list[int]:
         of_image[row["image"]].append(question.score)
     for image, scores in of_image.items():
         if len(scores) % 2:
-            raise DpnError(f"MME asks two questions of every image; {members[0][0]['category']}/{image} has {len(scores)}")
+            raise DpnError(
+                f"MME asks two questions of every image; {members[0][0]['category']}/{image} has {len(scores)}"
+            )
     return [int(sum(scores[i : i + 2])) for scores in of_image.values() for i in range(0, len(scores), 2)]
 
 

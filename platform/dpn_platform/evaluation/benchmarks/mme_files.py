@@ -54,7 +54,9 @@ def read_gold(uri: str) -> list[Row]:
 
 def is_release_folder(uri: str) -> bool:
     """Whether it is a folder with a text file per image."""
-    return not uri.endswith((".parquet", ".json", ".jsonl", ".tsv")) and is_folder(uri) and bool(list_files(uri, ".txt"))
+    return (
+        not uri.endswith((".parquet", ".json", ".jsonl", ".tsv")) and is_folder(uri) and bool(list_files(uri, ".txt"))
+    )
 
 
 def _from_table(uri: str) -> list[Row]:
@@ -72,7 +74,7 @@ def _from_table(uri: str) -> list[Row]:
 
 
 def _from_folder(uri: str) -> list[Row]:
-    rows = []
+    rows: list[Row] = []
     for file in list_files(uri, ".txt"):
         parts = file.split("/")
         category = parts[-3] if parts[-2] == "questions_answers_YN" else parts[-2]

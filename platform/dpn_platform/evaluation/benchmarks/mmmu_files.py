@@ -69,7 +69,7 @@ def read_gold(inputs: Inputs) -> list[Row]:
     hidden = [row for row in rows if row["answer"] in (None, "", "?")]
     if hidden:
         raise DpnError(
-            f"{inputs.annotations}: {len(hidden)} of {len(rows)} questions have no answer (first: '{hidden[0]['id']}'): "
+            f"{inputs.annotations}: {len(hidden)} of {len(rows)} questions have no answer ('{hidden[0]['id']}', ...): "
             "the test split, whose answers are private; MMMU is scored on validation"
         )
     options = {} if inputs.questions is None else {row["id"]: row.get("options") for row in read_rows(inputs.questions)}

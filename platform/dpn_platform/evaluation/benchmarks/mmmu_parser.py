@@ -97,7 +97,9 @@ def _candidates(text: str, options: Mapping[str, str], loose: bool) -> list[_Rul
 
 
 def _rule(text: str, options: Mapping[str, str], form: str, place: str) -> _Rule:
-    return [letter for letter in options if form.format(letter) in text], lambda letter: text.rfind(place.format(letter))
+    return [letter for letter in options if form.format(letter) in text], lambda letter: text.rfind(
+        place.format(letter)
+    )
 
 
 def _key_phrases(text: str) -> list[str]:

@@ -47,7 +47,9 @@ def read_labels(uri: str) -> dict[str, list[Row]]:
     Raises:
         DpnError: not POPE's label files, an unknown category, or a label that is neither yes nor no.
     """
-    files = [file for file in list_files(uri, ".json", recursive=False) if "coco_pope_" in file] if is_folder(uri) else []
+    files = (
+        [file for file in list_files(uri, ".json", recursive=False) if "coco_pope_" in file] if is_folder(uri) else []
+    )
     rows = [row for file in files for row in _rows_of(file)] if files else _rows_of(uri)
     found: dict[str, list[Row]] = {}
     for row in rows:
@@ -103,8 +105,8 @@ def _by_position(asked: Sequence[Row], labels: Mapping[str, Sequence[Row]], inpu
             same_image = label["image"] is None or _image_name(question.get("image")) in (None, label["image"])
             if not same_image or _first_line(question["text"]) != label["question"]:
                 raise DpnError(
-                    f"{inputs.annotations}: {category} label {place} is of '{label['question']}' ({label['image']}), but "
-                    f"question {question['question_id']} of {inputs.questions} is '{_first_line(question['text'])}' "
+                    f"{inputs.annotations}: {category} label {place} is of '{label['question']}' ({label['image']}), "
+                    f"but question {question['question_id']} of {inputs.questions} is '{_first_line(question['text'])}' "
                     f"({question.get('image')}): labels of another issue of POPE"
                 )
             joined.append({**label, "question_id": question["question_id"]})
@@ -121,7 +123,11 @@ def _numbered(answers: Sequence[Answer], rows: Sequence[Row]) -> _Key | None:
     ]
     for way in ways:
         names = [str(way(row)) for row in rows]
-        if len(set(names)) == len(rows) and keys <= set(names) and _prompts_agree(answers, dict(zip(names, rows, strict=True))):
+        if (
+            len(set(names)) == len(rows)
+            and keys <= set(names)
+            and _prompts_agree(answers, dict(zip(names, rows, strict=True)))
+        ):
             return way
     return None
 
@@ -132,9 +138,7 @@ def _prompts_agree(answers: Sequence[Answer], rows: Mapping[str, Row]) -> bool:
     )
 
 
-def _by_prompts(
-    answers: Sequence[Answer], labels: Mapping[str, list[Row]], inputs: Inputs
-) -> list[tuple[Answer, Row]]:
+def _by_prompts(answers: Sequence[Answer], labels: Mapping[str, list[Row]], inputs: Inputs) -> list[tuple[Answer, Row]]:
     """Without a question file: by position, in the order of categories whose questions are those of the prompts.
 
     Raises:

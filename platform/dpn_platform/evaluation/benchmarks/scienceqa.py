@@ -59,7 +59,7 @@ def parse_llava_hr(text: str) -> str:
 
 
 def parse_harness(text: str) -> str:
-    """lmms-eval's: one letter in any case, or a capital letter and a full stop; the number of choices is not looked at."""
+    """lmms-eval's: one letter in any case, or a capital letter and a full stop; beyond the choices is just wrong."""
     text = text.strip()
     if len(text) == 1 and text.upper() in LETTERS:
         return text.upper()
@@ -118,7 +118,7 @@ def _has_image(answer: Answer | None, row: Row) -> bool:
 
 
 def _groups(questions: Sequence[QuestionScore], rows: Sequence[Row]) -> dict[str, Any]:
-    """Over all questions: the subjects, the grades and whether there is a hint, as ScienceQA's own tables split them."""
+    """Over all questions: subjects and grades, as ScienceQA's own tables split them."""
     groups: dict[str, Any] = {}
     for column in ("subject", "grade"):
         if any(row.get(column) for row in rows):

@@ -46,10 +46,9 @@ def score(inputs: Inputs) -> Report:
     prompts = "with OCR line" if with_ocr == len(answers) else "without OCR line" if with_ocr == 0 else "mixed"
     if any(answer.prompt is None for answer in answers):
         prompts = "unknown: the answer file keeps no prompts"
-    report = soft_report(
+    return soft_report(
         pairs, grade_textvqa, inputs, {}, split="val v0.5.1", parser=BENCHMARK.variants[inputs.variant], prompts=prompts
     )
-    return report
 
 
 def _pairs(answers: list[Answer], rows: list[Row], inputs: Inputs) -> list[tuple[Answer, Row]]:

@@ -52,7 +52,9 @@ def submission(inputs: Inputs, suffix: str) -> bytes:
     asked = Inputs(inputs.predictions, inputs.questions)
     answers = read_answers(inputs.predictions)
     pairs = pair(answers, lambda answer: answer.key, rows, lambda row: str(row["question_id"]), asked, TITLE)
-    return json.dumps([{"image": row["image"], "answer": normalise_textvqa(answer.text)} for answer, row in pairs]).encode()
+    return json.dumps(
+        [{"image": row["image"], "answer": normalise_textvqa(answer.text)} for answer, row in pairs]
+    ).encode()
 
 
 def _pairs(answers: list[Answer], rows: list[Row], inputs: Inputs) -> list[tuple[Answer, Row]]:

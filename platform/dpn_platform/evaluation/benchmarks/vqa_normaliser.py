@@ -17,8 +17,7 @@ _PERIOD = re.compile(r"\.(?!\d)")
 # The official call passes a flag where the count belongs: the 33rd such period stays.
 _MAX_PERIODS = 32
 _NUMBER_WORDS = {"none": "0", "zero": "0"} | {
-    word: str(value)
-    for value, word in enumerate("one two three four five six seven eight nine ten".split(), start=1)
+    word: str(value) for value, word in enumerate("one two three four five six seven eight nine ten".split(), start=1)
 }
 _ARTICLES = frozenset(("a", "an", "the"))
 # Human answers repeat: ten of them per question, most among a few thousand words.

@@ -1,4 +1,4 @@
-"""What VQAv2, TextVQA and VizWiz share: human answers from their layouts, the report, and the refusal of hidden gold."""
+"""What VQAv2, TextVQA and VizWiz share: human answers of their layouts, the report, refusal of hidden gold."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def refuse_private_gold(rows: Sequence[Row], inputs: Inputs, title: str, server_
 
 
 def soft_report(
-    pairs: Sequence[tuple[Answer, Row]], evaluator: Evaluator, inputs: Inputs, groups: Mapping[str, str], **protocol: Any
+    pairs: Sequence[tuple[Answer, Row]],
+    evaluator: Evaluator,
+    inputs: Inputs,
+    groups: Mapping[str, str],
+    **protocol: Any,
 ) -> Report:
     """The report of a soft accuracy.
 
