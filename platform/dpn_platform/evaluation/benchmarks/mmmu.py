@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.aggregation import accuracy_headline, by_group, percent
 from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
@@ -97,12 +98,25 @@ def _grade(answer: Answer, row: Row, inputs: Inputs) -> _Graded:
         said = parse_open(answer.text)
         return _Graded(QuestionScore(answer.id, said, gold, float(open_is_correct(said, gold))), False)
     options = options_of(row, answer)
-    # The authors' answer dictionary has no options: it is compared with letters that are parsed already.
     if options is None:
+        _need_parsed(answer, inputs)
         return _Graded(QuestionScore(answer.id, answer.text, gold, float(answer.text == gold)), False)
     choice = parse_choice(answer.text, options, answer.key, loose=inputs.variant == HARNESS)
     correct = choice.letter in gold if isinstance(gold, list) else choice.letter == gold
     return _Graded(QuestionScore(answer.id, choice.letter, gold, float(correct)), choice.is_random)
+
+
+def _need_parsed(answer: Answer, inputs: Inputs) -> None:
+    """The authors' gold dictionary has no options: only letters that are parsed already can be compared with it.
+
+    Raises:
+        DpnError: the answer is more than a letter.
+    """
+    if len(answer.text) != 1 or answer.text not in LETTERS:
+        raise DpnError(
+            f"{inputs.predictions}: the answer to '{answer.key}' is {answer.text[:40]!r}, and {inputs.annotations} has "
+            "no options to read it with; give the parquet files of MMMU as --annotations or --questions"
+        )
 
 
 def _splits(rows: Sequence[Row]) -> str:

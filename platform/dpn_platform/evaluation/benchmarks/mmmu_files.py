@@ -14,7 +14,6 @@ from dpn_platform.evaluation.benchmarks.sources import need_columns, read_docume
 
 TITLE = "MMMU"
 CHOICE = "multiple-choice"
-OPEN = "open"
 _BY_DISCIPLINE = {
     "Art & Design": "Art Art_Theory Design Music",
     "Business": "Accounting Economics Finance Manage Marketing",
@@ -79,7 +78,7 @@ def read_gold(inputs: Inputs) -> list[Row]:
 def _gold(row: Row) -> str | list[str]:
     """The gold answer; several accepted ones come as a list, in the parquet as a text with a list in it."""
     answer: Any = row["answer"]
-    if row["question_type"] == OPEN and isinstance(answer, str) and answer.startswith("["):
+    if row["question_type"] != CHOICE and isinstance(answer, str) and answer.startswith("["):
         literal = _literal(answer)
         answer = literal if isinstance(literal, list) else answer
     return [str(item) for item in answer] if isinstance(answer, list) else str(answer)

@@ -106,8 +106,8 @@ def _by_position(asked: Sequence[Row], labels: Mapping[str, Sequence[Row]], inpu
             if not same_image or _first_line(question["text"]) != label["question"]:
                 raise DpnError(
                     f"{inputs.annotations}: {category} label {place} is of '{label['question']}' ({label['image']}), "
-                    f"but question {question['question_id']} of {inputs.questions} is '{_first_line(question['text'])}' "
-                    f"({question.get('image')}): labels of another issue of POPE"
+                    f"but question {question['question_id']} of {inputs.questions} is '{_first_line(question['text'])}'"
+                    f" ({question.get('image')}): labels of another issue of POPE"
                 )
             joined.append({**label, "question_id": question["question_id"]})
     return joined
