@@ -76,7 +76,7 @@ def _show(document: Mapping[str, Any]) -> None:
     title = f"{document['benchmark']} ({document['variant']}), n = {document['n']}"
     value = f"{headline['value']:.2f}   95% interval {low:.2f} to {high:.2f}"
     simple = {name: item for name, item in document["scores"].items() if not isinstance(item, Mapping)}
-    print_facts(title, {headline["name"]: value, **{name: _cell(item) for name, item in simple.items()}})
+    print_facts(title, {f"headline: {headline['name']}": value, **{name: _cell(item) for name, item in simple.items()}})
     for name, group in document["scores"].items():
         if isinstance(group, Mapping):
             _show_group(name, group)

@@ -55,7 +55,10 @@ def test_scienceqa_parquet_joins_equal_prompts_in_order(files, answers, scored):
     gold = files("test.parquet", [{k: v for k, v in row.items() if k != "image"} for row in rows])
     texts = ["Q?\nA. yes\nB. no", "Q?\nA. yes\nB. no", "Context: H\nQ?\nA. x\nB. y\nC. z"]
     predictions = answers(
-        [(str(n), letter, f"<image>\n{text}{LETTER}") for n, letter, text in zip((50, 60, 70), "ABB", texts, strict=True)]
+        [
+            (str(n), letter, f"<image>\n{text}{LETTER}")
+            for n, letter, text in zip((50, 60, 70), "ABB", texts, strict=True)
+        ]
     )
     document, _ = scored("sqa", predictions, gold)
     assert (document["headline"]["value"], document["n"]) == (100, 3)
@@ -70,7 +73,15 @@ def mmbench_rows():
         {"index": 1_000_002, "A": "two", "B": "three", "C": "one", "answer": "B", "category": "y"},
         {"index": 2_000_002, "A": "three", "B": "one", "C": "two", "answer": "A", "category": "y"},
     ]
-    more = {"question": "Q", "hint": None, "D": None, "l2-category": "L", "split": "dev", "source": "s", "comment": None}
+    more = {
+        "question": "Q",
+        "hint": None,
+        "D": None,
+        "l2-category": "L",
+        "split": "dev",
+        "source": "s",
+        "comment": None,
+    }
     return [{**row, **more} for row in rows]
 
 

@@ -11,15 +11,16 @@ import pyarrow.parquet as pq
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Row
-from dpn_platform.storage import list_files, open_uri, read_bytes
+from dpn_platform.storage import exists, list_files, open_uri, read_bytes
 
 _TABLES = (".tsv", ".csv")
 _BLOCK_BYTES = 1 << 28  # a row must fit in a block; a base64 picture makes rows of megabytes
 
 
 def is_folder(uri: str) -> bool:
-    """Whether files lie below the URI."""
-    return bool(list_files(uri, recursive=False)) or bool(list_files(uri))
+    """Whether something is there that is not a file; on S3, whether objects lie below."""
+    location = open_uri(uri)
+    return exists(uri) and not location.filesystem.get_file_info(location.path).is_file
 
 
 def read_document(uri: str) -> Any:
