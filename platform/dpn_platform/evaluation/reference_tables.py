@@ -36,13 +36,13 @@ class ReferenceRow:
 
 @cache
 def reference_tables() -> dict[str, tuple[ReferenceRow, ...]]:
-    """`table1` (main), `table2` (projectors), `table3` (structure), `table4` (components), rows in the printed order."""
+    """`table1` (main), `table2` (projectors), `table3` (structure), `table4` (components), rows as printed."""
     return {name: tuple(_row(row) for row in rows) for name, rows in _document()["tables"].items()}
 
 
 @cache
 def average_recipes() -> dict[str, dict[str, float]]:
-    """Recipe -> benchmark -> divisor of its score. `table1` is the mean of eight with MME/20; MMMU, SEED are not in it."""
+    """Recipe -> benchmark -> divisor of its score. `table1` is a mean of eight with MME/20, without MMMU and SEED."""
     return {name: dict(columns) for name, columns in _document()["recipes"].items()}
 
 

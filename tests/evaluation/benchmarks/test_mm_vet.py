@@ -82,3 +82,9 @@ def test_judge_is_asked_again_hotter_until_it_grades():
     assert grade(judge, "q", "a<AND>b", "p") == (0.5, "0.5 because")
     assert judge.calls == [("a <AND> b", 0.0), ("a <AND> b", 0.5), ("a <AND> b", 1.0)]
     assert grade(Judge(*["no"] * 5), "q", "a", "p") == (0.0, "no")
+
+
+def test_grades_as_annotations_beside_answers_and_questions(files, answers, scored):
+    gold, graded = files("mm-vet.json", QUESTIONS), files("g.json", grades((1,), (0,), (0.5,)))
+    document, _ = scored("mm-vet", answers({0: "a", 1: "b", 2: "c"}), graded, gold)
+    assert document["headline"]["value"] == 50

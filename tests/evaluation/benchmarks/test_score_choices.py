@@ -177,6 +177,11 @@ def test_mmmu(files, answers, scored):
     assert document == scored("mmmu", answers(texts, "again.jsonl"), gold)[0]
     harness, _ = scored("mmmu", answers(texts, "h.jsonl"), gold, variant="harness")
     assert (harness["scores"]["random_fallbacks"], harness["headline"]["value"]) == (0, pytest.approx(200 / 3))
+    # A folder as on the hub: per subject, with splits that are not scored.
+    files("hub/Art_Theory/validation-00000-of-00001.parquet", rows[:1])
+    files("hub/Math/validation-00000-of-00001.parquet", rows[1:])
+    hub = files("hub/Math/test-00000-of-00001.parquet", [{**rows[0], "id": "test_Math_1", "answer": "?"}])
+    assert scored("mmmu", answers(texts, "f.jsonl"), hub.partition("/Math")[0])[0] == document
     # The authors' dictionaries: letters that are parsed already, and gold without options.
     plain = {row["id"]: {"question_type": row["question_type"], "ground_truth": row["answer"]} for row in rows}
     parsed = files("parsed.json", {rows[0]["id"]: "B", rows[1]["id"]: "5", rows[2]["id"]: "B"})

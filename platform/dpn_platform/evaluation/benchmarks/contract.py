@@ -90,6 +90,7 @@ class Benchmark:
     Attributes:
         name: canonical name, as on the command line and in metric keys.
         variants: name -> one line on what differs; the first is the default.
+        limits: variant -> new tokens an answer may have, stored with every score.
         prompt: the prompt of a question record (a line of LLaVA's question file or a row of the parquet layout).
         score: the report of an answer file.
         submission: what a server or judge is sent, where gold is private: bytes by file suffix.
@@ -97,6 +98,7 @@ class Benchmark:
 
     name: str
     variants: Mapping[str, str]
+    limits: Mapping[str, int]
     prompt: Callable[[Row, str], Prompt]
     score: Callable[[Inputs], Report]
     submission: Callable[[Inputs, str], bytes] | None = None

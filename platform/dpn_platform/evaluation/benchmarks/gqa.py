@@ -27,12 +27,12 @@ TITLE = "GQA"
 #: need the choices and scene graphs, which the newer release lacks: absent, never 0
 NOT_COMPUTABLE = ("validity", "plausibility", "grounding")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+LIMITS = {REFERENCE: SHORT_LIMIT, HARNESS: HARNESS_SHORT_LIMIT}
 
 
 def prompt(record: Row, variant: str) -> Prompt:
     """The question as it is, with SHORT."""
-    limit = HARNESS_SHORT_LIMIT if variant == HARNESS else SHORT_LIMIT
-    return Prompt(record["text"] if "text" in record else record["question"] + SHORT, limit)
+    return Prompt(record["text"] if "text" in record else record["question"] + SHORT, LIMITS[variant])
 
 
 def parse_reference(text: str) -> str:
@@ -77,11 +77,11 @@ def _annotations(inputs: Inputs) -> list[Row]:
     Raises:
         DpnError: the file is not GQA's, or is of a split without answers.
     """
-    document = read_document(inputs.annotations)
+    document = read_document(inputs.annotations, split="testdev")
     if isinstance(document, Mapping) and all(isinstance(row, Mapping) for row in document.values()):
         rows: list[Row] = [{**row, "id": key} for key, row in document.items()]
     else:
-        rows = read_rows(inputs.annotations)
+        rows = read_rows(inputs.annotations, split="testdev")
     need_columns(rows, inputs.annotations, TITLE, "id", "question", "imageId")
     hidden = sum(not isinstance(row.get("answer"), str) for row in rows)
     if hidden:
@@ -107,6 +107,7 @@ BENCHMARK = Benchmark(
         REFERENCE: "final full stops removed, lower case, exact match",
         HARNESS: "lmms-eval's: exact match ignoring case and ASCII punctuation",
     },
+    limits=LIMITS,
     prompt=prompt,
     score=score,
 )

@@ -37,30 +37,38 @@ _PREFIX = "v1_"
 _HARNESS_PREFIX = (
     "First please perform reasoning, and think step by step to provide best answer to the following question: \n\n"
 )
+LIMITS = {REFERENCE: LONG_LIMIT, HARNESS: LONG_LIMIT}
 
 
 def prompt(record: Row, variant: str) -> Prompt:
     """The bare question; lmms-eval asks for reasoning first."""
     text = record["text"] if "text" in record else record["question"]
-    return Prompt(_HARNESS_PREFIX + text if variant == HARNESS else text, LONG_LIMIT)
+    return Prompt(_HARNESS_PREFIX + text if variant == HARNESS else text, LIMITS[variant])
 
 
 def score(inputs: Inputs) -> Report:
-    """Aggregates a grades file (given as the predictions): total over runs, per capability, per combination.
+    """Aggregates a grades file: total over runs, per capability, per combination.
+
+    The grades are the predictions; or the annotations, where mm-vet.json is given as the questions.
 
     Raises:
         DpnError: the file holds answers and no grades, or grades and questions do not fit each other.
     """
-    document = read_document(inputs.predictions)
+    grades_uri, questions_uri = inputs.predictions, inputs.annotations
+    document = read_document(grades_uri)
+    if not is_grades(document) and inputs.questions is not None:
+        grades_uri, questions_uri = inputs.annotations, inputs.questions
+        document = read_document(grades_uri)
     if not is_grades(document):
         raise DpnError(
-            f"{inputs.predictions}: MM-Vet has no score without a judge. Write the judge's file with --submission "
+            f"{grades_uri}: MM-Vet has no score without a judge. Write the judge's file with --submission "
             "answers.json, have it graded, and give the grades file ({'v1_0': {'score': [...]}}) as --predictions"
         )
-    graded = read_grades(inputs.predictions, document)
-    rows = read_questions(inputs.annotations)
+    graded = read_grades(grades_uri, document)
+    rows = read_questions(questions_uri)
     as_answers = [Answer(key, key, "") for key in graded.runs]
-    pairs = pair(as_answers, lambda answer: answer.key, rows, lambda row: row["id"], inputs, TITLE)
+    joined = Inputs(grades_uri, questions_uri)
+    pairs = pair(as_answers, lambda answer: answer.key, rows, lambda row: row["id"], joined, TITLE)
     table = np.array([graded.runs[row["id"]] for _, row in pairs])  # (questions, runs)
     means = table.mean(axis=1).tolist()
     headline = accuracy_headline("gpt4_grade", means, inputs.seed)
@@ -156,6 +164,7 @@ BENCHMARK = Benchmark(
         REFERENCE: "mean of the judge's grades; bare questions",
         HARNESS: "mean of the judge's grades; lmms-eval's reasoning prompt: not comparable",
     },
+    limits=LIMITS,
     prompt=prompt,
     score=score,
     submission=submission,

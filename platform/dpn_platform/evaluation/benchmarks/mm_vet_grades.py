@@ -51,7 +51,9 @@ def is_grades(document: Any) -> bool:
     """Whether a document holds grades rather than answers."""
     if not isinstance(document, Mapping) or not document:
         return False
-    return all(isinstance(value, Mapping | list | int | float) for value in document.values())
+    return all(
+        "score" in value if isinstance(value, Mapping) else not isinstance(value, str) for value in document.values()
+    )
 
 
 def read_grades(uri: str, document: Mapping[str, Any]) -> Grades:

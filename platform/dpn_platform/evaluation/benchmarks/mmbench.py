@@ -29,6 +29,8 @@ from dpn_platform.evaluation.benchmarks.mmbench_files import (
 )
 from dpn_platform.evaluation.benchmarks.prompts import LETTER, LONG_LIMIT, is_missing, lettered
 
+LIMITS = {REFERENCE: LONG_LIMIT, HARNESS: LONG_LIMIT}
+
 
 class Rotation(NamedTuple):
     """One asked rotation of a question."""
@@ -39,7 +41,7 @@ class Rotation(NamedTuple):
 
 def prompt(record: Row, variant: str) -> Prompt:
     """Hint, question and options; then LETTER. lmms-eval's has other blanks and a line above the options."""
-    return Prompt(question_text(record, variant) + LETTER, LONG_LIMIT)
+    return Prompt(question_text(record, variant) + LETTER, LIMITS[variant])
 
 
 def question_text(record: Row, variant: str) -> str:
@@ -122,4 +124,6 @@ VARIANTS = {
     HARNESS: "lmms-eval's prompt; scored as the reference, for lmms-eval asks a GPT judge what is unresolved",
 }
 
-BENCHMARK = Benchmark(name="mmbench", variants=VARIANTS, prompt=prompt, score=score, submission=submission)
+BENCHMARK = Benchmark(
+    name="mmbench", variants=VARIANTS, limits=LIMITS, prompt=prompt, score=score, submission=submission
+)

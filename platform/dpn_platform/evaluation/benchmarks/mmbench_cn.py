@@ -9,12 +9,12 @@ from dpn_platform.evaluation.benchmarks.prompts import LONG_LIMIT
 
 #: "answer with the option's letter directly": LLaVA's words, and lmms-eval's
 _LETTER_CN = {REFERENCE: "\n请直接回答选项字母。", HARNESS: "\n请直接使用所提供的选项字母作为答案回答。"}
-_LIMITS = {REFERENCE: LONG_LIMIT, HARNESS: 256}
+LIMITS = {REFERENCE: LONG_LIMIT, HARNESS: 256}
 
 
 def prompt(record: Row, variant: str) -> Prompt:
     """As MMBench's, closed in Chinese."""
-    return Prompt(question_text(record, variant) + _LETTER_CN[variant], _LIMITS[variant])
+    return Prompt(question_text(record, variant) + _LETTER_CN[variant], LIMITS[variant])
 
 
 def score(inputs: Inputs) -> Report:
@@ -26,4 +26,6 @@ def score(inputs: Inputs) -> Report:
     return score_table(inputs, BENCHMARK)
 
 
-BENCHMARK = Benchmark(name="mmbench-cn", variants=VARIANTS, prompt=prompt, score=score, submission=submission)
+BENCHMARK = Benchmark(
+    name="mmbench-cn", variants=VARIANTS, limits=LIMITS, prompt=prompt, score=score, submission=submission
+)

@@ -36,7 +36,7 @@ def read_table(uri: str) -> list[Row]:
     Raises:
         DpnError: not MMBench's table, or an index that is no number or occurs twice.
     """
-    rows = read_rows(uri)
+    rows = read_rows(uri, split="dev")
     need_columns(rows, uri, TITLE, "index", "question", "A", "B")
     seen = set()
     for row in rows:

@@ -23,17 +23,27 @@ from dpn_platform.evaluation.benchmarks.contract import (
     Report,
     Row,
 )
-from dpn_platform.evaluation.benchmarks.mme_files import COGNITION, PERCEPTION, TITLE, bare_question, read_gold, stem
+from dpn_platform.evaluation.benchmarks.mme_files import (
+    CLOSING,
+    COGNITION,
+    PERCEPTION,
+    TITLE,
+    bare_question,
+    read_gold,
+    stem,
+)
 from dpn_platform.evaluation.benchmarks.prompts import HARNESS_SHORT_LIMIT, SHORT, SHORT_LIMIT
 from dpn_platform.evaluation.bootstrap import interval, resampled_means
 
 OTHER = "other"
+LIMITS = {REFERENCE: SHORT_LIMIT, HARNESS: HARNESS_SHORT_LIMIT}
 
 
 def prompt(record: Row, variant: str) -> Prompt:
     """The question without its closing instruction, with SHORT."""
-    limit = HARNESS_SHORT_LIMIT if variant == HARNESS else SHORT_LIMIT
-    return Prompt(record["text"] if "text" in record else bare_question(record["question"]) + SHORT, limit)
+    return Prompt(
+        record["text"] if "text" in record else record["question"].replace(CLOSING, "").strip() + SHORT, LIMITS[variant]
+    )
 
 
 def parse_reference(text: str) -> str:
@@ -83,6 +93,7 @@ def score(inputs: Inputs) -> Report:
         "perception": headline.value,
         "cognition": sum(subtasks[name]["score"] for name in cognition) if cognition else None,
         "subtasks": {name: subtasks[name] for name in (*PERCEPTION, *COGNITION) if name in subtasks},
+        "parse_failures": sum(question.parsed == OTHER for question in questions),
         "absent_subtasks": [name for name in (*PERCEPTION, *COGNITION) if name not in subtasks],
         "protocol": {"split": "all", "parser": BENCHMARK.variants[inputs.variant]},
     }
@@ -148,6 +159,7 @@ BENCHMARK = Benchmark(
         REFERENCE: "official: yes or no within the first four characters",
         HARNESS: "lmms-eval's: blanks and full stops removed first, y and n count",
     },
+    limits=LIMITS,
     prompt=prompt,
     score=score,
 )

@@ -22,12 +22,12 @@ PERCEPTION = (
     "OCR",
 )
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
-_CLOSING = "Please answer yes or no."
+CLOSING = "Please answer yes or no."
 
 
 def bare_question(text: str) -> str:
-    """The question without MME's closing instruction and without SHORT; inner blanks as they are."""
-    return text.replace(SHORT_SENTENCE, "").replace(_CLOSING, "").strip()
+    """The question without MME's closing instruction and without SHORT; single blanks."""
+    return " ".join(text.replace(SHORT_SENTENCE, "").replace(CLOSING, "").split())
 
 
 def stem(file_name: str) -> str:

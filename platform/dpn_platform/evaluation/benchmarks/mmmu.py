@@ -34,7 +34,7 @@ from dpn_platform.evaluation.benchmarks.prompts import LETTER_SENTENCE, LETTERS,
 
 AUTHORS = "authors"
 #: limits of LLaVA-HR's run, of the benchmark authors' and of lmms-eval's
-_LIMITS = {REFERENCE: 16, AUTHORS: 128, HARNESS: 128}
+LIMITS = {REFERENCE: 16, AUTHORS: 128, HARNESS: 128}
 _PICTURE = re.compile(r"<image \d+>|<img=")
 _MANY_PICTURES = "INVALID GENERATION FOR MULTIPLE IMAGE INPUTS"
 _IMAGES = tuple(f"image_{number}" for number in range(1, 8))
@@ -56,7 +56,7 @@ def prompt(record: Row, variant: str) -> Prompt:
         body = f"{record['question']}\n{lettered(options)}" if is_choice else record["question"]
         closing = LETTER_SENTENCE if is_choice else SHORT_SENTENCE
         shown = tuple(name for name in _IMAGES if f"<{name.replace('_', ' ')}>" in body)
-        return Prompt(f"{body}\n\n{closing}", _LIMITS[variant], shown)
+        return Prompt(f"{body}\n\n{closing}", LIMITS[variant], shown)
     gap = "\n" if variant == AUTHORS else ""
     listed = "".join(f"({letter}) {option}\n" for letter, option in zip(LETTERS, options, strict=False))
     text = f"{record['question']}\n{gap}"
@@ -64,7 +64,7 @@ def prompt(record: Row, variant: str) -> Prompt:
     fixed = None
     if sum(len(_PICTURE.findall(option)) for option in options) > 1:
         fixed = random_letter(LETTERS[: len(options)], str(record["id"])) if is_choice else _MANY_PICTURES
-    return Prompt(text, _LIMITS[variant], ("image_1",), fixed)
+    return Prompt(text, LIMITS[variant], ("image_1",), fixed)
 
 
 def score(inputs: Inputs) -> Report:
@@ -130,6 +130,7 @@ BENCHMARK = Benchmark(
         AUTHORS: "the authors' parser and prompt (a blank line before options and instruction)",
         HARNESS: "lmms-eval's letter rule ('X.' and 'X ' count) and prompt, all images",
     },
+    limits=LIMITS,
     prompt=prompt,
     score=score,
 )

@@ -13,6 +13,7 @@ from dpn_platform.evaluation.benchmarks.prompts import LETTERS
 from dpn_platform.evaluation.benchmarks.sources import need_columns, read_document, read_rows
 
 TITLE = "MMMU"
+_SPLIT = "validation"
 CHOICE = "multiple-choice"
 _BY_DISCIPLINE = {
     "Art & Design": "Art Art_Theory Design Music",
@@ -59,11 +60,11 @@ def read_gold(inputs: Inputs) -> list[Row]:
     Raises:
         DpnError: not MMMU's annotations, or a question without answer (the test split).
     """
-    document = read_document(inputs.annotations)
+    document = read_document(inputs.annotations, _SPLIT)
     if isinstance(document, Mapping) and all(isinstance(row, Mapping) for row in document.values()):
         rows: list[Row] = [{**row, "id": key, "answer": row.get("ground_truth")} for key, row in document.items()]
     else:
-        rows = read_rows(inputs.annotations)
+        rows = read_rows(inputs.annotations, split=_SPLIT)
     need_columns(rows, inputs.annotations, TITLE, "id", "question_type", "answer")
     hidden = [row for row in rows if row["answer"] in (None, "", "?")]
     if hidden:
@@ -71,7 +72,11 @@ def read_gold(inputs: Inputs) -> list[Row]:
             f"{inputs.annotations}: {len(hidden)} of {len(rows)} questions have no answer ('{hidden[0]['id']}', ...): "
             "the test split, whose answers are private; MMMU is scored on validation"
         )
-    options = {} if inputs.questions is None else {row["id"]: row.get("options") for row in read_rows(inputs.questions)}
+    options = (
+        {}
+        if inputs.questions is None
+        else {row["id"]: row.get("options") for row in read_rows(inputs.questions, split=_SPLIT)}
+    )
     return [{"options": options.get(row["id"]), **row, "answer": _gold(row)} for row in rows]
 
 

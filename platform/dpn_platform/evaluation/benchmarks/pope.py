@@ -24,12 +24,13 @@ from dpn_platform.evaluation.benchmarks.prompts import SHORT, SHORT_LIMIT
 from dpn_platform.evaluation.bootstrap import Array, interval, resample
 
 _NO = frozenset(("No", "no", "not"))
+LIMITS = {REFERENCE: SHORT_LIMIT, HARNESS: SHORT_LIMIT}
 
 
 def prompt(record: Row, variant: str) -> Prompt:
     """The question with SHORT; LLaVA's question file has it already."""
     text = record["text"] if "text" in record else record["question"]
-    return Prompt(text if text.endswith(SHORT) else text + SHORT, SHORT_LIMIT)
+    return Prompt(text if text.endswith(SHORT) else text + SHORT, LIMITS[variant])
 
 
 def parse_reference(text: str) -> str:
@@ -75,6 +76,7 @@ def score(inputs: Inputs) -> Report:
         "f1_mean": sum(figures["f1"] for figures in categories.values()) / len(categories),
         "category": categories,
         "pooled": pooled,
+        "parse_failures": sum(question.parsed not in ("yes", "no") for question in questions),
         "absent_categories": [name for name in CATEGORIES if name not in categories],
         "protocol": {"split": "COCO val2014", "parser": BENCHMARK.variants[inputs.variant]},
     }
@@ -128,6 +130,7 @@ BENCHMARK = Benchmark(
         REFERENCE: "LLaVA's: no, No or not in the first sentence is no, all else yes; mean of three F1",
         HARNESS: "lmms-eval's: exactly yes or no; one F1 over all questions",
     },
+    limits=LIMITS,
     prompt=prompt,
     score=score,
 )

@@ -26,11 +26,12 @@ FAILED = "FAILED"
 _OPTIONS = tuple("ABCDE")
 _THE_ANSWER_IS = re.compile(r"The answer is ([A-Z]).")
 _IMAGE_TAG = "<image>"
+LIMITS = {REFERENCE: LONG_LIMIT, LLAVA_HR: 64, HARNESS: HARNESS_SHORT_LIMIT}
 
 
 def prompt(record: Row, variant: str) -> Prompt:
     """Context, question and lettered choices, or LLaVA's stored conversation; then LETTER. No image, no image tag."""
-    limit = HARNESS_SHORT_LIMIT if variant == HARNESS else LONG_LIMIT
+    limit = LIMITS[variant]
     images = ("image",) if record.get("image") else ()
     if "conversations" in record:
         return Prompt(record["conversations"][0]["value"].replace(_IMAGE_TAG, "").strip() + LETTER, limit, images)
@@ -133,6 +134,7 @@ BENCHMARK = Benchmark(
         LLAVA_HR: "LLaVA-HR's: any longer answer that begins with A-E",
         HARNESS: "lmms-eval's: letter in any case, or 'X.'",
     },
+    limits=LIMITS,
     prompt=prompt,
     score=score,
 )

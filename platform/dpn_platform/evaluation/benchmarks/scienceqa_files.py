@@ -30,13 +30,13 @@ def read_problems(inputs: Inputs) -> list[Row]:
     uri = inputs.annotations
     if "." not in uri.rsplit("/", 1)[-1] and is_folder(uri) and exists(join_uri(uri, "problems.json")):
         uri = join_uri(uri, "problems.json")
-    document = read_document(uri)
+    document = read_document(uri, _SPLIT)
     if isinstance(document, Mapping):
         rows = _test_problems(uri, document)
     else:
         rows = [
             {"id": place, **row, "image": row.get("image", True), "unnumbered": "id" not in row}
-            for place, row in enumerate(read_rows(uri))
+            for place, row in enumerate(read_rows(uri, split=_SPLIT))
         ]
     need_columns(rows, uri, TITLE, "question", "choices", "answer")
     return rows
@@ -54,18 +54,22 @@ def with_answers(
     if not problems[0].get("unnumbered") or all(answer.key in keys and answer.prompt is None for answer in answers):
         return pair_known(answers, lambda answer: answer.key, problems, lambda row: str(row["id"]), inputs, TITLE)
     # LLaVA's answers carry ScienceQA's problem ids, which this layout leaves out: equal prompts are joined in order.
+    # The layout has image questions alone; answers to others, which carry no image tag, are left out.
     if any(answer.prompt is None for answer in answers):
         raise DpnError(
             f"{inputs.annotations}: rows without ids can only be joined to answers that keep their prompt or are "
             f"numbered by row, which {inputs.predictions} is not"
         )
-    texts = {question_text(row).strip() for row in problems}
-    relevant = [answer for answer in answers if _IMAGE_TAG in str(answer.prompt) or _bare(answer) in texts]
-    return pair_known(relevant, _bare, problems, lambda row: question_text(row).strip(), inputs, TITLE)
+    tagged = [answer for answer in answers if _IMAGE_TAG in str(answer.prompt)]
+    return pair_known(tagged or answers, _bare, problems, lambda row: _single_blanks(question_text(row)), inputs, TITLE)
 
 
 def _bare(answer: Answer) -> str:
-    return str(answer.prompt).replace(_IMAGE_TAG, "").replace(LETTER_SENTENCE, "").strip()
+    return _single_blanks(str(answer.prompt).replace(_IMAGE_TAG, "").replace(LETTER_SENTENCE, ""))
+
+
+def _single_blanks(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _test_problems(uri: str, problems: Mapping[str, Any]) -> list[Row]:

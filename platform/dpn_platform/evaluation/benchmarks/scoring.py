@@ -37,6 +37,7 @@ def score_file(
     chosen = check_variant(found, variant)
     report = found.score(Inputs(predictions, annotations, questions, chosen, seed))
     headline = report.headline
+    report.scores["protocol"] |= {"max_new_tokens": found.limits[chosen]}
     document = {
         "benchmark": found.name,
         "variant": chosen,

@@ -39,14 +39,15 @@ TYPES = {
 }
 _LETTERS = "ABCD"
 _CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
+LIMITS = {REFERENCE: SHORT_LIMIT, HARNESS: SHORT_LIMIT}
 
 
 def prompt(record: Row, variant: str) -> Prompt:
     """Question, four lettered choices, LETTER."""
     if "text" in record:
-        return Prompt(record["text"], SHORT_LIMIT)
+        return Prompt(record["text"], LIMITS[variant])
     choices = lettered(record[choice] for choice in _CHOICES)
-    return Prompt(f"{record['question']}\n{choices}{LETTER}", SHORT_LIMIT)
+    return Prompt(f"{record['question']}\n{choices}{LETTER}", LIMITS[variant])
 
 
 def parse_harness(text: str) -> str:
@@ -118,6 +119,7 @@ BENCHMARK = Benchmark(
         REFERENCE: "LLaVA's: the answer equals the letter",
         HARNESS: "lmms-eval's: the first character, ignoring case",
     },
+    limits=LIMITS,
     prompt=prompt,
     score=score,
 )

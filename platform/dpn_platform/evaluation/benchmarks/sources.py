@@ -23,8 +23,12 @@ def is_folder(uri: str) -> bool:
     return exists(uri) and not location.filesystem.get_file_info(location.path).is_file
 
 
-def read_document(uri: str) -> Any:
+def read_document(uri: str, split: str | None = None) -> Any:
     """A JSON file's content; for anything made of rows, the list of rows.
+
+    Args:
+        uri: a file, or a folder of parquet files.
+        split: of a folder with parquet files of several splits (`validation-00000-of-00001.parquet`), the one to read.
 
     Raises:
         DpnError: nothing is there, or it cannot be read as what its name says.
@@ -35,18 +39,18 @@ def read_document(uri: str) -> Any:
     if name.endswith(_TABLES):
         return _read_table(uri, "\t" if name.endswith(".tsv") else ",")
     if not name.endswith((".json", ".jsonl", ".txt")) and is_folder(uri):
-        return _read_parquet_folder(uri)
+        return _read_parquet_folder(uri, split)
     text = _decoded(uri)
     return _parse_lines(uri, text) if name.endswith(".jsonl") else _parse_json(uri, text)
 
 
-def read_rows(uri: str, *keys: str) -> list[Row]:
+def read_rows(uri: str, *keys: str, split: str | None = None) -> list[Row]:
     """The rows of a file; `keys` name where a JSON document may hold them (`data`, `annotations`, ...).
 
     Raises:
         DpnError: as `read_document`, or there are no rows.
     """
-    document = read_document(uri)
+    document = read_document(uri, split)
     if isinstance(document, Mapping):
         document = next((document[key] for key in keys if isinstance(document.get(key), list)), document)
     if isinstance(document, Mapping):
@@ -130,8 +134,10 @@ def _read_table(uri: str, delimiter: str) -> list[Row]:
     return table.to_pylist()
 
 
-def _read_parquet_folder(uri: str) -> list[Row]:
+def _read_parquet_folder(uri: str, split: str | None) -> list[Row]:
     parts = list_files(uri, ".parquet")
+    of_split = [part for part in parts if part.rpartition("/")[2].startswith(f"{split}-")]
+    parts = of_split or parts
     if not parts:
         raise DpnError(f"{uri}: a folder without parquet files")
     return [row for part in parts for row in _read_parquet(part)]

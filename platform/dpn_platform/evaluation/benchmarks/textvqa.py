@@ -13,14 +13,15 @@ from dpn_platform.evaluation.benchmarks.vqa_report import refuse_private_gold, s
 
 TITLE = "TextVQA"
 _OCR_LINE = "Reference OCR token: "
+LIMITS = {REFERENCE: SHORT_LIMIT, HARNESS: SHORT_LIMIT}
 
 
 def prompt(record: Row, variant: str) -> Prompt:
     """The capitalised question (all letters but the first become lower case), the OCR line (reference), SHORT."""
     if "text" in record:
-        return Prompt(record["text"], SHORT_LIMIT)
+        return Prompt(record["text"], LIMITS[variant])
     ocr = "" if variant == HARNESS else f"\n{_OCR_LINE}{', '.join(record['ocr_tokens'] or ())}"
-    return Prompt(f"{record['question'].capitalize()}{ocr}{SHORT}", SHORT_LIMIT)
+    return Prompt(f"{record['question'].capitalize()}{ocr}{SHORT}", LIMITS[variant])
 
 
 def question_of(text: str | None) -> str | None:
@@ -37,7 +38,7 @@ def score(inputs: Inputs) -> Report:
     Raises:
         DpnError: the files do not fit each other, or the annotations are of the test split.
     """
-    rows = read_rows(inputs.annotations, "data")
+    rows = read_rows(inputs.annotations, "data", split="validation")
     need_columns(rows, inputs.annotations, TITLE, "question")
     refuse_private_gold(rows, inputs, TITLE, "test split")
     answers = read_answers(inputs.predictions)
@@ -79,6 +80,7 @@ BENCHMARK = Benchmark(
         REFERENCE: "M4C's normaliser on both sides; prompts with the OCR line",
         HARNESS: "M4C's normaliser on both sides; prompts without the OCR line",
     },
+    limits=LIMITS,
     prompt=prompt,
     score=score,
 )

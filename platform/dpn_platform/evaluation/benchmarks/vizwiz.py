@@ -17,11 +17,14 @@ from dpn_platform.evaluation.benchmarks.vqa_report import refuse_private_gold, s
 TITLE = "VizWiz"
 _EVALUATORS = {REFERENCE: grade_submitted, HARNESS: grade_textvqa}
 PROXY_SPLIT = "val (proxy, not comparable with test-dev)"
+LIMITS = {REFERENCE: SHORT_LIMIT, HARNESS: SHORT_LIMIT}
 
 
 def prompt(record: Row, variant: str) -> Prompt:
     """The capitalised question with the two closing sentences."""
-    return Prompt(record["text"] if "text" in record else record["question"].capitalize() + UNANSWERABLE, SHORT_LIMIT)
+    return Prompt(
+        record["text"] if "text" in record else record["question"].capitalize() + UNANSWERABLE, LIMITS[variant]
+    )
 
 
 def score(inputs: Inputs) -> Report:
@@ -30,7 +33,7 @@ def score(inputs: Inputs) -> Report:
     Raises:
         DpnError: the files do not fit each other, or the annotations are of the test split.
     """
-    rows = read_rows(inputs.annotations, "annotations")
+    rows = read_rows(inputs.annotations, "annotations", split="val")
     refuse_private_gold(rows, inputs, TITLE, "test split")
     answers = read_answers(inputs.predictions)
     pairs = _pairs(answers, rows, inputs)
@@ -83,6 +86,7 @@ BENCHMARK = Benchmark(
         REFERENCE: "LLaVA's: TextVQA's normaliser on the answer, then the official program",
         HARNESS: "lmms-eval's: TextVQA's normaliser on both sides",
     },
+    limits=LIMITS,
     prompt=prompt,
     score=score,
     submission=submission,

@@ -19,12 +19,12 @@ OFFICIAL = "official"
 _EVALUATORS = {REFERENCE: grade_submitted, OFFICIAL: grade_official, HARNESS: grade_harness}
 #: the proxy is never to stand in a column called test-dev
 PROXY_SPLIT = "val2014 (proxy, not comparable with test-dev)"
+LIMITS = {REFERENCE: SHORT_LIMIT, OFFICIAL: SHORT_LIMIT, HARNESS: HARNESS_SHORT_LIMIT}
 
 
 def prompt(record: Row, variant: str) -> Prompt:
     """The question as it is, with SHORT."""
-    limit = HARNESS_SHORT_LIMIT if variant == HARNESS else SHORT_LIMIT
-    return Prompt(record["text"] if "text" in record else record["question"] + SHORT, limit)
+    return Prompt(record["text"] if "text" in record else record["question"] + SHORT, LIMITS[variant])
 
 
 def score(inputs: Inputs) -> Report:
@@ -33,7 +33,7 @@ def score(inputs: Inputs) -> Report:
     Raises:
         DpnError: the files do not fit each other, or the annotations are of a test split.
     """
-    rows = read_rows(inputs.annotations, "annotations", "questions")
+    rows = read_rows(inputs.annotations, "annotations", "questions", split="validation")
     need_columns(rows, inputs.annotations, TITLE, "question_id")
     refuse_private_gold(rows, inputs, TITLE, "test split")
     answers = read_answers(inputs.predictions)
@@ -70,6 +70,7 @@ BENCHMARK = Benchmark(
         OFFICIAL: "the official program on the answer as it is",
         HARNESS: "lmms-eval's: both sides always normalised",
     },
+    limits=LIMITS,
     prompt=prompt,
     score=score,
     submission=submission,
