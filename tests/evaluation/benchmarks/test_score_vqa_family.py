@@ -48,6 +48,9 @@ def test_vqav2_submission_holds_every_id(files, answers):
         {"question_id": 6, "answer": ""},
         {"question_id": 7, "answer": "dog 's"},
     ]
+    twice = files("twice.json", [{"question_id": 5, "answer": "a"}, {"question_id": 5, "answer": "b"}])
+    with pytest.raises(DpnError, match="2 answers to 1 questions"):
+        submission_of("vqav2", Inputs(twice, "", questions), "out.json")
     with pytest.raises(DpnError, match="1 answered questions are not in"):
         submission_of("vqav2", Inputs(answers({9: "x"}), "", questions), "out.json")
 

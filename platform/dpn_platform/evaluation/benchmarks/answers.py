@@ -32,6 +32,8 @@ def read_answers(uri: str) -> list[Answer]:
         DpnError: the file is empty, or a record has no id or no text; the line names it.
     """
     document = read_document(uri)
+    if isinstance(document, Mapping) and "question_id" in document:
+        document = [document]  # JSON lines under the name .json, and only one of them
     if isinstance(document, Mapping):
         answers = [_from_pair(uri, key, value) for key, value in document.items()]
     elif isinstance(document, list):

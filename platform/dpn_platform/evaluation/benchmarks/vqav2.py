@@ -53,7 +53,10 @@ def submission(inputs: Inputs, suffix: str) -> bytes:
         raise DpnError("vqav2: --submission needs --questions llava_vqav2_mscoco_test2015.jsonl: every id must be sent")
     rows = read_rows(inputs.questions, "questions")
     need_columns(rows, inputs.questions, TITLE, "question_id")
-    answers = {answer.key: normalise_textvqa(answer.text) for answer in read_answers(inputs.predictions)}
+    given = read_answers(inputs.predictions)
+    answers = {answer.key: normalise_textvqa(answer.text) for answer in given}
+    if len(answers) != len(given):
+        raise DpnError(f"{inputs.predictions}: {len(given)} answers to {len(answers)} questions; each takes one answer")
     unknown = set(answers) - {str(row["question_id"]) for row in rows}
     if unknown:
         raise DpnError(
