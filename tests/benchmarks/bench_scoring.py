@@ -1,7 +1,7 @@
 """How long `dpn score` takes on sets of the real size: VQAv2 val (214,354 questions), GQA, MMBench.
 
-`make bench` prints a table: seconds of processor time, start included, and the peak of memory so far. Answers are drawn from a
-few words, as human answers are. Not part of `make test`: timing decides nothing there.
+`make bench` prints a table: seconds of processor time, start included, and the peak of memory so far.
+Answers are drawn from a few words, as human answers are. Not part of `make test`: timing decides nothing there.
 """
 
 from __future__ import annotations

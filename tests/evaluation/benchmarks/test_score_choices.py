@@ -108,6 +108,13 @@ def test_mmbench_circular(files, answers, scored, name):
     assert unresolved["headline"]["value"] == 50
 
 
+def test_mmbench_table_with_line_ends_and_quotes_in_cells(files, answers, scored):
+    table = 'index\tquestion\thint\tA\tB\tanswer\timage\n7\t"two\nlines, ""quoted"""\t\tcat\tNone\tA\tBASE64\n'
+    gold = files("dev.tsv", table)
+    assert scored("mmbench", answers({7: "A"}), gold)[0]["headline"]["value"] == 100
+    assert scored("mmbench", answers({7: "B"}, "b.jsonl"), gold)[0]["scores"]["unresolved"] == 1
+
+
 def test_mmbench_all_rounds_maps_letters_back(files, scored):
     gold = files("dev.parquet", mmbench_rows()[:1])
     rounds = [("A", ["A", "B"], ["cat", "dog"]), ("B", ["B", "A"], ["dog", "cat"])]
