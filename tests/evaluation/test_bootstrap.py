@@ -13,7 +13,7 @@ def test_interval_of_a_proportion_is_the_normal_one(n, rate):
     right = round(n * rate)
     low, high = interval(resampled_means([1.0] * right + [0.0] * (n - right), seed=3))
     half = 1.96 * math.sqrt(rate * (1 - rate) / n)
-    # 4000 draws: measured over 50 seeds, an end of the interval is at most 0.082 half-widths off (n = 100), 0.053 (5000).
+    # 4000 draws: measured over 50 seeds, an end is at most 0.082 half-widths off (n = 100), 0.053 (5000).
     assert low == pytest.approx(rate - half, abs=0.2 * half)
     assert high == pytest.approx(rate + half, abs=0.2 * half)
 
