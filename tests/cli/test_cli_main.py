@@ -25,6 +25,7 @@ PUBLIC_VERBS = {
     "train",
     "sweep",
     "evaluate",
+    "score",
     "report",
     "flops",
     "submit",

@@ -14,7 +14,21 @@ import typer
 
 from dpn_platform.config.errors import DpnError
 
-VERBS = ("up", "down", "status", "doctor", "data", "plan", "train", "sweep", "evaluate", "report", "flops", "submit")
+VERBS = (
+    "up",
+    "down",
+    "status",
+    "doctor",
+    "data",
+    "plan",
+    "train",
+    "sweep",
+    "evaluate",
+    "score",
+    "report",
+    "flops",
+    "submit",
+)
 
 # What Ctrl-C leaves behind, and how to go on; a verb not named here starts afresh.
 TO_CONTINUE = {

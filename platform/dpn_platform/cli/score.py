@@ -1,0 +1,100 @@
+"""`dpn score`: scores a predictions file offline, with the rules of the benchmark's own program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table
+from dpn_platform.config.errors import DpnError
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `dpn score`."""
+    app.command("score")(score)
+
+
+def score(
+    benchmark: Annotated[str, typer.Argument(help="vqav2, gqa, scienceqa-img, textvqa, vizwiz, mme, mmbench, ...")],
+    predictions: Annotated[str, typer.Option(help="Answer file (question_id, text, ...); MM-Vet: the judge's grades.")],
+    annotations: Annotated[str | None, typer.Option(help="Gold: LLaVA's files or folders, or the parquet.")] = None,
+    questions: Annotated[str | None, typer.Option(help="Question file, where it is apart from the gold.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Convention: reference (default), harness, ...")] = None,
+    per_question: Annotated[str | None, typer.Option(help="Write id, parsed answer and score of each here.")] = None,
+    submission: Annotated[
+        str | None, typer.Option(help="Write what the server or judge is sent here, and do not score.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Score a predictions file: percentages (MME: points), each sub-score, and a bootstrap 95% interval."""
+    if submission is not None:
+        _submit(benchmark, (predictions, annotations, questions, variant), submission, force, as_json)
+        return
+    with clean_stdout():
+        from dpn_platform.evaluation.benchmarks.registry import find_benchmark
+        from dpn_platform.evaluation.benchmarks.scoring import publish, question_lines, score_file
+
+        if annotations is None:
+            raise DpnError(f"{find_benchmark(benchmark).name}: --annotations is needed, the file with the gold answers")
+        document, report = score_file(benchmark, predictions, annotations, questions, variant, seed)
+        if per_question is not None:
+            publish(per_question, question_lines(report), force=force)
+    for sentence in report.notes:
+        note(sentence)
+    if as_json:
+        print_json(document)
+    else:
+        _show(document)
+
+
+def _submit(
+    benchmark: str, files: tuple[str, str | None, str | None, str | None], target: str, force: bool, as_json: bool
+) -> None:
+    """Writes the submission file; gold is private there, so nothing is scored."""
+    with clean_stdout():
+        from dpn_platform.evaluation.benchmarks.contract import Inputs
+        from dpn_platform.evaluation.benchmarks.registry import check_variant, find_benchmark
+        from dpn_platform.evaluation.benchmarks.scoring import publish, submission_of
+
+        predictions, annotations, questions, variant = files
+        found = find_benchmark(benchmark)
+        inputs = Inputs(predictions, annotations or "", questions, check_variant(found, variant))
+        publish(target, submission_of(benchmark, inputs, target), force=force)
+    if as_json:
+        print_json({"benchmark": found.name, "variant": inputs.variant, "submission": target})
+    else:
+        note(f"{found.name}: {target} is ready to be sent; nothing was scored")
+
+
+def _show(document: Mapping[str, Any]) -> None:
+    headline = document["headline"]
+    low, high = headline["ci95"]
+    title = f"{document['benchmark']} ({document['variant']}), n = {document['n']}"
+    value = f"{headline['value']:.2f}   95% interval {low:.2f} to {high:.2f}"
+    simple = {name: item for name, item in document["scores"].items() if not isinstance(item, Mapping)}
+    print_facts(title, {f"headline: {headline['name']}": value, **{name: _cell(item) for name, item in simple.items()}})
+    for name, group in document["scores"].items():
+        if isinstance(group, Mapping):
+            _show_group(name, group)
+
+
+def _show_group(name: str, group: Mapping[str, Any]) -> None:
+    """A sub-table: one row per member, with the members' own figures as columns."""
+    if not all(isinstance(item, Mapping) for item in group.values()):
+        print_facts(name, {key: _cell(value) for key, value in group.items()})
+        return
+    columns = list(dict.fromkeys(column for member in group.values() for column in member))
+    rows = [(key, *(_cell(member.get(column)) for column in columns)) for key, member in group.items()]
+    print_table(name, ("", *columns), rows)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value)) or "none"
+    return "not scored" if value is None else str(value)

@@ -1,0 +1,104 @@
+"""What a benchmark is: prompts from question records, a report from an answer file. Everything here is plain data.
+
+Scores are percentages, as in the papers' tables; MME's are points. Ratios (`yes_ratio`) are fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Row = Mapping[str, Any]
+
+REFERENCE = "reference"
+HARNESS = "harness"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked, without its conversation template.
+
+    Attributes:
+        text: the question with its post-prompt; the image tag and a newline go before it when there are images.
+        max_new_tokens: limit of the greedy answer.
+        images: names of the record's fields that hold the images, in order; empty for a question without image.
+        fixed_answer: the answer where the protocol does not run the model at all.
+    """
+
+    text: str
+    max_new_tokens: int
+    images: tuple[str, ...] = ("image",)
+    fixed_answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of one scoring, as URIs, and how they are read."""
+
+    predictions: str
+    annotations: str
+    questions: str | None = None
+    variant: str = REFERENCE
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class QuestionScore:
+    """One question: `parsed` is what the parser made of the answer (None: nothing), `score` lies between 0 and 1."""
+
+    id: Any
+    parsed: Any
+    gold: Any
+    score: float
+
+    def to_json(self) -> dict[str, Any]:
+        """`{id, parsed, gold, score}`."""
+        return {"id": self.id, "parsed": self.parsed, "gold": self.gold, "score": self.score}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The number a paper prints, with the bootstrap's 95% interval."""
+
+    name: str
+    value: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What scoring found.
+
+    Attributes:
+        n: what the headline is a mean over (questions; MMBench: questions with all their rotations).
+        scores: every sub-score, and `protocol`: what must be known to compare the number.
+        notes: sentences for people, such as questions that had no answer.
+    """
+
+    n: int
+    headline: Headline
+    scores: dict[str, Any]
+    questions: Sequence[QuestionScore] = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark.
+
+    Attributes:
+        name: canonical name, as on the command line and in metric keys.
+        variants: name -> one line on what differs; the first is the default.
+        limits: variant -> new tokens an answer may have, stored with every score.
+        prompt: the prompt of a question record (a line of LLaVA's question file or a row of the parquet layout).
+        score: the report of an answer file.
+        submission: what a server or judge is sent, where gold is private: bytes by file suffix.
+    """
+
+    name: str
+    variants: Mapping[str, str]
+    limits: Mapping[str, int]
+    prompt: Callable[[Row, str], Prompt]
+    score: Callable[[Inputs], Report]
+    submission: Callable[[Inputs, str], bytes] | None = None

@@ -1,0 +1,113 @@
+"""GQA testdev-balanced: exact match. Source: spec benchmarks 3."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.benchmarks.aggregation import accuracy_headline, by_group
+from dpn_platform.evaluation.benchmarks.alignment import pair
+from dpn_platform.evaluation.benchmarks.answers import read_answers
+from dpn_platform.evaluation.benchmarks.contract import (
+    HARNESS,
+    REFERENCE,
+    Benchmark,
+    Inputs,
+    Prompt,
+    QuestionScore,
+    Report,
+    Row,
+)
+from dpn_platform.evaluation.benchmarks.prompts import HARNESS_SHORT_LIMIT, SHORT, SHORT_LIMIT
+from dpn_platform.evaluation.benchmarks.sources import need_columns, read_document, read_rows
+
+TITLE = "GQA"
+#: need the choices and scene graphs, which the newer release lacks: absent, never 0
+NOT_COMPUTABLE = ("validity", "plausibility", "grounding")
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+LIMITS = {REFERENCE: SHORT_LIMIT, HARNESS: HARNESS_SHORT_LIMIT}
+
+
+def prompt(record: Row, variant: str) -> Prompt:
+    """The question as it is, with SHORT."""
+    return Prompt(record["text"] if "text" in record else record["question"] + SHORT, LIMITS[variant])
+
+
+def parse_reference(text: str) -> str:
+    """All full stops at the end go, the rest in lower case; nothing else changes."""
+    return text.rstrip(".").lower()
+
+
+def fold_harness(text: str) -> str:
+    """lmms-eval's comparison: lower case, without ASCII punctuation."""
+    return text.lower().translate(_WITHOUT_PUNCTUATION)
+
+
+def score(inputs: Inputs) -> Report:
+    """Exact match, overall, binary against open, and per structural and semantic type.
+
+    Raises:
+        DpnError: the files do not fit each other; a question without answer is an error, never a zero.
+    """
+    rows = _annotations(inputs)
+    answers = read_answers(inputs.predictions)
+    pairs = pair(answers, lambda answer: answer.key, rows, lambda row: str(row["id"]), inputs, TITLE)
+    parse, fold_gold = _RULES[inputs.variant]
+    questions = []
+    for answer, row in pairs:
+        parsed = parse(answer.text)
+        questions.append(QuestionScore(answer.id, parsed, row["answer"], float(parsed == fold_gold(row["answer"]))))
+    headline = accuracy_headline("accuracy", [question.score for question in questions], inputs.seed)
+    scores: dict[str, Any] = {"accuracy": headline.value}
+    structural = [_types(row).get("structural") for row in rows]
+    if any(structural):
+        scores |= by_group(questions, [kind and ("open" if kind == "query" else "binary") for kind in structural])
+        scores["structural_type"] = by_group(questions, structural)
+        scores["semantic_type"] = by_group(questions, [_types(row).get("semantic") for row in rows])
+    scores["not_computable"] = list(NOT_COMPUTABLE)
+    scores["protocol"] = {"split": "testdev_balanced", "parser": BENCHMARK.variants[inputs.variant]}
+    return Report(len(questions), headline, scores, questions)
+
+
+def _annotations(inputs: Inputs) -> list[Row]:
+    """Rows with `id`; the official file is a dictionary from id to question.
+
+    Raises:
+        DpnError: the file is not GQA's, or is of a split without answers.
+    """
+    document = read_document(inputs.annotations, split="testdev")
+    if isinstance(document, Mapping) and all(isinstance(row, Mapping) for row in document.values()):
+        rows: list[Row] = [{**row, "id": key} for key, row in document.items()]
+    else:
+        rows = read_rows(inputs.annotations, split="testdev")
+    need_columns(rows, inputs.annotations, TITLE, "id", "question", "imageId")
+    hidden = sum(not isinstance(row.get("answer"), str) for row in rows)
+    if hidden:
+        raise DpnError(
+            f"{inputs.annotations}: {hidden} of {len(rows)} questions have no answer: a test or challenge split; "
+            "GQA is scored on testdev_balanced"
+        )
+    return rows
+
+
+def _types(row: Row) -> Mapping[str, Any]:
+    return row.get("types") or {}
+
+
+_RULES: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
+    REFERENCE: (parse_reference, str),
+    HARNESS: (fold_harness, fold_harness),
+}
+
+BENCHMARK = Benchmark(
+    name="gqa",
+    variants={
+        REFERENCE: "final full stops removed, lower case, exact match",
+        HARNESS: "lmms-eval's: exact match ignoring case and ASCII punctuation",
+    },
+    limits=LIMITS,
+    prompt=prompt,
+    score=score,
+)

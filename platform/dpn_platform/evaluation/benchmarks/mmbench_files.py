@@ -1,0 +1,112 @@
+"""MMBench's table (TSV or parquet), its rotated rows, and the table the server takes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.benchmarks.alignment import pair
+from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
+from dpn_platform.evaluation.benchmarks.contract import Inputs, Row
+from dpn_platform.evaluation.benchmarks.prompts import is_missing, options_before_gap
+from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
+from dpn_platform.evaluation.benchmarks.spreadsheet import to_tsv, to_xlsx
+
+TITLE = "MMBench"
+_LETTERS = "ABCD"
+_ROTATION_STEP = 1_000_000
+#: LLaVA's table: what is left of MMBench's, with the answer of the model as the seventh column
+_COLUMNS = ("index", "question", "A", "B", "C", "D", "prediction", "answer", "split")
+_WRITERS = {".xlsx": to_xlsx, ".tsv": to_tsv}
+
+
+def options_of(row: Row) -> dict[str, str]:
+    """Letter -> text of the options there are, up to the first missing one."""
+    return dict(zip(_LETTERS, options_before_gap([row.get(letter) for letter in _LETTERS]), strict=False))
+
+
+def base_index(row: Row) -> int:
+    """The question a row belongs to: rotated copies have its index plus millions."""
+    return int(row["index"]) % _ROTATION_STEP
+
+
+def read_table(uri: str) -> list[Row]:
+    """All rows of the table.
+
+    Raises:
+        DpnError: not MMBench's table, or an index that is no number or occurs twice.
+    """
+    rows = read_rows(uri, split="dev")
+    need_columns(rows, uri, TITLE, "index", "question", "A", "B")
+    seen = set()
+    for row in rows:
+        if not str(row["index"]).isdigit():
+            raise DpnError(f"{uri}: index '{row['index']}' is not a whole number")
+        if int(row["index"]) in seen:
+            raise DpnError(f"{uri}: index {row['index']} occurs twice")
+        seen.add(int(row["index"]))
+    return rows
+
+
+def read_gold(uri: str) -> list[Row]:
+    """All rows, each with an answer that is one of its options.
+
+    Raises:
+        DpnError: as `read_table`, or answers are private or out of range.
+    """
+    rows = read_table(uri)
+    hidden = [row for row in rows if is_missing(row.get("answer"))]
+    if hidden:
+        raise DpnError(
+            f"{uri}: {len(hidden)} of {len(rows)} rows have no answer: this is {TITLE}'s test split, whose answers are "
+            "private. Write the server's table with --submission FILE, or score the dev split"
+        )
+    for row in rows:
+        if row["answer"] not in options_of(row):
+            raise DpnError(
+                f"{uri}: the answer of index {row['index']} is '{row['answer']}', which is not an option of it"
+            )
+    return rows
+
+
+def rounds(answers: Sequence[Answer], rows: Sequence[Row], inputs: Inputs) -> list[tuple[Answer, Row]]:
+    """Every asked rotation with its row; LLaVA's all-rounds option asks a row once per option.
+
+    Raises:
+        DpnError: answers and rows do not fit each other.
+    """
+    all_rounds = any(answer.record.get("round_id") for answer in answers)
+
+    def answer_key(answer: Answer) -> Hashable:
+        return (answer.key, int(answer.record.get("round_id") or 0)) if all_rounds else answer.key
+
+    if not all_rounds:
+        return pair(answers, answer_key, rows, lambda row: str(row["index"]), inputs, TITLE)
+    asked = [(row, round_id) for row in rows for round_id in range(len(options_of(row)))]
+    pairs = pair(answers, answer_key, asked, lambda item: (str(item[0]["index"]), item[1]), inputs, TITLE)
+    return [(answer, row) for answer, (row, _) in pairs]
+
+
+def submission(inputs: Inputs, suffix: str) -> bytes:
+    """The server's table of the annotation file's rows, as .xlsx or .tsv.
+
+    Raises:
+        DpnError: another suffix, or answers and rows do not fit each other.
+    """
+    writer = _WRITERS.get(suffix)
+    if writer is None:
+        raise DpnError(f"mmbench: a submission ends in {' or '.join(_WRITERS)}, not '{suffix}'")
+    rows = read_table(inputs.annotations)
+    answers = read_answers(inputs.predictions)
+    pairs = pair(answers, lambda answer: answer.key, rows, lambda row: str(row["index"]), inputs, TITLE)
+    # A table without gold has no `answer` column, and the server's table then has none either.
+    columns = [column for column in _COLUMNS if column == "prediction" or column in rows[0]]
+    body = [[_cell({**row, "prediction": answer.text}, column) for column in columns] for answer, row in pairs]
+    return writer([columns, *body])
+
+
+def _cell(row: Row, column: str) -> str | int | None:
+    value = row[column]
+    if column == "index":
+        return int(value)
+    return None if is_missing(value) and column != "prediction" else str(value)

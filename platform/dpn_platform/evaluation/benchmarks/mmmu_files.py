@@ -1,0 +1,96 @@
+"""MMMU's layouts: the parquet per subject, the gold dictionary, and three forms of answer files."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.benchmarks.answers import Answer
+from dpn_platform.evaluation.benchmarks.contract import Inputs, Row
+from dpn_platform.evaluation.benchmarks.prompts import LETTERS
+from dpn_platform.evaluation.benchmarks.sources import need_columns, read_document, read_rows
+
+TITLE = "MMMU"
+_SPLIT = "validation"
+CHOICE = "multiple-choice"
+_BY_DISCIPLINE = {
+    "Art & Design": "Art Art_Theory Design Music",
+    "Business": "Accounting Economics Finance Manage Marketing",
+    "Science": "Biology Chemistry Geography Math Physics",
+    "Health & Medicine": (
+        "Basic_Medical_Science Clinical_Medicine Diagnostics_and_Laboratory_Medicine Pharmacy Public_Health"
+    ),
+    "Humanities & Social Science": "History Literature Sociology Psychology",
+    "Tech & Engineering": (
+        "Agriculture Architecture_and_Engineering Computer_Science Electronics Energy_and_Power Materials "
+        "Mechanical_Engineering"
+    ),
+}
+#: subject -> discipline
+DISCIPLINES = {subject: name for name, subjects in _BY_DISCIPLINE.items() for subject in subjects.split()}
+
+
+def subject_of(row: Row) -> str:
+    """validation_Art_Theory_3 -> Art_Theory."""
+    return "_".join(str(row["id"]).split("_")[1:-1])
+
+
+def option_list(row: Row) -> list[str]:
+    """The options; the parquet holds them as a text with a Python list in it."""
+    options = row.get("options")
+    if isinstance(options, str):
+        options = _literal(options)
+    return [str(option) for option in options] if isinstance(options, list | tuple) else []
+
+
+def options_of(row: Row, answer: Answer) -> dict[str, str] | None:
+    """Letter -> option, from the annotations or from the answer's own record; None where neither has them."""
+    options = option_list(row)
+    if options:
+        return dict(zip(LETTERS, options, strict=False))
+    listed = answer.record.get("index2ans")
+    return {str(letter): str(text) for letter, text in listed.items()} if isinstance(listed, Mapping) else None
+
+
+def read_gold(inputs: Inputs) -> list[Row]:
+    """Rows with `id, question_type, answer`, and `options` where the file (or --questions) has them.
+
+    Raises:
+        DpnError: not MMMU's annotations, or a question without answer (the test split).
+    """
+    document = read_document(inputs.annotations, _SPLIT)
+    if isinstance(document, Mapping) and all(isinstance(row, Mapping) for row in document.values()):
+        rows: list[Row] = [{**row, "id": key, "answer": row.get("ground_truth")} for key, row in document.items()]
+    else:
+        rows = read_rows(inputs.annotations, split=_SPLIT)
+    need_columns(rows, inputs.annotations, TITLE, "id", "question_type", "answer")
+    hidden = [row for row in rows if row["answer"] in (None, "", "?")]
+    if hidden:
+        raise DpnError(
+            f"{inputs.annotations}: {len(hidden)} of {len(rows)} questions have no answer ('{hidden[0]['id']}', ...): "
+            "the test split, whose answers are private; MMMU is scored on validation"
+        )
+    options = (
+        {}
+        if inputs.questions is None
+        else {row["id"]: row.get("options") for row in read_rows(inputs.questions, split=_SPLIT)}
+    )
+    return [{"options": options.get(row["id"]), **row, "answer": _gold(row)} for row in rows]
+
+
+def _gold(row: Row) -> str | list[str]:
+    """The gold answer; several accepted ones come as a list, in the parquet as a text with a list in it."""
+    answer: Any = row["answer"]
+    if row["question_type"] != CHOICE and isinstance(answer, str) and answer.startswith("["):
+        literal = _literal(answer)
+        answer = literal if isinstance(literal, list) else answer
+    return [str(item) for item in answer] if isinstance(answer, list) else str(answer)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,65 @@
+"""What VQAv2, TextVQA and VizWiz share: human answers of their layouts, the report, refusal of hidden gold."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.benchmarks.aggregation import accuracy_headline, by_group
+from dpn_platform.evaluation.benchmarks.answers import Answer
+from dpn_platform.evaluation.benchmarks.contract import Inputs, QuestionScore, Report, Row
+from dpn_platform.evaluation.benchmarks.vqa_metric import Evaluator
+
+
+def human_answers(row: Row) -> list[str]:
+    """The humans' answers of an annotation: texts, or records with `answer`; empty where gold is private."""
+    answers = row.get("answers") or []
+    return [str(answer["answer"]) if isinstance(answer, Mapping) else str(answer) for answer in answers]
+
+
+def refuse_private_gold(rows: Sequence[Row], inputs: Inputs, title: str, server_split: str) -> None:
+    """Names a test split, which has no answers to compare with.
+
+    Raises:
+        DpnError: an annotation has no human answers.
+    """
+    without = [row for row in rows if not human_answers(row)]
+    if without:
+        raise DpnError(
+            f"{inputs.annotations}: {len(without)} of {len(rows)} questions have no human answers: this is {title}'s "
+            f"{server_split}, whose answers are private. Write the server's file with --submission FILE, or score the "
+            "validation split"
+        )
+
+
+def soft_report(
+    pairs: Sequence[tuple[Answer, Row]],
+    evaluator: Evaluator,
+    inputs: Inputs,
+    groups: Mapping[str, str],
+    **protocol: Any,
+) -> Report:
+    """The report of a soft accuracy.
+
+    Args:
+        pairs: answers with their annotations.
+        evaluator: one of `vqa_metric`.
+        inputs: of the scoring.
+        groups: name of a sub-score -> column of the annotations it is grouped by.
+        protocol: split, parser and whatever else must be known.
+    """
+    questions = []
+    for answer, row in pairs:
+        humans = human_answers(row)
+        graded = evaluator(answer.text, humans)
+        questions.append(QuestionScore(answer.id, graded.answer, humans, graded.score))
+    headline = accuracy_headline("vqa_accuracy", [question.score for question in questions], inputs.seed)
+    scores: dict[str, Any] = {"overall": headline.value}
+    for name, column in groups.items():
+        labels: list[Hashable] = [row.get(column) for _, row in pairs]
+        if any(label is not None for label in labels):
+            scores[name] = by_group(questions, labels)
+    scores["empty_answers"] = sum(not answer.text.strip() for answer, _ in pairs)
+    scores["protocol"] = protocol
+    return Report(len(questions), headline, scores, questions)

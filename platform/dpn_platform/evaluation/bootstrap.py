@@ -1,0 +1,48 @@
+"""Seeded percentile bootstrap over questions: what a score could have been, had other questions been drawn.
+
+Questions with equal outcomes are counted together, so that one draw of the bootstrap is one multinomial draw over the
+few outcomes there are: the same distribution as drawing the questions one by one, at a cost that does not grow with n.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+NUM_RESAMPLES = 4000
+
+
+def resample(outcomes: Sequence[Hashable], seed: int, stratum: int = 0) -> tuple[list[Hashable], Array]:
+    """Draws as many outcomes as there are, again and again.
+
+    Args:
+        outcomes: one per question (or per pair, or group: whatever is drawn as a whole).
+        seed: of the generator.
+        stratum: number of the stratum, for scores that combine several parts drawn apart.
+
+    Returns:
+        The distinct outcomes K, and their counts of shape (NUM_RESAMPLES, K).
+    """
+    counted = Counter(outcomes)
+    kinds = sorted(counted, key=repr)
+    n = len(outcomes)
+    shares = np.array([counted[kind] for kind in kinds], dtype=np.float64) / max(n, 1)
+    generator = np.random.default_rng([seed, stratum])
+    return kinds, generator.multinomial(n, shares, size=NUM_RESAMPLES).astype(np.float64)
+
+
+def interval(values: Array) -> tuple[float, float]:
+    """The middle 95% of the resampled scores."""
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def resampled_means(scores: Sequence[float], seed: int, stratum: int = 0) -> Array:
+    """The mean score of every draw."""
+    kinds, counts = resample(scores, seed, stratum)
+    return counts @ np.array(kinds, dtype=np.float64) / len(scores)

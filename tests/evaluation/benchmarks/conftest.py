@@ -1,0 +1,50 @@
+"""Fixtures of the benchmark tests: files in the layouts of the benchmarks, made on the spot."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpn_platform.evaluation.benchmarks.scoring import score_file
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Writes a file by its suffix and returns its path as text."""
+
+    def write(name, content):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".parquet"):
+            pq.write_table(pa.Table.from_pylist(content), path)
+        elif name.endswith(".jsonl"):
+            path.write_text("".join(json.dumps(row) + "\n" for row in content))
+        elif isinstance(content, str):
+            path.write_text(content)
+        else:
+            path.write_text(json.dumps(content))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def answers(files):
+    """An answer file of LLaVA's from {id: text} or [(id, text, prompt)]."""
+
+    def write(texts, name="answers.jsonl"):
+        rows = [(key, text, None) for key, text in texts.items()] if isinstance(texts, dict) else texts
+        lines = [{"question_id": key, "text": text, "answer_id": "a", "model_id": "m"} for key, text, _ in rows]
+        for line, (_, _, prompt) in zip(lines, rows, strict=True):
+            if prompt is not None:
+                line["prompt"] = prompt
+        return files(name, lines)
+
+    return write
+
+
+@pytest.fixture
+def scored():
+    """`score_file`, reduced to the document; the report is the second value."""
+    return score_file
