@@ -106,7 +106,9 @@ def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[st
     """Model inputs of a collated batch on the device; pictures are normalised there, from uint8."""
     pixels = batch["pixel_values"]
     return {
-        **{name: batch[name].to(device, non_blocking=True) for name in ("input_ids", "attention_mask", "labels")},
+        "input_ids": batch["input_ids"],  # ids and mask stay on the host, where the model packs them
+        "attention_mask": batch["attention_mask"],
+        "labels": batch["labels"].to(device, non_blocking=True),
         "pixel_values": None if pixels is None else normalise(pixels.to(device, non_blocking=True)).to(dtype),
     }
 
