@@ -14,7 +14,7 @@ import pytest
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.manifest import Manifest, load_manifest
 from dpn_platform.data.schema import SHARD_SCHEMA, content_digest
-from dpn_platform.data.shards import Slice, SourceRow, build_shard, quarantine_lines
+from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard, quarantine_lines
 from dpn_platform.data.verify import verify
 from dpn_platform.storage import join_uri, read_bytes, write_bytes
 
@@ -29,9 +29,9 @@ def test_shard_holds_the_good_rows_with_dense_ids(part: Slice) -> None:
     assert table.column("row_id").to_pylist() == [40, 41, 42]
     assert table.column("source_row").to_pylist() == [40, 42, 44]
     assert table.column("has_image").to_pylist() == [True, False, False]
-    assert table.column("image")[0].as_py() == read_bytes(join_uri(part.source_uri, "img/x.jpg"))
+    assert table.column("image")[0].as_py() == read_bytes(join_uri(part.options.image_roots[0], "img/x.jpg"))
     assert (table.column("width")[0].as_py(), table.column("height")[0].as_py()) == (16, 12)
-    assert (built["num_rows"], built["images"], built["sources"]) == (5, 1, {"img": 1, "text": 2})
+    assert (built["num_rows"], built["counts"]["has_image"], built["sources"]) == (5, 1, {"img": 1, "text": 2})
 
 
 def test_refused_rows_are_kept_with_their_reason(part: Slice) -> None:
@@ -63,7 +63,7 @@ def test_content_digest_sees_every_column(part: Slice) -> None:
 
 
 def test_slice_without_a_good_row_writes_nothing(part: Slice, tmp_path: Path) -> None:
-    built = build_shard(Slice("x", str(tmp_path / "out"), "train", 0, 0, (SourceRow(0, None),)))
+    built = build_shard(Slice(str(tmp_path / "out"), "train", 0, 0, (SourceRow(0, b"null"),), BuildOptions(())))
 
     assert built["shard"] is None
     assert not (tmp_path / "out").exists()
@@ -90,13 +90,13 @@ def test_unpublished_data_set_and_unknown_split_are_refused(part: Slice, publish
 def test_other_schema_version_is_refused(part: Slice) -> None:
     write_bytes(join_uri(part.target_uri, "manifest.json"), b'{"schema_version": 99}')
 
-    with pytest.raises(DpnError, match="schema_version 99; this version reads 1"):
+    with pytest.raises(DpnError, match="schema_version 99; this version reads 2"):
         load_manifest(part.target_uri)
 
 
 def test_another_data_set_is_not_overwritten_unless_forced(part: Slice, publish: Publish) -> None:
     first = publish(part)
-    other = replace(part, rows=(*part.rows[:3], SourceRow(44, {**part.rows[4].record, "id": "other"})))
+    other = replace(part, rows=(*part.rows[:3], SourceRow(44, part.rows[4].raw.replace(b'"r4"', b'"other"'))))
 
     assert publish(part).fingerprint == first.fingerprint  # the same again is no conflict
     with pytest.raises(DpnError, match=f"holds another data set .fingerprint {first.fingerprint}"):
