@@ -16,6 +16,33 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Force = Annotated[bool, typer.Option("--force", help="Replace another data set; its version stays readable.")]
 
 
+Places = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[SOURCE] URI",
+        help="SOURCE: folder of {split}.json or .jsonl and images, as LLaVA ships it. URI: where to publish.",
+    ),
+]
+AnnotationFiles = Annotated[
+    list[str] | None,
+    typer.Option(help="Instead of SOURCE: FILE or SPLIT=FILE (default: train), a JSON list or .jsonl; repeatable."),
+]
+ImageRoots = Annotated[
+    list[str] | None,
+    typer.Option(help="Folder that image paths are relative to; repeatable, tried in order. Default: SOURCE."),
+]
+Actions = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KIND=ACTION", help="What to do about a kind of defect (table below); repeatable."),
+]
+MaxQuarantined = Annotated[
+    float, typer.Option(min=0, max=1, help="Publish nothing if more than this fraction of the rows is quarantined.")
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Build every shard again (for images changed under the same names).")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Adds `dpn data`."""
     group = typer.Typer(help="Build a data set, raw to shards, and check it.", no_args_is_help=True)
@@ -62,7 +89,7 @@ def make_mix(
     lines: Annotated[bool, typer.Option("--lines", help="Write train.jsonl instead of train.json.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a raw set with the shape of LLaVA's 665K mix, for `dpn data ingest`; truth/planted.json counts its defects."""
+    """Make a raw set with the shape of LLaVA's 665K mix; truth/planted.json counts its planted defects."""
     with clean_stdout():
         connect_storage(uri, start=True)
         from dpn_platform.data.mix.build import MixRecipe
@@ -75,39 +102,16 @@ def make_mix(
 
 
 def ingest(
-    places: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[SOURCE] URI",
-            help="SOURCE: folder of {split}.json or .jsonl and images, as LLaVA ships it. URI: where to publish.",
-        ),
-    ],
-    annotations: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Instead of SOURCE: FILE or SPLIT=FILE (default split: train), JSON list or .jsonl; repeatable."
-        ),
-    ] = None,
-    images: Annotated[
-        list[str] | None,
-        typer.Option(help="Folder that image paths are relative to; repeatable, tried in order. Default: SOURCE."),
-    ] = None,
+    places: Places,
+    annotations: AnnotationFiles = None,
+    images: ImageRoots = None,
     name: Annotated[str | None, typer.Option(help="Of the data set; default: the last part of URI.")] = None,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Source rows per shard.")] = 1000,
-    on: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KIND=ACTION", help="What to do about a kind of defect (table below); repeatable."),
-    ] = None,
-    max_quarantined: Annotated[
-        float, typer.Option(min=0, max=1, help="Publish nothing if more than this fraction of the rows is quarantined.")
-    ] = 0.05,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Folder with a tokenizer.json to count tokens by; default: an estimate.")
-    ] = None,
-    visual_tokens: Annotated[int, typer.Option(min=0, help="Visual tokens of one image (for expected_cost).")] = 576,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Build every shard again (images changed under the same names).")
-    ] = False,
+    on: Actions = None,
+    max_quarantined: MaxQuarantined = 0.05,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder with tokenizer.json; default: an estimate.")] = None,
+    visual_tokens: Annotated[int, typer.Option(min=0, help="Of one image, for expected_cost.")] = 576,
+    fresh: Fresh = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:

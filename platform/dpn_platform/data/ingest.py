@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
@@ -23,13 +22,12 @@ import ray.data
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.assembly import Files, Origin, assemble, check_quarantined
 from dpn_platform.data.finished import finish_slice
-from dpn_platform.data.manifest import Annotations, Manifest, publish_manifest
-from dpn_platform.data.order import permutation
+from dpn_platform.data.manifest import Manifest, publish_manifest
 from dpn_platform.data.policy import Policy
 from dpn_platform.data.ray_context import quiet_data_context
-from dpn_platform.data.shards import BuildOptions, Slice, SourceRow
-from dpn_platform.data.sources import RawSource, folder_source, iter_records
-from dpn_platform.data.spool import RecordSpool
+from dpn_platform.data.shards import BuildOptions, Slice
+from dpn_platform.data.slicing import read_slices
+from dpn_platform.data.sources import RawSource, folder_source
 from dpn_platform.data.tokens import VISUAL_TOKENS, token_counter
 from dpn_platform.storage import create_bytes, join_uri, open_uri, read_bytes, require_bucket
 
@@ -94,7 +92,9 @@ def ingest(
     require_bucket(target_uri)
     tokenizer = _keep_tokenizer(options.tokenizer, target_uri)
     build = BuildOptions(raw.image_roots, options.policy, options.visual_tokens, tokenizer)
-    blocks, files = _read(raw, target_uri, build, options.rows_per_shard)
+    files: Files = {}
+    slices = read_slices(raw, target_uri, build, options.rows_per_shard, files)
+    blocks = [ray.put(pa.table({"slice": [pickle.dumps(part)]})) for part in slices]
     results = _collect(_run(blocks, fresh=options.fresh), _rows(files), on_progress)
     reused = sum(result["reused"] for result in results)
     if reused and on_note:
@@ -119,48 +119,6 @@ def _keep_tokenizer(folder: str | None, target_uri: str) -> str | None:
     path = f"tokenizers/{hashlib.sha256(data).hexdigest()[:16]}.json"
     create_bytes(join_uri(target_uri, path), data)
     return path
-
-
-def _read(
-    raw: RawSource, target_uri: str, build: BuildOptions, rows_per_shard: int
-) -> tuple[list[ray.ObjectRef], Files]:
-    """One block per slice, in Ray's object store (which spills to disk); and the annotation files that were read."""
-    blocks: list[ray.ObjectRef] = []
-    files: Files = {}
-    for split in raw.splits:
-        read: list[Annotations] = []
-        with RecordSpool(_records(raw.files(split), read)) as spool:
-            if not len(spool):
-                raise DpnError(f"{', '.join(raw.files(split))}: expected a non-empty list of records")
-            for part in _slices(spool, target_uri, split, build, rows_per_shard):
-                blocks.append(ray.put(pa.table({"slice": [pickle.dumps(part)]})))
-        files[split] = tuple(read)
-    return blocks, files
-
-
-def _records(uris: Sequence[str], read: list[Annotations]) -> Iterator[bytes]:
-    """The records of several files, one after the other; notes in `read` how many each of them held."""
-    for uri in uris:
-        rows = 0
-        for record in iter_records(uri):
-            rows += 1
-            yield record
-        read.append(Annotations(uri=uri, rows=rows))
-
-
-def _slices(
-    spool: RecordSpool, target_uri: str, split: str, build: BuildOptions, rows_per_shard: int
-) -> Iterator[Slice]:
-    """Spreads the rows over the shards by a fixed permutation, so that every shard is a fair sample of the split.
-
-    Sources are often sorted by task; without this, shuffling within shards would mix like with like.
-    """
-    duplicates = spool.duplicates()
-    order = permutation(len(spool), "ingest", split)
-    for index, first in enumerate(range(0, len(spool), rows_per_shard)):
-        positions = np.sort(order[first : first + rows_per_shard]).tolist()
-        rows = tuple(SourceRow(position, spool[position], bool(duplicates[position])) for position in positions)
-        yield Slice(target_uri, split, index, first_row_id=first, rows=rows, options=build)
 
 
 def _rows(files: Files) -> int:

@@ -52,7 +52,7 @@ def folder_source(uri: str, splits: Sequence[str] | None = None, images: Sequenc
     Raises:
         DpnError: the folder holds no such file, or one split twice, or an image root is missing.
     """
-    found = {}
+    found: dict[str, str] = {}
     for file in list_files(uri, recursive=False):
         split, dot, suffix = file.rpartition("/")[2].rpartition(".")
         if f".{suffix}" not in (".json", *LINES_SUFFIXES) or not dot or (splits is not None and split not in splits):

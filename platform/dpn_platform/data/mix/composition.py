@@ -109,9 +109,9 @@ def _box(rng: np.random.Generator) -> str:
 
 
 _VOCABULARY: Sequence[str] = (
-    "the a of on in with and is to what which where how many man woman person people dog cat horse street car bus "
-    "train table plate food pizza water beach sky tree grass building window door sign shirt hat wearing holding standing "
-    "sitting riding walking looking near behind front left right large small red blue green white black brown yellow "
-    "wooden metal color kind type activity image picture background foreground several appears scene possible weather "
-    "describe explain because however suggests environment interesting playing tennis baseball player ball racket"
+    "the a of on in with and is to what which where how many man woman person people dog cat horse street car "
+    "bus train table plate food pizza water beach sky tree grass building window door sign shirt hat wearing holding "
+    "standing sitting riding walking looking near behind front left right large small red blue green white black brown "
+    "yellow wooden metal color kind type activity image picture background foreground several appears scene possible "
+    "weather describe explain because however suggests environment interesting playing tennis baseball player ball"
 ).split()
