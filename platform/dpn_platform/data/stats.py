@@ -18,6 +18,10 @@ from dpn_platform.data.manifest import Manifest
 from dpn_platform.storage import open_uri
 
 NUMBERS = ("prompt_tokens", "answer_tokens", "expected_cost", "num_turns", "text_length", "width", "height")
+_COLUMNS = (
+    *("split", "source", "rows", "images", "text only"),
+    *("mean prompt tokens", "mean answer tokens", "mean cost", "mean turns", "median size"),
+)
 _QUANTILES = (0.5, 0.95, 1.0)
 
 Numbers = dict[str, npt.NDArray[np.float64]]
@@ -31,7 +35,7 @@ class DataStats:
 
     def columns(self) -> tuple[str, ...]:
         """Heads of `table`."""
-        return ("split", "source", "rows", "images", "text only", "prompt", "answer", "cost", "turns", "pixels")
+        return _COLUMNS
 
     def table(self) -> list[tuple[Any, ...]]:
         """Composition: counts, then means per row (tokens, turns) and the median image size."""
