@@ -1,4 +1,4 @@
-"""Kill a real ingest (Ray job and all) with SIGKILL at random points, again and again, and compare with an undisturbed one.
+"""Kill a real ingest with SIGKILL at random points, again and again, and compare with an undisturbed one.
 
 Run by hand, with services of its own in a scratch DPN_HOME:
     DPN_HOME=/tmp/dpn-kills PYTHONPATH=platform:. python tests/benchmarks/ingest_kills.py --kills 5 --rows 3000

@@ -198,6 +198,19 @@ def test_storage_error_in_a_task_arrives_as_one_line(raw: str, tmp_path: Path) -
     assert "\n" not in str(refusal.value)
 
 
+def test_too_much_dirt_is_not_published_and_is_kept_for_reading(raw: str) -> None:
+    target = f"{BASE}/too-dirty"
+    with pytest.raises(
+        DpnError, match=r"17 of 167 rows .10.18%. quarantined, --max-quarantined allows 5.00%"
+    ) as refusal:
+        ingest(raw, target)
+
+    assert "image_undecodable 1" in str(refusal.value)
+    assert len(storage.read_bytes(str(refusal.value).rpartition("Rows: ")[2]).splitlines()) == 17
+    with pytest.raises(DpnError, match="holds shards but no manifest.json"):
+        load_manifest(target)
+
+
 def test_mistyped_bucket_is_refused_before_the_work(raw: str) -> None:
     with pytest.raises(DpnError, match=f"there is no bucket '{ABSENT_BUCKET}'"):
         ingest(raw, f"s3://{ABSENT_BUCKET}/x")

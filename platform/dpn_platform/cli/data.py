@@ -124,12 +124,15 @@ def ingest(
     policy = Policy.parse(on or ())
     source, uri = _source_and_target(places, annotations or [])
     with clean_stdout():
+        from dpn_platform.data.sources import file_source, folder_source
+
+        if any("s3://" in address for address in (*places, *(annotations or ()), *(images or ()))):
+            connect_storage("s3://", start=True)
+        raw = folder_source(source, images=images or ()) if source else file_source(annotations or [], images or ())
         _connect_ray()
         from dpn_platform.data.ingest import IngestOptions
         from dpn_platform.data.ingest import ingest as run_ingest
-        from dpn_platform.data.sources import file_source, folder_source
 
-        raw = folder_source(source, images=images or ()) if source else file_source(annotations or [], images or ())
         options = IngestOptions(rows_per_shard, policy, max_quarantined, visual_tokens, tokenizer, fresh)
         with progress(f"ingesting {raw.name}") as advance:
             manifest = run_ingest(

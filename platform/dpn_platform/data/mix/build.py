@@ -112,7 +112,7 @@ def _plan(recipe: MixRecipe) -> list[_Row]:
     wanted = min(round(recipe.rows * recipe.dirty), len(with_image))
     chosen = permutation(len(with_image), "dirt", recipe.seed)[:wanted]
     dirt = {with_image[choice]: sorts[turn % len(sorts)] for turn, choice in enumerate(chosen)}
-    return [_Row(*members[index], dirt.get(place)) for place, index in enumerate(order)]
+    return [_Row(members[index][0], members[index][1], dirt.get(place)) for place, index in enumerate(order)]
 
 
 def _dirt(row: _Row) -> Dirt | None:
