@@ -229,6 +229,9 @@ def test_demo_set_is_made_once(raw: str) -> None:
     again = ensure_demo(recipe, uri=uri, raw_uri=raw_uri, on_progress=lambda stage, *_: stages.append(stage))
 
     assert (again, stages) == (made, [])
+    older = {**storage.read_json(f"{uri}/manifest.json"), "schema_version": 1, "fingerprint": "of schema 1"}
+    storage.write_json(f"{uri}/manifest.json", older)
+    assert ensure_demo(recipe, uri=uri, raw_uri=raw_uri) == made  # ingested again, not drawn again
     with pytest.raises(DpnError, match="another data set"):
         ensure_demo(DemoRecipe(num_train=25, num_test=10), uri=uri, raw_uri=raw_uri)
 

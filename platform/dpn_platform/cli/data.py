@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from dpn_platform.cli import data_inspection
 from dpn_platform.cli.console import clean_stdout, note, progress
 from dpn_platform.cli.data_inspection import connect_storage, show_manifest
 from dpn_platform.config.errors import DpnError
+
+if TYPE_CHECKING:
+    from dpn_platform.data.sources import RawSource
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace another data set; its version stays readable.")]
@@ -124,11 +127,7 @@ def ingest(
     policy = Policy.parse(on or ())
     source, uri = _source_and_target(places, annotations or [])
     with clean_stdout():
-        from dpn_platform.data.sources import file_source, folder_source
-
-        if any("s3://" in address for address in (*places, *(annotations or ()), *(images or ()))):
-            connect_storage("s3://", start=True)
-        raw = folder_source(source, images=images or ()) if source else file_source(annotations or [], images or ())
+        raw = _open_source(source, annotations or [], images or [], uri)
         _connect_ray()
         from dpn_platform.data.ingest import IngestOptions
         from dpn_platform.data.ingest import ingest as run_ingest
@@ -165,6 +164,15 @@ def _source_and_target(places: Sequence[str], annotations: Sequence[str]) -> tup
     if len(places) == 1 and annotations:
         return None, places[0]
     raise DpnError("expected either SOURCE URI, or --annotations FILE ... URI; see `dpn data ingest --help`")
+
+
+def _open_source(source: str | None, annotations: list[str], images: list[str], uri: str) -> RawSource:
+    """Refuses what is not there before Ray is started."""
+    from dpn_platform.data.sources import file_source, folder_source
+
+    if any("s3://" in address for address in (source or "", *annotations, *images, uri)):
+        connect_storage("s3://", start=True)
+    return folder_source(source, images=images) if source else file_source(annotations, images)
 
 
 def _connect_ray() -> None:

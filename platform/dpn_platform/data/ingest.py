@@ -77,10 +77,8 @@ def ingest(
 
     Args:
         source: a raw set, or a folder that holds one (`sources.folder_source`).
-        target_uri: folder to publish in.
-        name: of the data set; default: the last part of `target_uri`.
-        options: see `IngestOptions`.
-        recipe: how the source was made, copied into the manifest.
+        target_uri, name: folder to publish in; of the data set, by default the folder's.
+        options, recipe: see `IngestOptions`; how the source was made, copied into the manifest.
         force: replace another data set that is published there (older versions stay readable).
         on_progress, on_note: called with (rows done, rows in all); with a line for people.
 
@@ -96,8 +94,7 @@ def ingest(
     slices = read_slices(raw, target_uri, build, options.rows_per_shard, files)
     blocks = [ray.put(pa.table({"slice": [pickle.dumps(part)]})) for part in slices]
     results = _collect(_run(blocks, fresh=options.fresh), _rows(files), on_progress)
-    reused = sum(result["reused"] for result in results)
-    if reused and on_note:
+    if on_note and (reused := sum(result["reused"] for result in results)):
         on_note(f"{reused} of {len(results)} shards were finished by an earlier run")
     origin = Origin(name or open_uri(target_uri).path.rpartition("/")[2], raw.name, recipe, files, options.tokenizer)
     manifest = assemble(results, target_uri, origin, build)

@@ -168,8 +168,8 @@ def load_manifest(uri: str) -> Manifest:
     version = _field(content, "schema_version")
     if version != SCHEMA_VERSION:
         raise DpnError(
-            f"{address}: schema_version {version}; this version reads {SCHEMA_VERSION}. Make it again from its raw "
-            f"files: `dpn data ingest {_field(content, 'source') or 'SOURCE'} {uri} --force`"
+            f"{address}: schema_version {version}; this version reads {SCHEMA_VERSION}. "
+            f"Make it again from its raw files: {_how_again(content, uri)}"
         )
     try:
         manifest = Manifest.model_validate(content)
@@ -214,6 +214,12 @@ def publish_manifest(uri: str, manifest: Manifest, *, force: bool = False) -> Ma
 
 def _field(content: Any, name: str) -> Any:
     return content.get(name) if isinstance(content, dict) else None
+
+
+def _how_again(content: Any, uri: str) -> str:
+    if _field(_field(content, "recipe"), "kind") == "demo":
+        return f"`dpn data make-demo {uri}`"
+    return f"`dpn data ingest {_field(content, 'source') or 'SOURCE'} {uri} --force`"
 
 
 def _why_missing(uri: str) -> str:

@@ -68,16 +68,11 @@ def ensure_demo(
     def report(stage: str) -> Callable[[int, int], None]:
         return lambda done, total: on_progress(stage, done, total) if on_progress else None
 
-    published = published_recipe(uri)
-    if published is not None:
-        version, made_by = published
-        if made_by != recipe.to_json() and not force:
-            raise DpnError(
-                f"{uri} holds another data set (recipe {made_by}); choose another destination or use --force"
-            )
-        if (version, made_by) == (SCHEMA_VERSION, recipe.to_json()):
-            return load_manifest(uri)
-        force = True  # the same set in an older schema is ingested again
+    version, made_by = published_recipe(uri) or (None, None)
+    if version is not None and made_by != recipe.to_json() and not force:
+        raise DpnError(f"{uri} holds another data set (recipe {made_by}); choose another destination or use --force")
+    if (version, made_by) == (SCHEMA_VERSION, recipe.to_json()):
+        return load_manifest(uri)
     raw = join_uri(raw_uri, recipe.folder)
     if not all(exists(join_uri(raw, f"{split}.json")) for split in ("train", "test")):
         make_demo(raw, **asdict(recipe), on_progress=report("drawing"))
@@ -86,6 +81,6 @@ def ensure_demo(
         uri,
         options=IngestOptions(visual_tokens=(recipe.image_size // PATCH_PIXELS) ** 2),
         recipe=recipe.to_json(),
-        force=force,
+        force=force or version is not None,  # the same set in an older schema is ingested again
         on_progress=report("ingesting"),
     )
