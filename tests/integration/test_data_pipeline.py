@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.services, pytest.mark.ray]
 BASE = f"s3://dpn/test-data-pipeline-{uuid.uuid4().hex[:8]}"
 ABSENT_BUCKET = f"absent-{uuid.uuid4().hex[:8]}"
 GOOD_ROWS = 120
-#: 17 of 167 source rows are bad: more than what is let through by default
+# 17 of 167 source rows are bad: more than what is let through by default.
 OPTIONS = IngestOptions(rows_per_shard=25, max_quarantined=0.2)
 
 
@@ -205,7 +205,6 @@ def test_too_much_dirt_is_not_published_and_is_kept_for_reading(raw: str) -> Non
     ) as refusal:
         ingest(raw, target)
 
-    assert "image_undecodable 1" in str(refusal.value)
     assert len(storage.read_bytes(str(refusal.value).rpartition("Rows: ")[2]).splitlines()) == 17
     with pytest.raises(DpnError, match="holds shards but no manifest.json"):
         load_manifest(target)
@@ -218,10 +217,8 @@ def test_mistyped_bucket_is_refused_before_the_work(raw: str) -> None:
 
 
 def test_demo_set_is_made_once(raw: str) -> None:
-    recipe = DemoRecipe(num_train=24, num_test=10)
-    stages: list[str] = []
+    recipe, stages = DemoRecipe(num_train=24, num_test=10), list[str]()
     uri, raw_uri = f"{BASE}/demo", f"{BASE}/raw-demo"
-
     made = ensure_demo(recipe, uri=uri, raw_uri=raw_uri, on_progress=lambda stage, *_: stages.append(stage))
     assert set(stages) == {"drawing", "ingesting"}
     assert made.quarantine.rows == 0
