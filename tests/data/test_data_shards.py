@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.manifest import Manifest, load_manifest
@@ -39,6 +40,24 @@ def test_refused_rows_are_kept_with_their_reason(part: Slice) -> None:
 
     assert [(line["source_row"], line["reason"]) for line in lines] == [(41, "image_missing"), (43, "image_missing")]
     assert json.loads(lines[0]["record"])["id"] == "r1"
+
+
+def test_image_roots_are_tried_in_order(part: Slice, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    Image.new("RGB", (9, 9)).save((other / "img").mkdir(parents=True) or other / "img/gone.jpg")
+    Image.new("RGB", (9, 9)).save(other / "img/x.jpg")
+    roots = (*part.options.image_roots, str(other))
+    built = build_shard(replace(part, options=BuildOptions(roots)))
+    table = pq.read_table(pa.BufferReader(read_bytes(join_uri(part.target_uri, built["shard"]["path"]))))
+
+    assert table.column("width").to_pylist() == [16, 9, None, None]
+
+
+def test_path_through_a_file_is_a_missing_image(part: Slice) -> None:
+    through = part.rows[0].raw.replace(b"img/x.jpg", b"img/x.jpg/y.jpg")
+    built = build_shard(replace(part, rows=(SourceRow(0, through),)))
+
+    assert [line["reason"] for line in built["rejected"]] == ["image_missing"]
 
 
 def test_same_rows_give_the_same_shard(part: Slice) -> None:

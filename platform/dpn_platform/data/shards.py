@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from dpn_platform.config.errors import DpnError
 from dpn_platform.data.images import CheckedImage, check_image
 from dpn_platform.data.manifest import SHARDS_FOLDER
 from dpn_platform.data.policy import Findings, Policy, RejectedError
@@ -171,9 +172,13 @@ class _Checker:
     def _fetch(self, path: str, findings: Findings) -> CheckedImage:
         for root in self._options.image_roots:
             try:
-                return check_image(read_bytes(join_uri(root, path)), path, findings)
-            except MissingObjectError:
-                continue
+                data = read_bytes(join_uri(root, path))
+            except DpnError as error:
+                # A path that leads through a file (x.jpg/y.jpg) is as absent as any other.
+                if isinstance(error, MissingObjectError) or isinstance(error.__cause__, NotADirectoryError):
+                    continue
+                raise
+            return check_image(data, path, findings)
         raise RejectedError("image_missing", path)
 
 
