@@ -118,10 +118,7 @@ def ingest(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a raw set into validated Parquet shards with a manifest; refused rows are quarantined.
-
-    Interrupted, it continues when the same command is run again.
-    """
+    """Turn a raw set into validated shards with a manifest, quarantining bad rows; run again, it continues."""
     from dpn_platform.data.policy import Policy
 
     policy = Policy.parse(on or ())

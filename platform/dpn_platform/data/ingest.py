@@ -88,8 +88,7 @@ def ingest(
     options = options or IngestOptions()
     raw = folder_source(source) if isinstance(source, str) else source
     require_bucket(target_uri)
-    tokenizer = _keep_tokenizer(options.tokenizer, target_uri)
-    build = BuildOptions(raw.image_roots, options.policy, options.visual_tokens, tokenizer)
+    build = BuildOptions(raw.image_roots, options.policy, options.visual_tokens, _keep_tokenizer(options, target_uri))
     files: Files = {}
     slices = read_slices(raw, target_uri, build, options.rows_per_shard, files)
     blocks = [ray.put(pa.table({"slice": [pickle.dumps(part)]})) for part in slices]
@@ -102,15 +101,15 @@ def ingest(
     return publish_manifest(target_uri, manifest, force=force)
 
 
-def _keep_tokenizer(folder: str | None, target_uri: str) -> str | None:
+def _keep_tokenizer(options: IngestOptions, target_uri: str) -> str | None:
     """Copies the tokenizer into the data set, where the workers of all nodes find it; its path there.
 
     Raises:
         DpnError: the folder holds no readable tokenizer.json.
     """
-    if folder is None:
+    if options.tokenizer is None:
         return None
-    source = join_uri(folder, "tokenizer.json")
+    source = join_uri(options.tokenizer, "tokenizer.json")
     token_counter(source)
     data = read_bytes(source)
     path = f"tokenizers/{hashlib.sha256(data).hexdigest()[:16]}.json"
