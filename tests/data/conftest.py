@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image
 
 from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
 from dpn_platform.data.schema import SCHEMA_VERSION
-from dpn_platform.data.shards import Slice, SourceRow, build_shard
+from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
 from dpn_platform.storage import write_bytes
 
 
@@ -31,8 +32,9 @@ def part(tmp_path: Path) -> Slice:
     write_bytes(tmp_path / "raw/img/x.jpg", buffer.getvalue())
     (tmp_path / "raw/img/folder").mkdir()
     records = [_record(0, "img/x.jpg"), _record(1, "img/gone.jpg"), _record(2), _record(3, "img/folder"), _record(4)]
-    rows = tuple(SourceRow(position + 40, item) for position, item in enumerate(records))
-    return Slice(str(tmp_path / "raw"), str(tmp_path / "out"), "train", index=4, first_row_id=40, rows=rows)
+    rows = tuple(SourceRow(position + 40, json.dumps(item).encode()) for position, item in enumerate(records))
+    options = BuildOptions((str(tmp_path / "raw"),))
+    return Slice(str(tmp_path / "out"), "train", index=4, first_row_id=40, rows=rows, options=options)
 
 
 @pytest.fixture
@@ -44,7 +46,9 @@ def publish() -> Callable[..., Manifest]:
 def _publish(part: Slice, *, force: bool = False) -> Manifest:
     built = build_shard(part)
     shard = Shard(**built["shard"])
-    split = Split(rows=3, images=1, text_only=2, sources=dict(sorted(built["sources"].items())), shards=(shard,))
+    sums = {name: total for name, total in built["counts"].items() if name != "has_image"}
+    sources = dict(sorted(built["sources"].items()))
+    split = Split(rows=3, images=1, text_only=2, sources=sources, shards=(shard,), **sums)
     splits = {"train": split}
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,

@@ -10,11 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.manifest import Manifest, load_manifest
 from dpn_platform.data.schema import SHARD_SCHEMA, content_digest
-from dpn_platform.data.shards import Slice, SourceRow, build_shard, quarantine_lines
+from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard, quarantine_lines
 from dpn_platform.data.verify import verify
 from dpn_platform.storage import join_uri, read_bytes, write_bytes
 
@@ -29,9 +30,9 @@ def test_shard_holds_the_good_rows_with_dense_ids(part: Slice) -> None:
     assert table.column("row_id").to_pylist() == [40, 41, 42]
     assert table.column("source_row").to_pylist() == [40, 42, 44]
     assert table.column("has_image").to_pylist() == [True, False, False]
-    assert table.column("image")[0].as_py() == read_bytes(join_uri(part.source_uri, "img/x.jpg"))
+    assert table.column("image")[0].as_py() == read_bytes(join_uri(part.options.image_roots[0], "img/x.jpg"))
     assert (table.column("width")[0].as_py(), table.column("height")[0].as_py()) == (16, 12)
-    assert (built["num_rows"], built["images"], built["sources"]) == (5, 1, {"img": 1, "text": 2})
+    assert (built["num_rows"], built["counts"]["has_image"], built["sources"]) == (5, 1, {"img": 1, "text": 2})
 
 
 def test_refused_rows_are_kept_with_their_reason(part: Slice) -> None:
@@ -39,6 +40,24 @@ def test_refused_rows_are_kept_with_their_reason(part: Slice) -> None:
 
     assert [(line["source_row"], line["reason"]) for line in lines] == [(41, "image_missing"), (43, "image_missing")]
     assert json.loads(lines[0]["record"])["id"] == "r1"
+
+
+def test_image_roots_are_tried_in_order(part: Slice, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    Image.new("RGB", (9, 9)).save((other / "img").mkdir(parents=True) or other / "img/gone.jpg")
+    Image.new("RGB", (9, 9)).save(other / "img/x.jpg")
+    roots = (*part.options.image_roots, str(other))
+    built = build_shard(replace(part, options=BuildOptions(roots)))
+    table = pq.read_table(pa.BufferReader(read_bytes(join_uri(part.target_uri, built["shard"]["path"]))))
+
+    assert table.column("width").to_pylist() == [16, 9, None, None]
+
+
+def test_path_through_a_file_is_a_missing_image(part: Slice) -> None:
+    through = part.rows[0].raw.replace(b"img/x.jpg", b"img/x.jpg/y.jpg")
+    built = build_shard(replace(part, rows=(SourceRow(0, through),)))
+
+    assert [line["reason"] for line in built["rejected"]] == ["image_missing"]
 
 
 def test_same_rows_give_the_same_shard(part: Slice) -> None:
@@ -63,7 +82,7 @@ def test_content_digest_sees_every_column(part: Slice) -> None:
 
 
 def test_slice_without_a_good_row_writes_nothing(part: Slice, tmp_path: Path) -> None:
-    built = build_shard(Slice("x", str(tmp_path / "out"), "train", 0, 0, (SourceRow(0, None),)))
+    built = build_shard(Slice(str(tmp_path / "out"), "train", 0, 0, (SourceRow(0, b"null"),), BuildOptions(())))
 
     assert built["shard"] is None
     assert not (tmp_path / "out").exists()
@@ -90,13 +109,13 @@ def test_unpublished_data_set_and_unknown_split_are_refused(part: Slice, publish
 def test_other_schema_version_is_refused(part: Slice) -> None:
     write_bytes(join_uri(part.target_uri, "manifest.json"), b'{"schema_version": 99}')
 
-    with pytest.raises(DpnError, match="schema_version 99; this version reads 1"):
+    with pytest.raises(DpnError, match="schema_version 99; this version reads 2"):
         load_manifest(part.target_uri)
 
 
 def test_another_data_set_is_not_overwritten_unless_forced(part: Slice, publish: Publish) -> None:
     first = publish(part)
-    other = replace(part, rows=(*part.rows[:3], SourceRow(44, {**part.rows[4].record, "id": "other"})))
+    other = replace(part, rows=(*part.rows[:3], SourceRow(44, part.rows[4].raw.replace(b'"r4"', b'"other"'))))
 
     assert publish(part).fingerprint == first.fingerprint  # the same again is no conflict
     with pytest.raises(DpnError, match=f"holds another data set .fingerprint {first.fingerprint}"):

@@ -1,25 +1,20 @@
-"""Each kind of bad record gets its own reason; odd but sound ones pass."""
+"""Each kind of bad record gets its own reason; odd but sound ones pass, or are repaired."""
 
 from __future__ import annotations
 
-import io
+import json
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from dpn_platform.data.validation import RejectedError, check_image, check_record, find_duplicates
+from dpn_platform.config.errors import DpnError
+from dpn_platform.data.policy import KINDS, Findings, Policy, RejectedError
+from dpn_platform.data.spool import RecordSpool
+from dpn_platform.data.validation import check_record, parse_record
 
 ASK = {"from": "human", "value": "<image>\nWhat is it?"}
 REPLY = {"from": "gpt", "value": "a cat"}
 GOOD = {"id": "1", "image": "coco/x.jpg", "conversations": [ASK, REPLY]}
-
-
-def encoded(format_: str = "JPEG", size: tuple[int, int] = (16, 12), mode: str = "RGB") -> bytes:
-    """A picture file."""
-    buffer = io.BytesIO()
-    Image.new(mode, size, 7).save(buffer, format_)
-    return buffer.getvalue()
 
 
 def turns(*values: str) -> list[dict[str, str]]:
@@ -28,15 +23,15 @@ def turns(*values: str) -> list[dict[str, str]]:
 
 
 def test_good_record_is_described() -> None:
-    checked = check_record({**GOOD, "family": "counting", "difficulty": 3})
+    checked = check_record({**GOOD, "family": "counting", "difficulty": 3}, Findings())
 
     assert (checked.id, checked.image, checked.source, checked.difficulty) == ("1", "coco/x.jpg", "counting", "3")
     assert (checked.num_turns, checked.text_length) == (1, len(ASK["value"]) + len(REPLY["value"]))
 
 
 def test_source_falls_back_to_the_top_folder() -> None:
-    assert check_record(GOOD).source == "coco"
-    assert check_record({"id": 5, "conversations": turns("q", "a")}).source == "text"
+    assert check_record(GOOD, Findings()).source == "coco"
+    assert check_record({"id": 5, "conversations": turns("q", "a")}, Findings()).source == "text"
 
 
 @pytest.mark.parametrize(
@@ -63,46 +58,69 @@ def test_source_falls_back_to_the_top_folder() -> None:
         ({"image": "..\\secret.jpg"}, "bad_image_path"),
         ({"image": "s3://other/x.jpg"}, "bad_image_path"),
         ({"image": "a//b.jpg"}, "bad_image_path"),
+        ({"image": "a/" + "b" * 300}, "bad_image_path"),
+        ({"id": "\udcff"}, "not_utf8"),
+        ({"conversations": turns("<image> q\ud800", "a")}, "not_utf8"),
     ],
 )
 def test_bad_record_is_refused_with_its_reason(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(RejectedError) as refusal:
-        check_record({**GOOD, **change})
+        check_record({**GOOD, **change}, Findings())
     assert refusal.value.reason == reason
 
 
 def test_record_must_be_an_object() -> None:
     with pytest.raises(RejectedError, match="not_an_object"):
-        check_record(["no"])
+        check_record(["no"], Findings())
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "WEBP"])
-def test_formats_are_told_by_content(format_: str) -> None:
-    assert check_image(encoded(format_)) == (16, 12)
+def test_turns_at_the_edges_are_dropped_as_llava_does() -> None:
+    findings = Findings()
+    checked = check_record({**GOOD, "conversations": [REPLY, ASK, REPLY, ASK]}, findings)
+
+    assert (list(checked.turns), findings.repaired) == ([ASK, REPLY], ["leading_answer", "trailing_question"])
 
 
-def test_cmyk_jpeg_passes() -> None:
-    assert check_image(encoded(mode="CMYK")) == (16, 12)
+@pytest.mark.parametrize("kind", ["leading_answer", "trailing_question"])
+def test_what_is_repaired_by_default_can_be_quarantined(kind: str) -> None:
+    conversations = [REPLY, ASK, REPLY] if kind == "leading_answer" else [ASK, REPLY, ASK]
+
+    with pytest.raises(RejectedError, match=kind):
+        check_record({**GOOD, "conversations": conversations}, Findings(Policy.parse([f"{kind}=quarantine"])))
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "image_undecodable"),
-        (b"<html>not found</html>", "image_undecodable"),
-        (encoded(size=(64, 64))[:-100], "image_undecodable"),
-        (encoded("TIFF"), "image_format"),
-        (encoded(size=(1, 1)), "image_size"),
-        (encoded("PNG", (8200, 8200), "1"), "image_size"),
-    ],
-)
-def test_bad_picture_is_refused_with_its_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(RejectedError) as refusal:
-        check_image(data)
-    assert refusal.value.reason == reason
+def test_text_that_is_no_json_is_refused() -> None:
+    for raw in (b'{"id": 1', b"\xff", b"[" * 100_000):
+        with pytest.raises(RejectedError, match="not_json"):
+            parse_record(raw)
 
 
 def test_duplicates_are_equal_in_id_and_content() -> None:
     other_talk = {**GOOD, "conversations": turns("<image> other?", "b")}
+    records = [GOOD, other_talk, "junk", dict(GOOD), {**GOOD, "id": "2"}, GOOD, "junk", {**GOOD, "extra": 1}]
+    with RecordSpool([json.dumps(record).encode() for record in records] + [b"{", b"{"]) as spool:
+        assert spool.duplicates().nonzero()[0].tolist() == [3, 5, 7]
+        assert json.loads(spool[4]) == records[4]
+        assert len(spool) == 10
 
-    assert find_duplicates([GOOD, other_talk, "junk", dict(GOOD), {**GOOD, "id": "2"}, GOOD]) == {3, 5}
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("image_cmky=keep", "no kind 'image_cmky' .did you mean 'image_cmyk'"),
+        ("image_cmyk=delete", "allowed for image_cmyk are repair, quarantine, keep"),
+        ("image_missing=keep", "allowed for image_missing are quarantine$"),
+        ("image_cmyk", "allowed for image_cmyk are"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(DpnError, match=message):
+        Policy.parse([setting])
+
+
+def test_the_last_setting_of_a_kind_holds() -> None:
+    policy = Policy.parse(["image_cmyk=keep", "image_small=keep", "image_cmyk=repair"])
+
+    assert policy.overrides == (("image_small", "keep"),)
+    assert (policy.action("image_cmyk"), policy.action("image_small")) == ("repair", "keep")
+    assert all(kind.default in kind.allowed for kind in KINDS.values())

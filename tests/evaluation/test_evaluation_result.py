@@ -9,6 +9,7 @@ import pytest
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split
+from dpn_platform.data.schema import SCHEMA_VERSION
 from dpn_platform.evaluation.examples import choose_examples, with_pictures
 from dpn_platform.evaluation.points import FamilyScore
 from dpn_platform.evaluation.result import EvaluationResult
@@ -79,9 +80,9 @@ def test_examples_carry_their_pictures(shards_folder, rows_table):
         for n in range(2)
     )
     split = Split(rows=12, images=8, text_only=4, sources={}, shards=shards)
-    manifest = Manifest(schema_version=1, name="m", source="", splits={}, quarantine=Quarantine(), fingerprint="").at(
-        str(shards_folder)
-    )
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION, name="m", source="", splits={}, quarantine=Quarantine(), fingerprint=""
+    ).at(str(shards_folder))
     base = {"question": "q", "answer": "a", "gold": "g", "family": "f", "correct": True}
     rows = [
         {**base, "row_id": row_id, "has_image": has_image, "route": "2x2", "visual_tokens": [4, 1]}
@@ -96,7 +97,9 @@ def test_examples_carry_their_pictures(shards_folder, rows_table):
 
 
 def test_the_key_holds_what_decides_the_outcome():
-    manifest = Manifest(schema_version=1, name="m", source="", splits={}, quarantine=Quarantine(), fingerprint="f")
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION, name="m", source="", splits={}, quarantine=Quarantine(), fingerprint="f"
+    )
 
     def key(**settings):
         return evaluation_key("uri", parse_config({"name": "x", "eval": settings}), manifest)
@@ -109,7 +112,9 @@ def test_the_key_holds_what_decides_the_outcome():
 def test_a_missing_checkpoint_is_named(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "manifest.json").write_text(
-        Manifest(schema_version=1, name="m", source="", splits={}, quarantine=Quarantine(), fingerprint="f")
+        Manifest(
+            schema_version=SCHEMA_VERSION, name="m", source="", splits={}, quarantine=Quarantine(), fingerprint="f"
+        )
         .to_bytes()
         .decode()
     )

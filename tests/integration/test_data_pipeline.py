@@ -7,6 +7,7 @@ import json
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 
 from dpn_platform import storage
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.ingest import ingest
+from dpn_platform.data.ingest import IngestOptions, ingest
 from dpn_platform.data.manifest import Manifest, load_manifest
 from dpn_platform.data.order import epoch_row_ids, plan_reads, planned_keys
 from dpn_platform.data.prepare import DemoRecipe, ensure_demo
@@ -29,6 +30,8 @@ pytestmark = [pytest.mark.services, pytest.mark.ray]
 BASE = f"s3://dpn/test-data-pipeline-{uuid.uuid4().hex[:8]}"
 ABSENT_BUCKET = f"absent-{uuid.uuid4().hex[:8]}"
 GOOD_ROWS = 120
+# 17 of 167 source rows are bad: more than what is let through by default.
+OPTIONS = IngestOptions(rows_per_shard=25, max_quarantined=0.2)
 
 
 def picture(number: int, format_: str = "JPEG") -> bytes:
@@ -63,10 +66,10 @@ def bad_records() -> list[tuple[str, Any]]:
         ("bad_image_path", record("b5", "/etc/passwd")),
         ("image_missing", record("b6", "img/never.jpg")),
         ("image_undecodable", record("b7", "bad/html.jpg")),
-        ("image_undecodable", record("b8", "bad/cut.jpg")),
-        ("image_undecodable", record("b9", "bad/empty.jpg")),
+        ("image_truncated", record("b8", "bad/cut.jpg")),
+        ("image_empty", record("b9", "bad/empty.jpg")),
         ("image_format", record("b10", "bad/tiff.jpg")),
-        ("image_size", record("b11", "bad/dot.jpg")),
+        ("image_small", record("b11", "bad/dot.jpg")),
     ]
 
 
@@ -103,7 +106,7 @@ def raw(services: Any) -> str:
 @pytest.fixture(scope="module")
 def published(raw: str) -> Manifest:
     """The ingested set, in small shards."""
-    return ingest(raw, f"{BASE}/published", rows_per_shard=25)
+    return ingest(raw, f"{BASE}/published", options=OPTIONS)
 
 
 def keys_of(dataset: Any) -> list[int]:
@@ -144,11 +147,11 @@ def test_shards_are_fair_samples_of_the_split(published: Manifest) -> None:
 
 
 def test_same_source_gives_the_same_fingerprint_and_another_one_is_refused(published: Manifest, raw: str) -> None:
-    again = ingest(raw, f"{BASE}/again", rows_per_shard=25)
+    again = ingest(raw, f"{BASE}/again", options=OPTIONS)
 
     assert again.fingerprint == published.fingerprint
     with pytest.raises(DpnError, match="holds another data set"):
-        ingest(raw, published.root, rows_per_shard=40)
+        ingest(raw, published.root, options=replace(OPTIONS, rows_per_shard=40))
     assert load_manifest(published.root) == published
 
 
@@ -195,6 +198,18 @@ def test_storage_error_in_a_task_arrives_as_one_line(raw: str, tmp_path: Path) -
     assert "\n" not in str(refusal.value)
 
 
+def test_too_much_dirt_is_not_published_and_is_kept_for_reading(raw: str) -> None:
+    target = f"{BASE}/too-dirty"
+    with pytest.raises(
+        DpnError, match=r"17 of 167 rows .10.18%. quarantined, --max-quarantined allows 5.00%"
+    ) as refusal:
+        ingest(raw, target)
+
+    assert len(storage.read_bytes(str(refusal.value).rpartition("Rows: ")[2]).splitlines()) == 17
+    with pytest.raises(DpnError, match="holds shards but no manifest.json"):
+        load_manifest(target)
+
+
 def test_mistyped_bucket_is_refused_before_the_work(raw: str) -> None:
     with pytest.raises(DpnError, match=f"there is no bucket '{ABSENT_BUCKET}'"):
         ingest(raw, f"s3://{ABSENT_BUCKET}/x")
@@ -202,10 +217,8 @@ def test_mistyped_bucket_is_refused_before_the_work(raw: str) -> None:
 
 
 def test_demo_set_is_made_once(raw: str) -> None:
-    recipe = DemoRecipe(num_train=24, num_test=10)
-    stages: list[str] = []
+    recipe, stages = DemoRecipe(num_train=24, num_test=10), list[str]()
     uri, raw_uri = f"{BASE}/demo", f"{BASE}/raw-demo"
-
     made = ensure_demo(recipe, uri=uri, raw_uri=raw_uri, on_progress=lambda stage, *_: stages.append(stage))
     assert set(stages) == {"drawing", "ingesting"}
     assert made.quarantine.rows == 0
@@ -213,6 +226,9 @@ def test_demo_set_is_made_once(raw: str) -> None:
     again = ensure_demo(recipe, uri=uri, raw_uri=raw_uri, on_progress=lambda stage, *_: stages.append(stage))
 
     assert (again, stages) == (made, [])
+    older = {**storage.read_json(f"{uri}/manifest.json"), "schema_version": 1, "fingerprint": "of schema 1"}
+    storage.write_json(f"{uri}/manifest.json", older)
+    assert ensure_demo(recipe, uri=uri, raw_uri=raw_uri) == made  # ingested again, not drawn again
     with pytest.raises(DpnError, match="another data set"):
         ensure_demo(DemoRecipe(num_train=25, num_test=10), uri=uri, raw_uri=raw_uri)
 

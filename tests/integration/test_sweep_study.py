@@ -14,6 +14,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.manifest import Manifest, Quarantine
+from dpn_platform.data.schema import SCHEMA_VERSION
 from dpn_platform.evaluation.points import FamilyScore
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.services.ray_client import init_ray
@@ -34,7 +35,9 @@ def cluster(services: Any) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> ExperimentConfig:
-    manifest = Manifest(schema_version=1, name="m", source="", splits={}, quarantine=Quarantine(), fingerprint="data1")
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION, name="m", source="", splits={}, quarantine=Quarantine(), fingerprint="data1"
+    )
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "manifest.json").write_bytes(manifest.to_bytes())
     return parse_config(

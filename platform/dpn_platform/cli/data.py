@@ -1,26 +1,58 @@
-"""`dpn data`: make the demo set, ingest a raw set, verify a published one."""
+"""`dpn data`: make a raw set, ingest one; what looks at a published set is in `data_inspection`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
+from dpn_platform.cli import data_inspection
+from dpn_platform.cli.console import clean_stdout, note, progress
+from dpn_platform.cli.data_inspection import connect_storage, show_manifest
+from dpn_platform.config.errors import DpnError
 
 if TYPE_CHECKING:
-    from dpn_platform.data.manifest import Manifest
+    from dpn_platform.data.sources import RawSource
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace another data set; its version stays readable.")]
+
+
+Places = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[SOURCE] URI",
+        help="SOURCE: folder of {split}.json or .jsonl and images, as LLaVA ships it. URI: where to publish.",
+    ),
+]
+AnnotationFiles = Annotated[
+    list[str] | None,
+    typer.Option(help="Instead of SOURCE: FILE or SPLIT=FILE (default: train), a JSON list or .jsonl; repeatable."),
+]
+ImageRoots = Annotated[
+    list[str] | None,
+    typer.Option(help="Folder that image paths are relative to; repeatable, tried in order. Default: SOURCE."),
+]
+Actions = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KIND=ACTION", help="What to do about a kind of defect (table below); repeatable."),
+]
+MaxQuarantined = Annotated[
+    float, typer.Option(min=0, max=1, help="Publish nothing if more than this fraction of the rows is quarantined.")
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Build every shard again (for images changed under the same names).")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Adds `dpn data`."""
     group = typer.Typer(help="Build a data set, raw to shards, and check it.", no_args_is_help=True)
     group.command("make-demo")(make_demo)
-    group.command("ingest")(ingest)
-    group.command("verify")(verify)
+    group.command("make-mix")(make_mix)
+    group.command("ingest", epilog=policy_table())(ingest)
+    data_inspection.register(group)
     app.add_typer(group, name="data")
 
 
@@ -48,67 +80,96 @@ def make_demo(
                 force=force,
                 on_progress=lambda stage, done, total: advance(done, f"{stage} the demo set", total),
             )
-    _show(manifest, as_json)
+    show_manifest(manifest, as_json)
+
+
+def make_mix(
+    uri: Annotated[str, typer.Argument(help="Folder for the raw set; must not hold one yet.")],
+    rows: Annotated[int, typer.Option(min=1, help="Records.")] = 2000,
+    dirty: Annotated[float, typer.Option(min=0, max=0.5, help="Fraction of records with a planted defect.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    scale: Annotated[float, typer.Option(min=0.05, max=1, help="Of the images' sides: 1 is photo-like.")] = 1.0,
+    lines: Annotated[bool, typer.Option("--lines", help="Write train.jsonl instead of train.json.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a raw set with the shape of LLaVA's 665K mix; truth/planted.json counts its planted defects."""
+    with clean_stdout():
+        connect_storage(uri, start=True)
+        from dpn_platform.data.mix.build import MixRecipe
+        from dpn_platform.data.mix.build import make_mix as run_make_mix
+
+        recipe = MixRecipe(rows=rows, dirty=dirty, seed=seed, scale=scale, lines=lines)
+        with progress(f"drawing {rows} records") as advance:
+            summary = run_make_mix(uri, recipe, on_progress=lambda done, total: advance(done, total=total))
+    data_inspection.show_facts("raw set", {"uri": uri, **summary}, as_json)
 
 
 def ingest(
-    source: Annotated[str, typer.Argument(help="Raw set: {split}.json and pictures, as LLaVA ships it.")],
-    uri: Annotated[str, typer.Argument(help="Where to publish.")],
+    places: Places,
+    annotations: AnnotationFiles = None,
+    images: ImageRoots = None,
     name: Annotated[str | None, typer.Option(help="Of the data set; default: the last part of URI.")] = None,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Source rows per shard.")] = 1000,
+    on: Actions = None,
+    max_quarantined: MaxQuarantined = 0.05,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder with tokenizer.json; default: an estimate.")] = None,
+    visual_tokens: Annotated[int, typer.Option(min=0, help="Of one image, for expected_cost.")] = 576,
+    fresh: Fresh = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a raw set into validated Parquet shards with a manifest; refused rows are quarantined."""
+    """Turn a raw set into validated shards with a manifest, quarantining bad rows; run again, it continues."""
+    from dpn_platform.data.policy import Policy
+
+    policy = Policy.parse(on or ())
+    source, uri = _source_and_target(places, annotations or [])
     with clean_stdout():
+        raw = _open_source(source, annotations or [], images or [], uri)
         _connect_ray()
+        from dpn_platform.data.ingest import IngestOptions
         from dpn_platform.data.ingest import ingest as run_ingest
 
-        with progress(f"ingesting {source}") as advance:
+        options = IngestOptions(rows_per_shard, policy, max_quarantined, visual_tokens, tokenizer, fresh)
+        with progress(f"ingesting {raw.name}") as advance:
             manifest = run_ingest(
-                source,
+                raw,
                 uri,
                 name=name,
-                rows_per_shard=rows_per_shard,
+                options=options,
                 force=force,
                 on_progress=lambda done, total: advance(done, total=total),
+                on_note=note,
             )
-    _show(manifest, as_json)
+    show_manifest(manifest, as_json)
     if manifest.quarantine.rows:
-        note(f"{manifest.quarantine.rows} rows quarantined: see {uri.rstrip('/')}/{manifest.quarantine.path}")
+        note(f"{manifest.quarantine.rows} rows quarantined: `dpn data quarantine {uri}` shows them")
 
 
-def verify(
-    uri: Annotated[str, typer.Argument(help="A published data set.")] = "s3://dpn/datasets/demo",
-    as_json: Json = False,
-) -> None:
-    """Read every shard and compare it with the manifest; exit code 1 when something differs."""
-    with clean_stdout():
-        _connect_storage(uri)
-        from dpn_platform.data.manifest import load_manifest
-        from dpn_platform.data.verify import verify as run_verify
+def policy_table() -> str:
+    """The kinds of defects, for the help: name, default, what else is allowed, meaning."""
+    from dpn_platform.data.policy import KINDS
 
-        manifest = load_manifest(uri)
-        with progress(f"verifying {uri}") as advance:
-            report = run_verify(manifest, on_progress=lambda done, total: advance(done, total=total))
-    facts: dict[str, Any] = {
-        "uri": uri,
-        "sound": report.is_sound,
-        "fingerprint": manifest.fingerprint,
-        "shards": report.shards,
-        "rows": report.rows,
-        "bytes": report.bytes,
-        "quarantined": manifest.quarantine.rows,
-        "problems": report.problems,
-    }
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts("data set", {**facts, "problems": len(report.problems)})
-        for problem in report.problems:
-            note(problem)
-    if not report.is_sound:
-        raise typer.Exit(1)
+    lines = ["Kinds of defects, and what is done about them (the first action is the default):"]
+    lines += [f"{name}: {' | '.join(kind.allowed)}. {kind.meaning}." for name, kind in KINDS.items()]
+    return "\n\n".join(lines)
+
+
+def _source_and_target(places: Sequence[str], annotations: Sequence[str]) -> tuple[str | None, str]:
+    """(SOURCE or None, URI)."""
+    if len(places) == 2 and not annotations:
+        return places[0], places[1]
+    if len(places) == 1 and annotations:
+        return None, places[0]
+    raise DpnError("expected either SOURCE URI, or --annotations FILE ... URI; see `dpn data ingest --help`")
+
+
+def _open_source(source: str | None, annotations: list[str], images: list[str], uri: str) -> RawSource:
+    """Refuses what is not there before Ray is started."""
+    from dpn_platform.data.sources import file_source, folder_source
+
+    if any("s3://" in address for address in (source or "", *annotations, *images, uri)):
+        connect_storage("s3://", start=True)
+    return folder_source(source, images=images) if source else file_source(annotations, images)
 
 
 def _connect_ray() -> None:
@@ -117,37 +178,3 @@ def _connect_ray() -> None:
 
     connect(start=True)
     init_ray()
-
-
-def _connect_storage(uri: str) -> None:
-    """Services are needed only for an S3 that the user did not name."""
-    from dpn_platform.services import connect, external_services
-
-    if uri.startswith("s3://") and "s3" not in external_services():
-        connect()
-
-
-def _show(manifest: Manifest, as_json: bool) -> None:
-    if as_json:
-        print_json(_summary(manifest))
-        return
-    rows = [
-        (name, split.rows, split.images, split.text_only, len(split.shards), f"{split.bytes / 2**20:.1f}")
-        for name, split in manifest.splits.items()
-    ]
-    title = f"{manifest.root}  fingerprint {manifest.fingerprint}"
-    print_table(title, ("split", "rows", "images", "text only", "shards", "MiB"), rows)
-
-
-def _summary(manifest: Manifest) -> dict[str, Any]:
-    splits = {
-        name: {**split.model_dump(exclude={"shards"}), "shards": len(split.shards), "bytes": split.bytes}
-        for name, split in manifest.splits.items()
-    }
-    return {
-        "uri": manifest.root,
-        "name": manifest.name,
-        "fingerprint": manifest.fingerprint,
-        "splits": splits,
-        "quarantine": manifest.quarantine.model_dump(),
-    }

@@ -1,126 +1,144 @@
-"""Raw to published: a Ray Data job that turns a LLaVA folder into validated Parquet shards and a manifest.
+"""Raw to published: a Ray Data job that turns a LLaVA set into validated Parquet shards and a manifest.
 
-Raw layout: `{source}/{split}.json` (a list of records) and pictures in sub-folders, as LLaVA ships it.
-Published layout: `manifest.json`, `manifests/`, `shards/`, `quarantine/`. The caller has initialised Ray.
+Published layout: `manifest.json`, `manifests/`, `shards/`, `quarantine/`, `tokenizers/`, and `ingest/` with what
+a restart needs. The caller has initialised Ray.
+
+The driver holds 24 bytes a row of the split it is reading (`spool`), the 8 bytes of its permutation, and the
+quarantined rows; the records' text goes through a temporary file into Ray's object store, one slice at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import ray
 import ray.data
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.manifest import (
-    Manifest,
-    Quarantine,
-    Shard,
-    Split,
-    fingerprint_of,
-    publish_manifest,
-    sum_counts,
-)
-from dpn_platform.data.order import permutation
+from dpn_platform.data.assembly import Files, Origin, assemble, check_quarantined
+from dpn_platform.data.finished import finish_slice
+from dpn_platform.data.manifest import Manifest, publish_manifest
+from dpn_platform.data.policy import Policy
 from dpn_platform.data.ray_context import quiet_data_context
-from dpn_platform.data.schema import SCHEMA_VERSION
-from dpn_platform.data.shards import Slice, SourceRow, build_shard, quarantine_lines
-from dpn_platform.data.validation import find_duplicates
-from dpn_platform.storage import join_uri, list_files, open_uri, read_json, require_bucket, write_bytes
+from dpn_platform.data.shards import BuildOptions, Slice
+from dpn_platform.data.slicing import read_slices
+from dpn_platform.data.sources import RawSource, folder_source
+from dpn_platform.data.tokens import VISUAL_TOKENS, token_counter
+from dpn_platform.storage import create_bytes, join_uri, open_uri, read_bytes, require_bucket
 
 ROWS_PER_SHARD = 1000
+MAX_QUARANTINED = 0.05
 TASK_CPUS = 1.0
 
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class IngestOptions:
+    """How to ingest.
+
+    Attributes:
+        rows_per_shard: source rows per shard.
+        policy: what to do about each kind of defect.
+        max_quarantined: fraction of the source's rows above which nothing is published.
+        visual_tokens: of one image, for the column `expected_cost`.
+        tokenizer: folder with a tokenizer.json to count tokens by; None estimates them.
+        fresh: build every shard again, also those that an interrupted run has finished.
+    """
+
+    rows_per_shard: int = ROWS_PER_SHARD
+    policy: Policy = Policy()
+    max_quarantined: float = MAX_QUARANTINED
+    visual_tokens: int = VISUAL_TOKENS
+    tokenizer: str | None = None
+    fresh: bool = False
+
+
 def ingest(
-    source_uri: str,
+    source: RawSource | str,
     target_uri: str,
     *,
     name: str | None = None,
-    splits: Sequence[str] | None = None,
-    rows_per_shard: int = ROWS_PER_SHARD,
+    options: IngestOptions | None = None,
     recipe: dict[str, Any] | None = None,
     force: bool = False,
     on_progress: Progress | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Manifest:
-    """Ingests a raw data set and publishes it.
+    """Ingests a raw data set and publishes it; an interrupted run is continued by running it again.
 
-    Every source row ends in a shard or, with its reason, in the quarantine table. The same source gives the
-    same fingerprint.
+    Every source row ends in a shard or, with its reason, in the quarantine table. The same source and options
+    give the same fingerprint, interrupted or not.
 
     Args:
-        source_uri: folder of `{split}.json` files and pictures.
-        target_uri: folder to publish in.
-        name: of the data set; default: the last part of `target_uri`.
-        splits: which `{split}.json` to take; default: all there are.
-        rows_per_shard: source rows per shard.
-        recipe: how the source was made, copied into the manifest.
+        source: a raw set, or a folder that holds one (`sources.folder_source`).
+        target_uri, name: folder to publish in; of the data set, by default the folder's.
+        options, recipe: see `IngestOptions`; how the source was made, copied into the manifest.
         force: replace another data set that is published there (older versions stay readable).
-        on_progress: called with (rows done, rows in all).
+        on_progress, on_note: called with (rows done, rows in all); with a line for people.
 
     Raises:
-        DpnError: the source is not a raw data set, no such bucket, another data set is published there, or
-            storage failed.
+        DpnError: no raw data set, no bucket, too many rows quarantined, another set published there, storage failed.
     """
+    options = options or IngestOptions()
+    raw = folder_source(source) if isinstance(source, str) else source
     require_bucket(target_uri)
-    sources = _read_sources(source_uri, splits)
-    total = sum(len(records) for records in sources.values())
-    slices = [
-        part
-        for split, records in sorted(sources.items())
-        for part in _slices(source_uri, target_uri, split, records, rows_per_shard)
-    ]
-    results, done = [], 0
-    for result in _run(slices):
-        results.append(result)
+    build = BuildOptions(raw.image_roots, options.policy, options.visual_tokens, _keep_tokenizer(options, target_uri))
+    files: Files = {}
+    slices = read_slices(raw, target_uri, build, options.rows_per_shard, files)
+    blocks = [ray.put(pa.table({"slice": [pickle.dumps(part)]})) for part in slices]
+    results = _collect(_run(blocks, fresh=options.fresh), _rows(files), on_progress)
+    if on_note and (reused := sum(result["reused"] for result in results)):
+        on_note(f"{reused} of {len(results)} shards were finished by an earlier run")
+    origin = Origin(name or open_uri(target_uri).path.rpartition("/")[2], raw.name, recipe, files, options.tokenizer)
+    manifest = assemble(results, target_uri, origin, build)
+    check_quarantined(manifest, target_uri, _rows(files), options.max_quarantined)
+    return publish_manifest(target_uri, manifest, force=force)
+
+
+def _keep_tokenizer(options: IngestOptions, target_uri: str) -> str | None:
+    """Copies the tokenizer into the data set, where the workers of all nodes find it; its path there.
+
+    Raises:
+        DpnError: the folder holds no readable tokenizer.json.
+    """
+    if options.tokenizer is None:
+        return None
+    source = join_uri(options.tokenizer, "tokenizer.json")
+    token_counter(source)
+    data = read_bytes(source)
+    path = f"tokenizers/{hashlib.sha256(data).hexdigest()[:16]}.json"
+    create_bytes(join_uri(target_uri, path), data)
+    return path
+
+
+def _rows(files: Files) -> int:
+    return sum(file.rows for annotations in files.values() for file in annotations)
+
+
+def _collect(results: Iterator[dict[str, Any]], total: int, on_progress: Progress | None) -> list[dict[str, Any]]:
+    collected, done = [], 0
+    for result in results:
+        collected.append(result)
         done += result["num_rows"]
         if on_progress:
             on_progress(done, total)
     if done != total:
         raise RuntimeError(f"{total} source rows, but only {done} came back from the tasks")
-    manifest = _assemble(results, source_uri, target_uri, sorted(sources), name, recipe)
-    return publish_manifest(target_uri, manifest, force=force)
+    return collected
 
 
-def _read_sources(source_uri: str, splits: Sequence[str] | None) -> dict[str, list[Any]]:
-    if splits is None:
-        found = list_files(source_uri, ".json", recursive=False)
-        splits = [uri.rpartition("/")[2].removesuffix(".json") for uri in found]
-    if not splits:
-        raise DpnError(f"{source_uri}: no raw data set there; expected train.json (a list of records) and pictures")
-    sources = {split: read_json(join_uri(source_uri, f"{split}.json")) for split in splits}
-    for split, records in sources.items():
-        if not isinstance(records, list) or not records:
-            raise DpnError(f"{join_uri(source_uri, split)}.json: expected a non-empty list of records")
-    return sources
-
-
-def _slices(
-    source_uri: str, target_uri: str, split: str, records: Sequence[Any], rows_per_shard: int
-) -> Iterator[Slice]:
-    """Spreads the rows over the shards by a fixed permutation, so that every shard is a fair sample of the split.
-
-    Sources are often sorted by task; without this, shuffling within shards would mix like with like.
-    """
-    duplicates = find_duplicates(records)
-    order = permutation(len(records), "ingest", split)
-    for index, first in enumerate(range(0, len(records), rows_per_shard)):
-        positions = np.sort(order[first : first + rows_per_shard]).tolist()
-        rows = tuple(SourceRow(position, records[position], position in duplicates) for position in positions)
-        yield Slice(source_uri, target_uri, split, index, first_row_id=first, rows=rows)
-
-
-def _run(slices: Sequence[Slice]) -> Iterator[dict[str, Any]]:
+def _run(blocks: list[ray.ObjectRef], *, fresh: bool) -> Iterator[dict[str, Any]]:
     """One Ray task per slice; results in order of completion."""
     with quiet_data_context(preserve_order=False):
-        work = ray.data.from_items([{"slice": pickle.dumps(part)} for part in slices], override_num_blocks=len(slices))
-        results = work.map_batches(_build_batch, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
+        results = ray.data.from_arrow_refs(blocks).map_batches(
+            _finish_batch, fn_kwargs={"fresh": fresh}, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
+        )
     for row in results.iter_rows():
         result: dict[str, Any] = pickle.loads(row["result"])
         if "error" in result:
@@ -128,57 +146,13 @@ def _run(slices: Sequence[Slice]) -> Iterator[dict[str, Any]]:
         yield result
 
 
-def _build_batch(batch: pa.Table) -> dict[str, list[bytes]]:
-    return {"result": [pickle.dumps(_build(pickle.loads(part.as_py()))) for part in batch.column("slice")]}
+def _finish_batch(batch: pa.Table, *, fresh: bool) -> dict[str, list[bytes]]:
+    return {"result": [pickle.dumps(_finish(pickle.loads(part.as_py()), fresh)) for part in batch.column("slice")]}
 
 
-def _build(part: Slice) -> dict[str, Any]:
+def _finish(part: Slice, fresh: bool) -> dict[str, Any]:
     """A storage error travels as a value: raised in a task, it would reach the driver as an opaque Ray error."""
     try:
-        return build_shard(part)
+        return finish_slice(part, fresh=fresh)
     except DpnError as error:
         return {"error": str(error)}
-
-
-def _assemble(
-    results: Sequence[dict[str, Any]],
-    source_uri: str,
-    target_uri: str,
-    split_names: Sequence[str],
-    name: str | None,
-    recipe: dict[str, Any] | None,
-) -> Manifest:
-    ordered = sorted(results, key=lambda result: (result["split"], result["index"]))
-    splits = {split: _split([result for result in ordered if result["split"] == split]) for split in split_names}
-    rejected = [row for result in ordered for row in result["rejected"]]
-    return Manifest(
-        schema_version=SCHEMA_VERSION,
-        name=name or open_uri(target_uri).path.rpartition("/")[2],
-        source=open_uri(source_uri).uri,
-        recipe=recipe,
-        splits=splits,
-        quarantine=_quarantine(target_uri, rejected),
-        fingerprint=fingerprint_of(splits),
-    )
-
-
-def _split(results: Sequence[dict[str, Any]]) -> Split:
-    shards = tuple(Shard(**result["shard"]) for result in results if result["shard"])
-    rows = sum(shard.rows for shard in shards)
-    images = sum(result["images"] for result in results)
-    return Split(
-        rows=rows,
-        images=images,
-        text_only=rows - images,
-        sources=sum_counts(result["sources"] for result in results),
-        shards=shards,
-    )
-
-
-def _quarantine(target_uri: str, rejected: Sequence[dict[str, Any]]) -> Quarantine:
-    if not rejected:
-        return Quarantine()
-    data = quarantine_lines(rejected)
-    path = f"quarantine/{hashlib.sha256(data).hexdigest()[:16]}.jsonl"
-    write_bytes(join_uri(target_uri, path), data)
-    return Quarantine(rows=len(rejected), reasons=sum_counts({row["reason"]: 1} for row in rejected), path=path)

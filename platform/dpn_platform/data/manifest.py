@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.schema import SCHEMA_VERSION
-from dpn_platform.storage import MissingObjectError, create_bytes, join_uri, open_uri, read_json, write_bytes
+from dpn_platform.storage import MissingObjectError, create_bytes, exists, join_uri, open_uri, read_json, write_bytes
 
 FILE_NAME = "manifest.json"
 VERSIONS_FOLDER = "manifests"
+SHARDS_FOLDER = "shards"
 
 
 class _Record(BaseModel):
@@ -32,13 +33,30 @@ class Shard(_Record):
     content_sha256: str
 
 
+class Annotations(_Record):
+    """One annotation file that a split was made from: `source_row` counts through the files in order."""
+
+    uri: str
+    rows: int
+
+
 class Split(_Record):
-    """One split: its shards and what is in them."""
+    """One split: its shards and what is in them.
+
+    `repairs` and `kept` count rows by kind of defect (`policy.KINDS`): repaired, and left as they were. The
+    token counts are sums of the columns of those names.
+    """
 
     rows: int
     images: int
     text_only: int
     sources: dict[str, int]
+    repairs: dict[str, int] = {}
+    kept: dict[str, int] = {}
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    expected_cost: int = 0
+    annotations: tuple[Annotations, ...] = ()
     shards: tuple[Shard, ...]
 
     @property
@@ -60,11 +78,20 @@ class Quarantine(_Record):
     path: str | None = None
 
 
+class Tokens(_Record):
+    """How tokens were counted: the rule in words, the tokenizer's file in this data set if there is one."""
+
+    rule: str = ""
+    tokenizer: str | None = None
+    visual_tokens_per_image: int = 0
+
+
 class Manifest(_Record):
     """A published data set.
 
     `fingerprint` covers the schema version and the content of all shards, nothing else: the same rows give
-    the same fingerprint wherever they are stored. `recipe` says how the source was made, if that is known.
+    the same fingerprint wherever they are stored. `recipe` says how the source was made, if that is known;
+    `policy` what was done about defects where that differs from the default.
     """
 
     schema_version: int
@@ -73,6 +100,8 @@ class Manifest(_Record):
     recipe: dict[str, Any] | None = None
     splits: dict[str, Split]
     quarantine: Quarantine
+    policy: dict[str, str] = {}
+    tokens: Tokens = Tokens()
     fingerprint: str
     _root: str = PrivateAttr(default="")
 
@@ -129,16 +158,19 @@ def load_manifest(uri: str) -> Manifest:
         uri: the data set's folder, its `manifest.json`, or one version `manifests/<fingerprint>.json`.
 
     Raises:
-        DpnError: nothing is published there, or it cannot be read by this version.
+        DpnError: nothing is published there, only half of a data set is, or it cannot be read by this version.
     """
     address = uri if uri.endswith(".json") else join_uri(uri, FILE_NAME)
     try:
         content = read_json(address)
     except MissingObjectError as error:
-        raise DpnError(f"no data set is published at {uri} (no {FILE_NAME}); `dpn data ingest` makes one") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
+        raise DpnError(_why_missing(uri)) from error
+    version = _field(content, "schema_version")
     if version != SCHEMA_VERSION:
-        raise DpnError(f"{address}: schema_version {version}; this version reads {SCHEMA_VERSION}")
+        raise DpnError(
+            f"{address}: schema_version {version}; this version reads {SCHEMA_VERSION}. "
+            f"Make it again from its raw files: {_how_again(content, uri)}"
+        )
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
@@ -146,6 +178,15 @@ def load_manifest(uri: str) -> Manifest:
         raise DpnError(f"{address}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     folder = open_uri(address).uri.rpartition("/")[0]
     return manifest.at(folder.removesuffix(f"/{VERSIONS_FOLDER}"))
+
+
+def published_recipe(uri: str) -> tuple[int | None, Any] | None:
+    """(schema version, recipe) of what is published in a folder, of any schema version; None when nothing is."""
+    try:
+        content = read_json(join_uri(uri, FILE_NAME))
+    except MissingObjectError:
+        return None
+    return _field(content, "schema_version"), _field(content, "recipe")
 
 
 def publish_manifest(uri: str, manifest: Manifest, *, force: bool = False) -> Manifest:
@@ -160,12 +201,31 @@ def publish_manifest(uri: str, manifest: Manifest, *, force: bool = False) -> Ma
     data = manifest.to_bytes()
     create_bytes(join_uri(uri, VERSIONS_FOLDER, f"{manifest.fingerprint}.json"), data)
     if not create_bytes(join_uri(uri, FILE_NAME), data):
-        current = load_manifest(uri)
-        if current.fingerprint != manifest.fingerprint and not force:
+        current = _field(read_json(join_uri(uri, FILE_NAME)), "fingerprint")
+        if current != manifest.fingerprint and not force:
             raise DpnError(
-                f"{uri} holds another data set (fingerprint {current.fingerprint}, new {manifest.fingerprint}); "
+                f"{uri} holds another data set (fingerprint {current}, new {manifest.fingerprint}); "
                 "choose another destination or use --force"
             )
-        if current.fingerprint != manifest.fingerprint:
+        if current != manifest.fingerprint:
             write_bytes(join_uri(uri, FILE_NAME), data)
     return manifest.at(uri)
+
+
+def _field(content: Any, name: str) -> Any:
+    return content.get(name) if isinstance(content, dict) else None
+
+
+def _how_again(content: Any, uri: str) -> str:
+    if _field(_field(content, "recipe"), "kind") == "demo":
+        return f"`dpn data make-demo {uri}`"
+    return f"`dpn data ingest {_field(content, 'source') or 'SOURCE'} {uri} --force`"
+
+
+def _why_missing(uri: str) -> str:
+    if not uri.endswith(".json") and exists(join_uri(uri, SHARDS_FOLDER)):
+        return (
+            f"{uri} holds shards but no {FILE_NAME}: an ingest was interrupted, or refused to publish. "
+            "Run the same `dpn data ingest` again: it continues where it stopped"
+        )
+    return f"no data set is published at {uri} (no {FILE_NAME}); `dpn data ingest` makes one"

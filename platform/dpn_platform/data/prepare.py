@@ -8,14 +8,17 @@ from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.demo import make_demo
-from dpn_platform.data.ingest import ingest
-from dpn_platform.data.manifest import FILE_NAME, Manifest, load_manifest
+from dpn_platform.data.ingest import IngestOptions, ingest
+from dpn_platform.data.manifest import Manifest, load_manifest, published_recipe
+from dpn_platform.data.schema import SCHEMA_VERSION
 from dpn_platform.storage import exists, join_uri
 
 DEMO_RAW_URI = "s3://dpn/raw/demo"
 DEMO_URI = "s3://dpn/datasets/demo"
 #: goes up when the same recipe would draw or ask something else: what an older version published is not taken for it
 DRAWING_VERSION = 2
+#: side of a visual patch of the models made for this set
+PATCH_PIXELS = 12
 
 StageProgress = Callable[[str, int, int], None]
 
@@ -65,15 +68,19 @@ def ensure_demo(
     def report(stage: str) -> Callable[[int, int], None]:
         return lambda done, total: on_progress(stage, done, total) if on_progress else None
 
-    if exists(join_uri(uri, FILE_NAME)):
-        published = load_manifest(uri)
-        if published.recipe == recipe.to_json():
-            return published
-        if not force:
-            raise DpnError(
-                f"{uri} holds another data set (recipe {published.recipe}); choose another destination or use --force"
-            )
+    version, made_by = published_recipe(uri) or (None, None)
+    if version is not None and made_by != recipe.to_json() and not force:
+        raise DpnError(f"{uri} holds another data set (recipe {made_by}); choose another destination or use --force")
+    if (version, made_by) == (SCHEMA_VERSION, recipe.to_json()):
+        return load_manifest(uri)
     raw = join_uri(raw_uri, recipe.folder)
     if not all(exists(join_uri(raw, f"{split}.json")) for split in ("train", "test")):
         make_demo(raw, **asdict(recipe), on_progress=report("drawing"))
-    return ingest(raw, uri, recipe=recipe.to_json(), force=force, on_progress=report("ingesting"))
+    return ingest(
+        raw,
+        uri,
+        options=IngestOptions(visual_tokens=(recipe.image_size // PATCH_PIXELS) ** 2),
+        recipe=recipe.to_json(),
+        force=force or version is not None,  # the same set in an older schema is ingested again
+        on_progress=report("ingesting"),
+    )

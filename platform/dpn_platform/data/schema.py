@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 #: part of every fingerprint: raise it when the columns or their meaning change
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SHARD_SCHEMA = pa.schema(
     [
@@ -24,10 +24,14 @@ SHARD_SCHEMA = pa.schema(
         pa.field("conversations", pa.string(), nullable=False),  # JSON list of {"from", "value"}
         pa.field("num_turns", pa.int32(), nullable=False),  # question/answer pairs
         pa.field("text_length", pa.int32(), nullable=False),  # characters of all turns
+        pa.field("prompt_tokens", pa.int32(), nullable=False),  # not supervised, images not counted
+        pa.field("answer_tokens", pa.int32(), nullable=False),  # supervised
+        pa.field("expected_cost", pa.int64(), nullable=False),  # tokens a dense decoder sees, visual ones included
+        pa.field("repairs", pa.string()),  # kinds of `policy.KINDS` that were repaired, joined by commas
         pa.field("has_image", pa.bool_(), nullable=False),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
-        pa.field("image", pa.binary()),  # the encoded file as it was; null for text-only rows
+        pa.field("image", pa.binary()),  # the encoded file, as it was unless repaired; null for text-only rows
     ]
 )
 

@@ -1,4 +1,4 @@
-"""One slice of the source's list becomes one shard: fetch, validate, write. A pure function of the slice.
+"""One slice of the source's list becomes one shard: fetch, validate, repair, write. A pure function of the slice.
 
 The shard is named by its content, so a task that Ray repeats writes the same object again and nothing is
 ever overwritten by something else.
@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from dpn_platform.config.errors import DpnError
+from dpn_platform.data.images import CheckedImage, check_image
+from dpn_platform.data.manifest import SHARDS_FOLDER
+from dpn_platform.data.policy import Findings, Policy, RejectedError
 from dpn_platform.data.schema import content_digest, shard_bytes, shard_table
-from dpn_platform.data.validation import RejectedError, check_image, check_record
+from dpn_platform.data.tokens import VISUAL_TOKENS, TokenCounter, token_counter
+from dpn_platform.data.validation import CheckedRecord, check_record, parse_record
 from dpn_platform.storage import MissingObjectError, join_uri, read_bytes, write_bytes
 
-SHARDS_FOLDER = "shards"
 FETCH_THREADS = 16
 _MAX_RECORD_CHARACTERS = 2000
 
@@ -29,52 +34,83 @@ class SourceRow:
 
     Attributes:
         position: in the split's list.
-        record: whatever the JSON held.
+        raw: its JSON text.
         is_duplicate: it repeats an earlier record.
     """
 
     position: int
-    record: Any
+    raw: bytes
     is_duplicate: bool = False
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What decides, beside the records and the image files, what a shard holds.
+
+    Attributes:
+        image_roots: folders to look for images in, in this order.
+        policy: what to do about defects.
+        visual_tokens: of one image, for `expected_cost`.
+        tokenizer: path of a tokenizer.json relative to the target; None estimates the number of tokens.
+    """
+
+    image_roots: tuple[str, ...]
+    policy: Policy = Policy()
+    visual_tokens: int = VISUAL_TOKENS
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True)
 class Slice:
     """The work of one task: some rows of one split, and where to read and write."""
 
-    source_uri: str
     target_uri: str
     split: str
     index: int
     first_row_id: int
     rows: tuple[SourceRow, ...]
+    options: BuildOptions
 
 
 def build_shard(part: Slice) -> dict[str, Any]:
     """Writes the slice's good rows as a shard.
 
     Returns:
-        `split`, `index`, `num_rows` (of the source), `shard` (fields of `manifest.Shard`, None when no row
-        was good), `sources` (count by source), `images`, and `rejected` (rows for the quarantine table).
+        Plain JSON values: `split`, `index`, `num_rows` (of the source), `shard` (fields of `manifest.Shard`,
+        None when no row was good), `counts` (sums over the good rows), `sources`, `repairs`, `kept` (rows by
+        source or kind), and `rejected` (rows for the quarantine table).
 
     Raises:
-        DpnError: the storage could not be reached or refused; a missing picture is not such an error.
+        DpnError: the storage could not be reached or refused; a missing image is not such an error.
     """
-    with ThreadPoolExecutor(FETCH_THREADS) as pool:
-        outcomes = list(pool.map(lambda row: _check(part, row), part.rows))
-    rejected = [outcome for outcome in outcomes if "reason" in outcome]
-    good = [outcome for outcome in outcomes if "reason" not in outcome]
+    outcomes = check_rows(part, part.rows)
+    good = [row for row, _ in outcomes if "reason" not in row]
     for offset, row in enumerate(good):
         row["row_id"] = part.first_row_id + offset
+    noted = [findings for row, findings in outcomes if "reason" not in row]
+    sums = ("has_image", "prompt_tokens", "answer_tokens", "expected_cost")
     return {
         "split": part.split,
         "index": part.index,
         "num_rows": len(part.rows),
         "shard": _write(part, good) if good else None,
+        "counts": {name: sum(int(row[name]) for row in good) for name in sums},
         "sources": dict(Counter(row["source"] for row in good)),
-        "images": sum(row["has_image"] for row in good),
-        "rejected": rejected,
+        "repairs": dict(Counter(kind for findings in noted for kind in set(findings.repaired))),
+        "kept": dict(Counter(kind for findings in noted for kind in set(findings.kept))),
+        "rejected": [row for row, _ in outcomes if "reason" in row],
     }
+
+
+def check_rows(part: Slice, rows: Sequence[SourceRow]) -> list[tuple[dict[str, Any], Findings]]:
+    """For each row what the shard will hold (without its id), or its line of the quarantine table (with `reason`)."""
+    # Counted first: a tokenizer must not be shared between threads, and whole files are in memory from then on.
+    checker = _Checker(part)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PIL warns of oddities that the checks look for themselves
+        texts = [checker.check_text(row) for row in rows]
+        with ThreadPoolExecutor(FETCH_THREADS) as pool:
+            return list(pool.map(checker.add_image, rows, texts))
 
 
 def quarantine_lines(rejected: Sequence[dict[str, Any]]) -> bytes:
@@ -83,43 +119,82 @@ def quarantine_lines(rejected: Sequence[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in ordered).encode()
 
 
-def _check(part: Slice, row: SourceRow) -> dict[str, Any]:
-    """The finished row without its id, or the line for the quarantine table (it has a `reason`)."""
-    try:
-        if row.is_duplicate:
-            raise RejectedError("duplicate", "same id, picture and conversation as an earlier record")
-        checked = check_record(row.record)
-        data, size = (None, (None, None)) if checked.image is None else _fetch(part.source_uri, checked.image)
-    except RejectedError as refusal:
+class _Checker:
+    """Checks rows of one slice: first the text, then the image."""
+
+    def __init__(self, part: Slice) -> None:
+        self._part = part
+        self._options = part.options
+        tokenizer = part.options.tokenizer
+        self._count: TokenCounter = token_counter(tokenizer and join_uri(part.target_uri, tokenizer))
+
+    def check_text(self, row: SourceRow) -> tuple[CheckedRecord | RejectedError, tuple[int, int], Findings]:
+        """(the record or its refusal, its tokens, what was found)."""
+        findings = Findings(self._options.policy)
+        try:
+            if row.is_duplicate:
+                findings.meet("duplicate", "same id, image and conversations as an earlier record")
+            record = check_record(parse_record(row.raw), findings)
+        except RejectedError as refusal:
+            return refusal, (0, 0), findings
+        return record, self._count(record.turns), findings
+
+    def add_image(
+        self, row: SourceRow, text: tuple[CheckedRecord | RejectedError, tuple[int, int], Findings]
+    ) -> tuple[dict[str, Any], Findings]:
+        """The finished row, or its line of the quarantine table; and what was found."""
+        record, tokens, findings = text
+        if isinstance(record, RejectedError):
+            return _refused(self._part.split, row, record), findings
+        try:
+            image = None if record.image is None else self._fetch(record.image, findings)
+        except RejectedError as refusal:
+            return _refused(self._part.split, row, refusal), findings
         return {
-            "split": part.split,
             "source_row": row.position,
-            "reason": refusal.reason,
-            "detail": refusal.detail,
-            "record": json.dumps(row.record, sort_keys=True, ensure_ascii=False)[:_MAX_RECORD_CHARACTERS],
-        }
+            "id": record.id,
+            "split": self._part.split,
+            "source": record.source,
+            "difficulty": record.difficulty,
+            "conversations": record.conversations,
+            "num_turns": record.num_turns,
+            "text_length": record.text_length,
+            "prompt_tokens": tokens[0],
+            "answer_tokens": tokens[1],
+            "expected_cost": sum(tokens) + (self._options.visual_tokens if image else 0),
+            "repairs": ",".join(findings.repaired) or None,
+            "has_image": image is not None,
+            "width": image and image.width,
+            "height": image and image.height,
+            "image": image and image.data,
+        }, findings
+
+    def _fetch(self, path: str, findings: Findings) -> CheckedImage:
+        for root in self._options.image_roots:
+            try:
+                data = read_bytes(join_uri(root, path))
+            except DpnError as error:
+                # A path that leads through a file (x.jpg/y.jpg) is as absent as any other.
+                if isinstance(error, MissingObjectError) or isinstance(error.__cause__, NotADirectoryError):
+                    continue
+                raise
+            return check_image(data, path, findings)
+        raise RejectedError("image_missing", path)
+
+
+def _refused(split: str, row: SourceRow, refusal: RejectedError) -> dict[str, Any]:
     return {
+        "split": split,
         "source_row": row.position,
-        "id": checked.id,
-        "split": part.split,
-        "source": checked.source,
-        "difficulty": checked.difficulty,
-        "conversations": checked.conversations,
-        "num_turns": checked.num_turns,
-        "text_length": checked.text_length,
-        "has_image": data is not None,
-        "width": size[0],
-        "height": size[1],
-        "image": data,
+        "reason": refusal.reason,
+        "detail": _printable(refusal.detail),
+        "record": row.raw.decode("utf-8", "backslashreplace")[:_MAX_RECORD_CHARACTERS],
     }
 
 
-def _fetch(source_uri: str, path: str) -> tuple[bytes, tuple[int, int]]:
-    try:
-        data = read_bytes(join_uri(source_uri, path))
-    except MissingObjectError as error:
-        raise RejectedError("image_missing", path) from error
-    return data, check_image(data)
+def _printable(text: str) -> str:
+    """Without the lone surrogates that UTF-8 cannot write."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _write(part: Slice, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

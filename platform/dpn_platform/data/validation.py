@@ -1,79 +1,78 @@
-"""Is this record fit for training? Pure checks of a LLaVA record and of its picture; a refusal names its reason."""
+"""Is this record fit for training? Pure checks of a LLaVA record's text; a refusal names its kind (see `policy`)."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from dpn_platform.data.policy import Findings, RejectedError
 
 IMAGE_TEXT = "<image>"
 ROLES = ("human", "gpt")
-#: decoded by content, whatever the file is called (GIFs named .jpg are common in LLaVA's set)
-IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
-MIN_IMAGE_SIDE = 8
-MAX_IMAGE_PIXELS = 64_000_000
+#: what file systems and S3 allow: longer names could not be looked up
+_MAX_NAME_BYTES = 255
+_MAX_PATH_BYTES = 1000
 
-Reason = Literal[
-    "not_an_object",
-    "bad_id",
-    "duplicate",
-    "bad_turns",
-    "empty_question",
-    "empty_answer",
-    "placeholder_mismatch",
-    "bad_image_path",
-    "image_missing",
-    "image_undecodable",
-    "image_format",
-    "image_size",
-]
-
-
-class RejectedError(Exception):
-    """The record must not be trained on.
-
-    Attributes:
-        reason: one of `Reason`, for counting.
-        detail: one line for people.
-    """
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+Turn = dict[str, str]
 
 
 @dataclass(frozen=True)
 class CheckedRecord:
-    """A record whose text is sound; `image` is its picture's path relative to the source, None for text only."""
+    """A record whose text is sound; `image` is its path relative to the image roots, None for text only."""
 
     id: str
     image: str | None
-    conversations: str
-    num_turns: int
-    text_length: int
+    turns: tuple[Turn, ...]
     source: str
     difficulty: str | None
 
+    @property
+    def conversations(self) -> str:
+        """The turns as the shard's column holds them."""
+        return json.dumps(self.turns, ensure_ascii=False)
 
-def check_record(record: Any) -> CheckedRecord:
-    """Checks everything that can be known without the picture.
+    @property
+    def num_turns(self) -> int:
+        """Question/answer pairs."""
+        return len(self.turns) // 2
+
+    @property
+    def text_length(self) -> int:
+        """Characters of all turns."""
+        return sum(len(turn["value"]) for turn in self.turns)
+
+
+def parse_record(raw: bytes) -> Any:
+    """One record's JSON. Bytes that are not UTF-8 survive as lone surrogates, which `check_record` refuses.
 
     Raises:
-        RejectedError: with the first reason found.
+        RejectedError: it is not JSON.
+    """
+    try:
+        return json.loads(raw.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError) as error:
+        raise RejectedError("not_json", str(error)) from error
+
+
+def check_record(record: Any, findings: Findings) -> CheckedRecord:
+    """Checks everything that can be known without the image.
+
+    Args:
+        record: as parsed.
+        findings: carries the policy, and notes what was repaired or kept.
+
+    Raises:
+        RejectedError: with the first kind found that the policy quarantines.
     """
     if not isinstance(record, dict):
         raise RejectedError("not_an_object", f"expected an object, got {type(record).__name__}")
+    _check_utf8(record)
     identity = record.get("id")
     if isinstance(identity, bool) or not isinstance(identity, str | int) or identity == "":
         raise RejectedError("bad_id", "'id' must be a non-empty string or an integer")
-    turns = _check_turns(record.get("conversations"))
+    turns = _check_turns(record.get("conversations"), findings)
     image = _check_image_path(record.get("image"))
     placeholders = sum(turn["value"].count(IMAGE_TEXT) for turn in turns)
     if placeholders != (image is not None):
@@ -82,82 +81,74 @@ def check_record(record: Any) -> CheckedRecord:
     return CheckedRecord(
         id=str(identity),
         image=image,
-        conversations=json.dumps(turns, ensure_ascii=False),
-        num_turns=len(turns) // 2,
-        text_length=sum(len(turn["value"]) for turn in turns),
+        turns=tuple(turns),
         source=_source_of(record, image),
         difficulty=None if difficulty is None else str(difficulty),
     )
 
 
-def check_image(data: bytes) -> tuple[int, int]:
-    """Decodes the whole picture (a truncated file opens, but does not load).
+def content_key(raw: bytes) -> bytes | None:
+    """16 bytes that two records share when the later one is a duplicate: same id, image and conversations.
 
-    Returns:
-        (width, height) in pixels.
-
-    Raises:
-        RejectedError: undecodable, a format that is not allowed, or an absurd size.
+    The id alone does not decide: LLaVA's own set uses an image's id for several different conversations.
+    None for what is no object: there is nothing to compare.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-        if image.format not in IMAGE_FORMATS:
-            raise RejectedError("image_format", f"{image.format}; allowed: {', '.join(IMAGE_FORMATS)}")
-        width, height = image.size
-        if min(width, height) < MIN_IMAGE_SIDE or width * height > MAX_IMAGE_PIXELS:
-            raise RejectedError("image_size", f"{width}x{height} pixels")
-        image.load()
-    except Image.DecompressionBombError as error:
-        raise RejectedError("image_size", str(error)) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        # PIL writes the buffer's address into some messages; the table must not differ between runs.
-        detail = "not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise RejectedError("image_undecodable", detail) from error
-    return width, height
+        record = parse_record(raw)
+    except RejectedError:
+        return None
+    if not isinstance(record, dict):
+        return None
+    parts = [str(record.get("id")), record.get("image"), record.get("conversations")]
+    try:
+        content = json.dumps(parts, sort_keys=True)
+    except RecursionError:
+        return None
+    return hashlib.sha256(content.encode()).digest()[:16]
 
 
-def find_duplicates(records: Sequence[Any]) -> set[int]:
-    """Positions of records that repeat an earlier one: same id, picture and conversations.
-
-    The id alone does not decide: LLaVA's own set uses a picture's id for several different conversations.
-    """
-    seen: set[bytes] = set()
-    repeated: set[int] = set()
-    for position, record in enumerate(records):
-        if not isinstance(record, dict):
-            continue
-        content = json.dumps([str(record.get("id")), record.get("image"), record.get("conversations")], sort_keys=True)
-        key = hashlib.sha256(content.encode()).digest()
-        if key in seen:
-            repeated.add(position)
-        seen.add(key)
-    return repeated
+def _check_utf8(record: dict[str, Any]) -> None:
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise RejectedError("not_utf8", f"{error.object[error.start]!r} cannot be written as UTF-8") from error
+    except RecursionError as error:
+        raise RejectedError("not_json", "nested too deeply") from error
 
 
-def _check_turns(turns: Any) -> list[dict[str, str]]:
-    if not isinstance(turns, list) or not turns or len(turns) % 2:
+def _check_turns(turns: Any, findings: Findings) -> list[Turn]:
+    if not isinstance(turns, list) or not turns:
         raise RejectedError("bad_turns", "'conversations' must be a list of question/answer pairs")
-    checked = []
-    for number, turn in enumerate(turns):
-        role = ROLES[number % 2]
-        if not isinstance(turn, dict) or turn.get("from") != role or not isinstance(turn.get("value"), str):
-            raise RejectedError("bad_turns", f"turn {number + 1} must be {{from: {role}, value: text}}")
-        value = turn["value"]
-        if role == "gpt":
-            if not value.strip():
-                raise RejectedError("empty_answer", f"turn {number + 1} is empty")
-            if IMAGE_TEXT in value:
-                raise RejectedError("placeholder_mismatch", f"{IMAGE_TEXT} in an answer (turn {number + 1})")
-        elif not value.replace(IMAGE_TEXT, "").strip():
-            raise RejectedError("empty_question", f"turn {number + 1} asks nothing")
-        checked.append({"from": role, "value": value})
-    return checked
+    if _role(turns[0]) == "gpt" and findings.meet("leading_answer", "the first turn is from gpt"):
+        turns = turns[1:]
+    if turns and _role(turns[-1]) == "human" and findings.meet("trailing_question", "the last turn is from human"):
+        turns = turns[:-1]
+    if not turns or len(turns) % 2:
+        raise RejectedError("bad_turns", f"{len(turns)} turns do not make question/answer pairs")
+    return [_check_turn(number, turn, findings) for number, turn in enumerate(turns)]
+
+
+def _role(turn: Any) -> Any:
+    return turn.get("from") if isinstance(turn, dict) else None
+
+
+def _check_turn(number: int, turn: Any, findings: Findings) -> Turn:
+    role = ROLES[number % 2]
+    if _role(turn) != role or not isinstance(turn.get("value"), str):
+        raise RejectedError("bad_turns", f"turn {number + 1} must be {{from: {role}, value: text}}")
+    value = turn["value"]
+    if role == "human":
+        if not value.replace(IMAGE_TEXT, "").strip():
+            findings.meet("empty_question", f"turn {number + 1} asks nothing")
+    elif not value.strip():
+        raise RejectedError("empty_answer", f"turn {number + 1} is empty")
+    elif IMAGE_TEXT in value:
+        raise RejectedError("placeholder_mismatch", f"{IMAGE_TEXT} in an answer (turn {number + 1})")
+    return {"from": role, "value": value}
 
 
 def _check_image_path(path: Any) -> str | None:
-    """A relative path that stays inside the source folder."""
+    """A relative path that stays inside the image roots."""
     if path is None:
         return None
     if not isinstance(path, str) or not path:
@@ -165,6 +156,8 @@ def _check_image_path(path: Any) -> str | None:
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\\" in path or "\0" in path or ":" in parts[0]:
         raise RejectedError("bad_image_path", f"not a plain relative path: {path[:200]!r}")
+    if len(path.encode()) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_NAME_BYTES for part in parts):
+        raise RejectedError("bad_image_path", f"a name too long for any storage: {path[:60]!r} ...")
     return path
 
 

@@ -1,0 +1,173 @@
+"""`dpn data verify | stats | quarantine`: what a published data set is, and whether it is sound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from dpn_platform.data.manifest import Manifest
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+DEFAULT_URI = "s3://dpn/datasets/demo"
+
+
+def register(group: typer.Typer) -> None:
+    """Adds the verbs to `dpn data`."""
+    group.command("verify")(verify)
+    group.command("stats")(stats)
+    group.command("quarantine")(quarantine)
+
+
+def verify(
+    uri: Annotated[str, typer.Argument(help="A published data set.")] = DEFAULT_URI,
+    decode: Annotated[bool, typer.Option(help="Decode every image, too (about 2 ms each).")] = True,
+    as_json: Json = False,
+) -> None:
+    """Read every shard and compare it with the manifest; exit code 1 when something differs."""
+    with clean_stdout():
+        connect_storage(uri)
+        from dpn_platform.data.manifest import load_manifest
+        from dpn_platform.data.verify import verify as run_verify
+
+        manifest = load_manifest(uri)
+        with progress(f"verifying {uri}") as advance:
+            report = run_verify(manifest, on_progress=lambda done, total: advance(done, total=total), decode=decode)
+    facts: dict[str, Any] = {
+        "uri": uri,
+        "sound": report.is_sound,
+        "fingerprint": manifest.fingerprint,
+        "shards": report.shards,
+        "rows": report.rows,
+        "bytes": report.bytes,
+        "images_decoded": report.images_decoded,
+        "quarantined": manifest.quarantine.rows,
+        "problems": report.problems,
+    }
+    show_facts("data set", facts if as_json else {**facts, "problems": len(report.problems)}, as_json)
+    if not as_json:
+        for problem in report.problems:
+            note(problem)
+    if not report.is_sound:
+        raise typer.Exit(1)
+
+
+def stats(
+    uri: Annotated[str, typer.Argument(help="A published data set.")] = DEFAULT_URI,
+    out: Annotated[str | None, typer.Option(help="Folder for histograms of lengths and sizes (PNG).")] = None,
+    as_json: Json = False,
+) -> None:
+    """What is in a data set: rows, images and tokens by source; histograms as PNG with --out."""
+    with clean_stdout():
+        connect_storage(uri)
+        from dpn_platform.data.manifest import load_manifest
+        from dpn_platform.data.stats import collect_stats
+
+        manifest = load_manifest(uri)
+        with progress(f"reading {uri}") as advance:
+            found = collect_stats(manifest, on_progress=lambda done, total: advance(done, total=total))
+        pictures: list[str] = []
+        if out is not None:
+            from dpn_platform.data.histograms import write_histograms
+
+            pictures = write_histograms(found, out)
+    if as_json:
+        print_json({**summary(manifest), **found.to_json(), "pictures": pictures})
+        return
+    print_table(f"{manifest.root}  fingerprint {manifest.fingerprint}", found.columns(), found.table())
+    defects = [
+        (what, kind, count)
+        for split in manifest.splits.values()
+        for what, counts in (("repaired", split.repairs), ("kept", split.kept))
+        for kind, count in counts.items()
+    ]
+    defects += [("quarantined", kind, count) for kind, count in manifest.quarantine.reasons.items()]
+    if defects:
+        print_table("defects", ("what was done", "kind", "rows"), defects)
+    note(f"tokens: {manifest.tokens.rule}; {manifest.tokens.visual_tokens_per_image} visual tokens per image")
+    for picture in pictures:
+        note(f"wrote {picture}")
+
+
+def quarantine(
+    uri: Annotated[str, typer.Argument(help="A published data set, or a quarantine table (.jsonl).")] = DEFAULT_URI,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+    kind: Annotated[str | None, typer.Option(help="Only rows quarantined for this.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the rows that were refused, each with its reason."""
+    with clean_stdout():
+        connect_storage(uri)
+        from dpn_platform.data.manifest import load_manifest
+        from dpn_platform.storage import join_uri, read_bytes
+
+        table: str | None = uri
+        if not uri.endswith(".jsonl"):
+            manifest = load_manifest(uri)
+            table = manifest.quarantine.path and join_uri(manifest.root, manifest.quarantine.path)
+        rows = [json.loads(line) for line in read_bytes(table).splitlines()] if table else []
+    chosen = [row for row in rows if kind in (None, row["reason"])]
+    if as_json:
+        print_json({"uri": uri, "table": table, "quarantined": len(chosen), "rows": chosen[:limit]})
+        return
+    shown = [(row["split"], row["source_row"], row["reason"], row["detail"][:80]) for row in chosen[:limit]]
+    print_table(f"{len(chosen)} rows quarantined ({table})", ("split", "source row", "kind", "detail"), shown)
+
+
+def connect_storage(uri: str, *, start: bool = False) -> None:
+    """Services are needed only for an S3 that the user did not name."""
+    from dpn_platform.services import connect, external_services
+
+    if uri.startswith("s3://") and "s3" not in external_services():
+        connect(start=start)
+
+
+def show_facts(title: str, facts: Mapping[str, Any], as_json: bool) -> None:
+    """One JSON document or a list of names and values."""
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts(title, facts)
+
+
+def show_manifest(manifest: Manifest, as_json: bool) -> None:
+    """What was published: one line per split."""
+    if as_json:
+        print_json(summary(manifest))
+        return
+    rows = [
+        (
+            name,
+            split.rows,
+            split.images,
+            split.text_only,
+            sum(split.repairs.values()),
+            len(split.shards),
+            f"{split.bytes / 2**20:.1f}",
+        )
+        for name, split in manifest.splits.items()
+    ]
+    title = f"{manifest.root}  fingerprint {manifest.fingerprint}"
+    print_table(title, ("split", "rows", "images", "text only", "repairs", "shards", "MiB"), rows)
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """The manifest without its list of shards."""
+    splits = {
+        name: {**split.model_dump(exclude={"shards"}), "shards": len(split.shards), "bytes": split.bytes}
+        for name, split in manifest.splits.items()
+    }
+    return {
+        "uri": manifest.root,
+        "name": manifest.name,
+        "schema_version": manifest.schema_version,
+        "fingerprint": manifest.fingerprint,
+        "splits": splits,
+        "quarantine": manifest.quarantine.model_dump(),
+        "tokens": manifest.tokens.model_dump(),
+    }
