@@ -23,11 +23,17 @@ def pad_to_square(image: Image.Image) -> Image.Image:
     return square
 
 
-def prepare_image(image: Image.Image, size: int) -> Tensor:
-    """uint8[3, size, size]: RGB, padded to a square and resized (bicubic). Normalised later, on the device."""
-    square = pad_to_square(image.convert("RGB"))
+def fit_square(image: Image.Image, size: int) -> Image.Image:
+    """An RGB picture padded to a square and resized (bicubic) to `size`; one of that size stays as it is."""
+    square = pad_to_square(image)
     if square.size != (size, size):
         square = square.resize((size, size), Image.Resampling.BICUBIC)
+    return square
+
+
+def prepare_image(image: Image.Image, size: int) -> Tensor:
+    """uint8[3, size, size]: RGB, padded to a square and resized (bicubic). Normalised later, on the device."""
+    square = fit_square(image.convert("RGB"), size)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 
