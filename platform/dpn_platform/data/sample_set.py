@@ -28,9 +28,9 @@ class SampleSet:
         values = np.unique(np.asarray(keys if isinstance(keys, np.ndarray) else list(keys), dtype=np.int64))
         numbers, firsts = np.unique(values // _BLOCK_KEYS, return_index=True)
         for number, part in zip(numbers.tolist(), np.split(values, firsts[1:]), strict=False):
-            block = self._blocks.setdefault(number, np.zeros(_BLOCK_BYTES, np.uint8))
-            offset = part % _BLOCK_KEYS
-            np.bitwise_or.at(block, offset // 8, (1 << (offset % 8)).astype(np.uint8))
+            bits = np.zeros(_BLOCK_KEYS, np.bool_)
+            bits[part % _BLOCK_KEYS] = True
+            self._put(number, np.packbits(bits, bitorder="little"))
 
     def __len__(self) -> int:
         return int(sum(np.bitwise_count(block).sum(dtype=np.int64) for block in self._blocks.values()))
@@ -51,8 +51,11 @@ class SampleSet:
     def update(self, other: SampleSet) -> None:
         """Adds all keys of another set."""
         for number, block in other._blocks.items():
-            mine = self._blocks.setdefault(number, np.zeros(_BLOCK_BYTES, np.uint8))
-            np.bitwise_or(mine, block, out=mine)
+            self._put(number, block)
+
+    def _put(self, number: int, block: npt.NDArray[np.uint8]) -> None:
+        mine = self._blocks.setdefault(number, np.zeros(_BLOCK_BYTES, np.uint8))
+        np.bitwise_or(mine, block, out=mine)
 
     def save(self, folder: Path, name: str) -> None:
         """Writes `name.npy` (few keys: a list) or `name.npz` (bitmaps) into a local folder."""

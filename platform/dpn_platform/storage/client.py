@@ -16,6 +16,10 @@ def s3_client(settings: S3Settings) -> Any:
         "s3",
         endpoint_url=settings.endpoint,
         region_name=settings.region,
+        # Given, because boto3's default session keeps the keys it saw first.
+        aws_access_key_id=settings.access_key,
+        aws_secret_access_key=settings.secret_key,
+        aws_session_token=settings.session_token,
         config=Config(
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=REQUEST_TIMEOUT_S,
