@@ -1,6 +1,8 @@
 """How close our stream comes to the pure decode limit, beside other loaders, in one interleaved run.
 
-Command: python tests/benchmarks/ingestion.py [--rows 2000] [--rounds 3]   (PYTHONPATH=platform:.; starts a local Ray)
+Command: python tests/benchmarks/ingestion.py [--rows 2000] [--rounds 3] [--growth]    (PYTHONPATH=platform:.)
+With --growth instead: our stream at 1,600, 4,000 and 16,000 rows of small pictures, time per row and memory.
+A local Ray is started.
 
 Every candidate gives uint8 pictures of 336 x 336 in batches of 32, decoded by LLaVA's order (PIL, pad, bicubic) in two
 threads or processes; texts are not tokenised. CPU is that of the whole process tree, Ray's processes included.
@@ -48,9 +50,8 @@ def picture(draw: np.random.Generator) -> bytes:
     return buffer.getvalue()
 
 
-def write_sets(folder: Path, num_rows: int) -> Manifest:
-    """The same pictures as files, as a tar and as shards."""
-    pictures = [picture(np.random.default_rng(number)) for number in range(min(num_rows, 200))]
+def write_sets(folder: Path, num_rows: int, pictures: list[bytes]) -> Manifest:
+    """The same pictures, repeated, as files, as a tar and as shards."""
     (folder / "files").mkdir()
     shards = []
     with tarfile.open(folder / "set.tar", "w") as tar:
@@ -133,7 +134,8 @@ class Files(torch.utils.data.Dataset):
 
 
 def torch_loader(folder: Path) -> Iterator[np.ndarray]:
-    yield from torch.utils.data.DataLoader(Files(folder), batch_size=BATCH, num_workers=THREADS)
+    loader = torch.utils.data.DataLoader(Files(folder), batch_size=BATCH, num_workers=THREADS, collate_fn=np.stack)
+    yield from loader
 
 
 def plan_for(manifest: Manifest) -> BatchPlan:
@@ -193,15 +195,43 @@ def run(batches: Iterator[np.ndarray], step_s: float = 0.0) -> dict[str, float]:
             "wait": waited / elapsed}  # fmt: skip
 
 
+def growth(rounds: int) -> None:
+    """Medians of CPU time per row and of the peak, warm."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), (90, 120, 30)).save(buffer, "JPEG")
+    with tempfile.TemporaryDirectory() as name:
+        sets = {}
+        for rows in (1600, 4000, 16000):
+            (folder := Path(name) / str(rows)).mkdir()
+            sets[rows] = write_sets(folder, rows, [buffer.getvalue()])
+        runs: dict[int, list[dict[str, float]]] = {rows: [] for rows in sets}
+        for number in range(rounds + 1):
+            for rows, manifest in sets.items():
+                result = run(ours(manifest))
+                runs[rows] += [result] if number else []
+        cpu_ms = {
+            rows: statistics.median(1000 / one["rows/cpu-s"] for one in results) for rows, results in runs.items()
+        }
+        wall_ms = {rows: statistics.median(1000 / one["rows/s"] for one in results) for rows, results in runs.items()}
+        peak = {rows: statistics.median(one["peak MB"] for one in results) for rows, results in runs.items()}
+        print(f"CPU ms/row {cpu_ms}, 16K/4K {cpu_ms[16000] / cpu_ms[4000]:.2f}")
+        print(f"wall ms/row {wall_ms}, 16K/4K {wall_ms[16000] / wall_ms[4000]:.2f}")
+        print(f"peak MB {peak}, 10x rows {peak[16000] / peak[1600]:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--growth", action="store_true")
     given = parser.parse_args()
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", object_store_memory=512 * 2**20)
+    if given.growth:
+        growth(given.rounds)
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        manifest = write_sets(folder, given.rows)
+        manifest = write_sets(folder, given.rows, [picture(np.random.default_rng(n)) for n in range(200)])
         candidates: dict[str, Callable[[], Iterator[np.ndarray]]] = {
             "decode limit": lambda: limit(folder),
             "our stream": lambda: ours(manifest),

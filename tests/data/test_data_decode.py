@@ -1,4 +1,4 @@
-"""Decoding: the full path is LLaVA's order to the bit, the fast one is near it."""
+"""Decoding: the full path is the model's own preparation to the bit, the fast one is near it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dpn_model.processing.images import prepare_image
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_platform.data.collate import SampleCollator, decode_image
 
-SIZE = 56
+SIZE = 336
 
 
 def photograph(width: int, height: int) -> bytes:
@@ -44,11 +44,11 @@ def test_full_is_the_models_own_preparation(shape: tuple[int, int]) -> None:
     assert torch.equal(pixels("full", data)[0], prepare_image(decode_image(data), SIZE))
 
 
-@pytest.mark.parametrize("shape", [(320, 240), (640, 480), (90, 200), (40, 30)])
+@pytest.mark.parametrize("shape", [(640, 480), (1400, 900), (90, 200)])
 def test_fast_is_near(shape: tuple[int, int]) -> None:
     data = photograph(*shape)
     full, fast = (pixels(decode, data)[0].float() for decode in ("full", "fast"))
 
     inner = slice(SIZE // 4, 3 * SIZE // 4)  # the border to the padding may lie a pixel aside
     error = (full - fast)[:, inner, inner].square().mean()
-    assert 10 * torch.log10(255**2 / error) > 30
+    assert 10 * torch.log10(255**2 / error) > 34  # measured: equal, 51.5 and 35.2 dB

@@ -111,7 +111,8 @@ def read_rows(uri: str, positions: IntArray | npt.NDArray[np.int32]) -> pa.Table
             wanted = np.unique(group)
             # Rows that are not read shift those behind them.
             skipped = np.cumsum(np.where(np.isin(np.arange(len(rows)), wanted), 0, rows))
-            return file.read_row_groups(wanted.tolist()), positions - skipped[group].astype(np.int64)
+            places = np.asarray(positions, np.int64) - skipped[group].astype(np.int64)
+            return file.read_row_groups(wanted.tolist()), places
 
     try:
         table, places = with_retries("read", location, read)
