@@ -11,7 +11,6 @@ threads or processes; texts are not tokenised. CPU is that of the whole process 
 from __future__ import annotations
 
 import argparse
-import io
 import statistics
 import tarfile
 import tempfile
@@ -19,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -27,59 +25,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import torch
-from PIL import Image
+from ingestion_sets import photograph, small_picture, write_sets
 
 from dpn_model.processing.images import fit_square
 from dpn_platform.data.batch_plan import BatchPlan, plan_batches
 from dpn_platform.data.batch_settings import BatchSettings
 from dpn_platform.data.collate import decode_fitting, decode_image
 from dpn_platform.data.feed import local_batches
-from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split
-from dpn_platform.data.schema import SCHEMA_VERSION, shard_bytes, shard_table
+from dpn_platform.data.manifest import Manifest
 
-SIZE, BATCH, THREADS, ROWS_PER_SHARD = 336, 32, 2, 250
+SIZE, BATCH, THREADS = 336, 32, 2
 STEP_S = 0.25  # of the fake step: about 128 rows a second
-
-
-def picture(draw: np.random.Generator) -> bytes:
-    """A 640 x 480 JPEG of about 125 KB: smooth shapes and some grain, as photographs have."""
-    coarse = Image.fromarray(draw.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((640, 480), Image.BICUBIC)
-    pixels = np.asarray(coarse, np.int16) + draw.normal(0, 14, (480, 640, 1)).astype(np.int16)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=88)
-    return buffer.getvalue()
-
-
-def write_sets(folder: Path, num_rows: int, pictures: list[bytes]) -> Manifest:
-    """The same pictures, repeated, as files, as a tar and as shards."""
-    (folder / "files").mkdir()
-    shards = []
-    with tarfile.open(folder / "set.tar", "w") as tar:
-        for first in range(0, num_rows, ROWS_PER_SHARD):
-            numbers = range(first, min(first + ROWS_PER_SHARD, num_rows))
-            data = [pictures[number % len(pictures)] for number in numbers]
-            for number, content in zip(numbers, data, strict=True):
-                (folder / "files" / f"{number:06d}.jpg").write_bytes(content)
-                entry = tarfile.TarInfo(f"{number:06d}.jpg")
-                entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
-            path = f"shards/{first}.parquet"
-            (folder / "shards").mkdir(exist_ok=True)
-            (folder / path).write_bytes(shard_bytes(shard_table([row(n, c) for n, c in zip(numbers, data)])))  # noqa: B905
-            shards.append(Shard(path=path, rows=len(data), first_row_id=first, bytes=1, sha256="", content_sha256=path))
-    split = Split(rows=num_rows, images=num_rows, text_only=0, sources={"x": num_rows}, shards=tuple(shards))
-    return Manifest(
-        schema_version=SCHEMA_VERSION, name="b", source="", splits={"train": split}, quarantine=Quarantine(),
-        fingerprint="",
-    ).at(str(folder))  # fmt: skip
-
-
-def row(number: int, image: bytes) -> dict[str, Any]:
-    return {
-        "row_id": number, "source_row": number, "id": str(number), "split": "train", "source": "x", "difficulty": None,
-        "conversations": "[]", "num_turns": 1, "text_length": 100, "has_image": True, "width": 640, "height": 480,
-        "image": image,
-    }  # fmt: skip
 
 
 def decoded(data: bytes) -> np.ndarray:
@@ -197,13 +153,11 @@ def run(batches: Iterator[np.ndarray], step_s: float = 0.0) -> dict[str, float]:
 
 def growth(rounds: int) -> None:
     """Medians of CPU time per row and of the peak, warm."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 48), (90, 120, 30)).save(buffer, "JPEG")
     with tempfile.TemporaryDirectory() as name:
         sets = {}
         for rows in (1600, 4000, 16000):
             (folder := Path(name) / str(rows)).mkdir()
-            sets[rows] = write_sets(folder, rows, [buffer.getvalue()])
+            sets[rows] = write_sets(folder, rows, [small_picture()])
         runs: dict[int, list[dict[str, float]]] = {rows: [] for rows in sets}
         for number in range(rounds + 1):
             for rows, manifest in sets.items():
@@ -231,7 +185,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        manifest = write_sets(folder, given.rows, [picture(np.random.default_rng(n)) for n in range(200)])
+        manifest = write_sets(folder, given.rows, [photograph(number) for number in range(200)])
         candidates: dict[str, Callable[[], Iterator[np.ndarray]]] = {
             "decode limit": lambda: limit(folder),
             "our stream": lambda: ours(manifest),

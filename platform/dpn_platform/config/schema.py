@@ -61,7 +61,11 @@ class DataConfig(Section):
         "full", description="fast: reduced JPEG decode, resize before padding (about 48 dB from full)"
     )
     batching: Literal["samples", "tokens"] = Field("samples", description="what fills a micro-batch")
-    tokens_per_batch: int | None = Field(None, gt=0, description="batching tokens: decoder tokens of a micro-batch")
+    tokens_per_batch: int | None = Field(
+        None,
+        gt=0,
+        description="batching tokens: decoder tokens of a micro-batch; a step has global_batch_size / micro_batch_size",
+    )
     grouping: Literal["mixed", "modality"] = Field("mixed", description="modality: pictures and texts in own steps")
     balance: bool = Field(False, description="deal a step's samples by expected cost; tokens and modality always do")
     source_weights: dict[str, SourceWeight] = Field({}, description="times per epoch a source's rows occur; default 1")
