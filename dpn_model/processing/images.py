@@ -34,11 +34,11 @@ def crop_to_square(image: Image.Image, size: int) -> Image.Image:
     return resized.crop((left, top, left + size, top + size))
 
 
-def prepare_image(image: Image.Image, size: int, aspect_ratio: str = "pad") -> Tensor:
-    """uint8[3, size, size]: RGB, made square and resized (bicubic). Normalised later, on the device.
+def fit_square(image: Image.Image, size: int, aspect_ratio: str = "pad") -> Image.Image:
+    """An RGB picture made square and resized (bicubic) to `size`; a padded one of that size stays as it is.
 
     Args:
-        image: of any size and mode.
+        image: RGB, of any size.
         size: side of the square in pixels.
         aspect_ratio: "pad" to a square of the longer side, or "crop" the centre.
 
@@ -47,10 +47,15 @@ def prepare_image(image: Image.Image, size: int, aspect_ratio: str = "pad") -> T
     """
     if aspect_ratio not in ASPECT_RATIOS:
         raise ValueError(f"aspect_ratio = {aspect_ratio!r}; allowed: {', '.join(ASPECT_RATIOS)}")
-    picture = image.convert("RGB")
-    square = pad_to_square(picture) if aspect_ratio == "pad" else crop_to_square(picture, size)
+    square = pad_to_square(image) if aspect_ratio == "pad" else crop_to_square(image, size)
     if square.size != (size, size):
         square = square.resize((size, size), Image.Resampling.BICUBIC)
+    return square
+
+
+def prepare_image(image: Image.Image, size: int, aspect_ratio: str = "pad") -> Tensor:
+    """uint8[3, size, size]: RGB, see `fit_square`. Normalised later, on the device."""
+    square = fit_square(image.convert("RGB"), size, aspect_ratio)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 

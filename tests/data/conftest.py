@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
+from dpn_platform.data.row_index import RowIndex
 from dpn_platform.data.schema import SCHEMA_VERSION
 from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
 from dpn_platform.storage import write_bytes
@@ -59,3 +61,33 @@ def _publish(part: Slice, *, force: bool = False) -> Manifest:
         fingerprint=fingerprint_of(splits),
     )
     return publish_manifest(part.target_uri, manifest, force=force)
+
+
+@pytest.fixture(scope="session")
+def planned_set() -> Callable[..., tuple[Split, RowIndex]]:
+    """A split with the mixture's shape (pictures and texts, skewed lengths) and its index, without files."""
+    return _planned_set
+
+
+def _planned_set(num_rows: int, *, rows_per_shard: int = 100, text_every: int = 16) -> tuple[Split, RowIndex]:
+    sizes = [min(rows_per_shard, num_rows - first) for first in range(0, num_rows, rows_per_shard)]
+    shards = tuple(
+        Shard(
+            path=f"s{number}",
+            rows=rows,
+            first_row_id=number * rows_per_shard,
+            bytes=1,
+            sha256=f"{number}",
+            content_sha256=f"c{number}",
+        )
+        for number, rows in enumerate(sizes)
+    )
+    has_image = np.arange(num_rows) % text_every != 0
+    source = np.where(has_image, np.arange(num_rows) % 3, 3).astype(np.int16)
+    names = ("coco", "gqa", "ocr", "text")
+    counts = dict(zip(names, np.bincount(source, minlength=4).tolist(), strict=True))
+    images = int(has_image.sum())
+    split = Split(rows=num_rows, images=images, text_only=num_rows - images, sources=counts, shards=shards)
+    text = np.random.default_rng(0).lognormal(4.5, 0.8, num_rows).clip(10, 1400).astype(np.int32)
+    tokens = (text + 576 * has_image).astype(np.int32)
+    return split, RowIndex(has_image, tokens, tokens.astype(np.int64), source, names)

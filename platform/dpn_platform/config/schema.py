@@ -24,15 +24,34 @@ def _checked_control(name: str) -> str:
 
 
 Control = Annotated[str, AfterValidator(_checked_control)]
+SourceWeight = Annotated[float, Field(ge=0, le=100)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataConfig(Section):
-    """Where samples come from. `uri` is a published data set (the folder of its `manifest.json`)."""
+    """Where samples come from and how they become batches. `uri`: a published data set (folder of `manifest.json`)."""
 
     uri: str = "s3://dpn/datasets/demo"
     train_split: str = "train"
     eval_split: str = "test"
+    decode: Literal["full", "fast"] = Field(
+        "full", description="fast: reduced JPEG decode, resize before padding (about 48 dB from full)"
+    )
+    batching: Literal["samples", "tokens"] = Field("samples", description="what fills a micro-batch")
+    tokens_per_batch: int | None = Field(
+        None,
+        gt=0,
+        description="batching tokens: decoder tokens of a micro-batch; a step has global_batch_size / micro_batch_size",
+    )
+    grouping: Literal["mixed", "modality"] = Field("mixed", description="modality: pictures and texts in own steps")
+    balance: bool = Field(False, description="deal a step's samples by expected cost; tokens and modality always do")
+    source_weights: dict[str, SourceWeight] = Field({}, description="times per epoch a source's rows occur; default 1")
+
+    @model_validator(mode="after")
+    def _budget_goes_with_tokens(self) -> DataConfig:
+        if (self.batching == "tokens") != (self.tokens_per_batch is not None):
+            raise ValueError("batching: tokens and tokens_per_batch go together: give both or neither")
+        return self
 
 
 class ModelConfig(Section):

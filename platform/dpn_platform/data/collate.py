@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from dpn_model.processing import DpnProcessor
+from dpn_model.processing.images import fit_square
 
 DECODE_THREADS = 2
 
@@ -32,18 +33,41 @@ def decode_image(data: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
+def decode_fitting(data: bytes, size: int) -> Image.Image:
+    """The picture as RGB with its longer side `size`: the fast path.
+
+    A JPEG of at least twice the size is decoded at a half, a quarter or an eighth; resizing comes before padding.
+    About 48 dB from the full path and 1.4 times as fast (spec performance 4.3).
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        scale = size / max(image.size)
+        fitting = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image.draft("RGB", fitting)
+        return image.convert("RGB").resize(fitting, Image.Resampling.BICUBIC)
+
+
 class SampleCollator:
     """Callable that turns a batch of rows into model inputs; fits Ray's `collate_fn` and can be pickled.
 
     Args:
         processor: of the model that is trained.
         router: whether questions about pictures end in `<ROUTER>` (routed methods).
+        decode: "full" (LLaVA's order) or "fast", see `decode_fitting` (for padded pictures; cropped ones are decoded
+            in full).
         num_threads: threads that decode; tokenising stays in the caller's (tokenizers must not be shared).
     """
 
-    def __init__(self, processor: DpnProcessor, *, router: bool, num_threads: int = DECODE_THREADS) -> None:
+    def __init__(
+        self,
+        processor: DpnProcessor,
+        *,
+        router: bool,
+        decode: Literal["full", "fast"] = "full",
+        num_threads: int = DECODE_THREADS,
+    ) -> None:
         self.processor = processor
         self.router = router
+        self.decode = decode
         self.num_threads = num_threads
 
     def __call__(self, batch: Mapping[str, np.ndarray] | pa.Table) -> dict[str, Any]:
@@ -73,8 +97,14 @@ class SampleCollator:
         }
 
     def _decode(self, encoded: Sequence[bytes | None]) -> list[Image.Image | None]:
+        size, shape = self.processor.image_size, self.processor.aspect_ratio
+
+        # Padding and resizing cost more than decoding: the threads do them too (the processor finds nothing to do).
         def decode(data: bytes | None) -> Image.Image | None:
-            return None if data is None else decode_image(data)
+            if data is None:
+                return None
+            picture = decode_image(data) if self.decode == "full" or shape == "crop" else decode_fitting(data, size)
+            return fit_square(picture, size, shape)
 
         if self.num_threads <= 1:
             return [decode(data) for data in encoded]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.manifest import Shard, Split
+from dpn_platform.data.source_weights import SourceWeights
 
 IntArray = npt.NDArray[np.int64]
 
@@ -38,28 +39,42 @@ class ShardRead:
 
     Attributes:
         shard: the file.
-        epoch: which pass over the data.
-        positions: int64[n], positions in the file, in the order in which the rows are wanted.
+        epoch: which pass over the data (with source weights an epoch takes several, see `source_weights`).
+        positions: int32[n], positions in the file, in the order in which the rows are wanted.
     """
 
     shard: Shard
     epoch: int
-    positions: IntArray
+    positions: npt.NDArray[np.int32]
 
     def sample_keys(self, span: int) -> IntArray:
         """int64[n], the names of these rows in the endless sequence."""
-        return self.epoch * span + self.shard.first_row_id + self.positions
+        return np.int64(self.epoch * span + self.shard.first_row_id) + self.positions
 
 
-def epoch_reads(split: Split, *, seed: int, epoch: int) -> Iterator[ShardRead]:
+def epoch_reads(split: Split, *, seed: int, epoch: int, weights: SourceWeights | None = None) -> Iterator[ShardRead]:
     """The reads of one whole epoch, in order."""
-    for index in permutation(len(split.shards), "shards", seed, epoch):
-        shard = split.shards[index]
-        yield ShardRead(shard, epoch, permutation(shard.rows, "rows", seed, epoch, shard.content_sha256))
+    passes = weights.passes_per_epoch if weights else 1
+    draw = permutation(split.row_id_span, "weights", seed, epoch) if weights else np.empty(0, np.int64)
+    for number in range(epoch * passes, (epoch + 1) * passes):
+        chosen = weights.chosen(number, draw) if weights else None
+        for index in permutation(len(split.shards), "shards", seed, number):
+            shard = split.shards[index]
+            positions = permutation(shard.rows, "rows", seed, number, shard.content_sha256).astype(np.int32)
+            if chosen is not None:
+                positions = positions[chosen[shard.first_row_id + positions]]
+            if len(positions):
+                yield ShardRead(shard, number, positions)
 
 
 def plan_reads(
-    split: Split, *, seed: int, num_rows: int, first_epoch: int = 0, consumed: IntArray | None = None
+    split: Split,
+    *,
+    seed: int,
+    num_rows: int,
+    first_epoch: int = 0,
+    consumed: IntArray | None = None,
+    weights: SourceWeights | None = None,
 ) -> list[ShardRead]:
     """The first `num_rows` places of the sequence, less those already consumed.
 
@@ -69,33 +84,60 @@ def plan_reads(
         num_rows: length of the whole run in samples (steps x global batch size), consumed ones included.
         first_epoch: where the sequence starts.
         consumed: sample keys to leave out, in any order. Shards without a remaining row are not read.
+        weights: of the sources; default: every row once in an epoch.
 
     Raises:
         DpnError: the split is empty, or a consumed key does not belong to this run.
     """
-    if split.rows == 0:
-        raise DpnError("the split holds no rows: nothing to train on")
+    require_rows(split)
     span = split.row_id_span
     done = np.unique(np.asarray([] if consumed is None else consumed, dtype=np.int64))
     reads: list[ShardRead] = []
     wanted, recognised, epoch = num_rows, 0, first_epoch
     while wanted > 0:
-        for read in epoch_reads(split, seed=seed, epoch=epoch):
-            positions = read.positions[:wanted]
-            wanted -= len(positions)
-            is_done = np.isin(epoch * span + read.shard.first_row_id + positions, done)
+        for read in epoch_reads(split, seed=seed, epoch=epoch, weights=weights):
+            read = ShardRead(read.shard, read.epoch, read.positions[:wanted])
+            wanted -= len(read.positions)
+            is_done = is_among(read.sample_keys(span), done)
             recognised += int(is_done.sum())
             if not is_done.all():
-                reads.append(ShardRead(read.shard, epoch, positions[~is_done]))
+                reads.append(ShardRead(read.shard, read.epoch, read.positions[~is_done]))
             if wanted == 0:
                 break
         epoch += 1
-    if recognised != len(done):
+    require_recognised(recognised, len(done))
+    return reads
+
+
+def is_among(keys: IntArray, ascending: IntArray) -> npt.NDArray[np.bool_]:
+    """bool[n]: which keys occur in a sorted array."""
+    if not len(ascending):
+        return np.zeros(len(keys), bool)
+    place = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
+    return ascending[place] == keys
+
+
+def require_rows(split: Split) -> None:
+    """Refuses an empty split.
+
+    Raises:
+        DpnError: it holds no rows.
+    """
+    if split.rows == 0:
+        raise DpnError("the split holds no rows: nothing to train on")
+
+
+def require_recognised(recognised: int, consumed: int) -> None:
+    """Refuses a checkpoint whose samples are not the run's.
+
+    Raises:
+        DpnError: some of the consumed samples were not met in the plan of the run.
+    """
+    if recognised != consumed:
         raise DpnError(
-            f"{len(done) - recognised} of {len(done)} consumed samples are not among the run's {num_rows}: "
+            f"{consumed - recognised} of {consumed} consumed samples are not among the run's: "
             "the checkpoint belongs to another data set, seed or length of run"
         )
-    return reads
 
 
 def planned_keys(reads: list[ShardRead], split: Split) -> IntArray:

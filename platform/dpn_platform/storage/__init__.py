@@ -1,7 +1,7 @@
 """Storage: one URI (`s3://`, `file://` or a plain path) in, a filesystem and whole-object operations out."""
 
+from dpn_platform.storage.errors import MissingObjectError
 from dpn_platform.storage.objects import (
-    MissingObjectError,
     create_bytes,
     download_folder,
     ensure_bucket,
@@ -14,6 +14,7 @@ from dpn_platform.storage.objects import (
     write_bytes,
     write_json,
 )
+from dpn_platform.storage.retry import with_retries
 from dpn_platform.storage.uri import Location, filesystem_of, join_uri, open_uri
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "read_json",
     "require_bucket",
     "upload_folder",
+    "with_retries",
     "write_bytes",
     "write_json",
 ]

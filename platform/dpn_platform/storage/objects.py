@@ -14,27 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from pyarrow import fs
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.storage.uri import (
-    CONNECT_TIMEOUT_S,
-    MAX_ATTEMPTS,
-    REQUEST_TIMEOUT_S,
-    Location,
-    S3Settings,
-    open_uri,
-    s3_filesystem,
-)
+from dpn_platform.storage.client import s3_client
+from dpn_platform.storage.errors import MissingObjectError, TruncatedBodyError, explained
+from dpn_platform.storage.retry import with_retries
+from dpn_platform.storage.uri import Location, S3Settings, open_uri, s3_filesystem
 
 _PRECONDITION_FAILED = (409, 412)
-
-
-class MissingObjectError(DpnError):
-    """Nothing is at the URI (as opposed to: it could not be reached)."""
 
 
 def read_bytes(uri: str | Path) -> bytes:
@@ -45,8 +34,15 @@ def read_bytes(uri: str | Path) -> bytes:
         DpnError: the storage refused or could not be reached.
     """
     location = open_uri(uri)
-    with _explained("read", location), location.filesystem.open_input_stream(location.path) as stream:
-        return bytes(stream.readall())
+
+    def read() -> bytes:
+        with location.filesystem.open_input_file(location.path) as file:
+            data = bytes(file.readall())
+            if len(data) != file.size():
+                raise TruncatedBodyError(f"{len(data)} of {file.size()} bytes arrived")
+            return data
+
+    return with_retries("read", location, read)
 
 
 def write_bytes(uri: str | Path, data: bytes) -> None:
@@ -56,14 +52,18 @@ def write_bytes(uri: str | Path, data: bytes) -> None:
         DpnError: the storage refused (no such bucket, no right) or could not be reached.
     """
     location = open_uri(uri)
-    with _explained("write", location):
+
+    def write() -> None:
         if location.is_local:
             with _temporary_sibling(location.path, data) as temporary:
                 os.replace(temporary, location.path)
             return
-        # One write, then close: an error inside the block would otherwise publish a truncated object.
+        # One write, then close: an error inside the block would otherwise publish a truncated object. Above 10 MiB
+        # pyarrow uploads in parts; the object appears when the last of them is confirmed.
         with location.filesystem.open_output_stream(location.path) as stream:
             stream.write(data)
+
+    with_retries("write", location, write)
 
 
 def create_bytes(uri: str | Path, data: bytes) -> bool:
@@ -73,7 +73,7 @@ def create_bytes(uri: str | Path, data: bytes) -> bool:
         Whether this call wrote it; False when an object was there already.
     """
     location = open_uri(uri)
-    with _explained("create", location):
+    with explained("create", location):
         if not location.is_local:
             return _put_if_absent(location, data)
         with _temporary_sibling(location.path, data) as temporary:
@@ -87,16 +87,14 @@ def create_bytes(uri: str | Path, data: bytes) -> bool:
 def exists(uri: str | Path) -> bool:
     """Whether an object or a folder is there."""
     location = open_uri(uri)
-    with _explained("look up", location):
-        return _is_there(location, location.path)
+    return with_retries("look up", location, lambda: _is_there(location, location.path))
 
 
 def list_files(uri: str | Path, suffix: str = "", *, recursive: bool = True) -> list[str]:
     """URIs of the objects in a folder that end in `suffix`, sorted; empty when the folder is absent."""
     location = open_uri(uri)
     selector = fs.FileSelector(location.path, recursive=recursive, allow_not_found=True)
-    with _explained("list", location):
-        infos = location.filesystem.get_file_info(selector)
+    infos = with_retries("list", location, lambda: location.filesystem.get_file_info(selector))
     prefix = location.uri.removesuffix(location.path)
     return sorted(prefix + info.path for info in infos if info.is_file and info.path.endswith(suffix))
 
@@ -141,7 +139,7 @@ def download_folder(uri: str | Path, local: str | Path) -> None:
 def ensure_bucket(uri: str | Path) -> None:
     """Makes the bucket of an `s3://` URI (or the folder of a local one) unless it is there."""
     location = open_uri(uri)
-    with _explained("make", location):
+    with explained("make", location):
         if location.is_local:
             os.makedirs(location.path, exist_ok=True)
             return
@@ -157,7 +155,7 @@ def require_bucket(uri: str | Path) -> None:
         DpnError: the bucket of an `s3://` URI does not exist.
     """
     location = open_uri(uri)
-    with _explained("look up", location):
+    with explained("look up", location):
         if not location.is_local and not _is_there(location, _bucket(location)):
             raise DpnError(f"{location.uri}: there is no bucket '{_bucket(location)}'")
 
@@ -171,7 +169,7 @@ def _is_there(location: Location, path: str) -> bool:
 
 
 def _copy(source: Location, target: Location) -> None:
-    with _explained("copy", source):
+    def copy() -> None:
         if target.is_local:
             os.makedirs(target.path, exist_ok=True)
         fs.copy_files(
@@ -181,28 +179,21 @@ def _copy(source: Location, target: Location) -> None:
             destination_filesystem=target.filesystem,
         )
 
+    with_retries("copy", source, copy)
+
 
 def _put_if_absent(location: Location, data: bytes) -> bool:
     """By boto3: pyarrow cannot send If-None-Match."""
-    settings = S3Settings.from_environment()
-    client = boto3.client(
-        "s3",
-        endpoint_url=settings.endpoint,
-        region_name=settings.region,
-        config=Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=REQUEST_TIMEOUT_S,
-            retries={"max_attempts": MAX_ATTEMPTS, "mode": "standard"},
-            s3={"addressing_style": "path" if settings.endpoint else "auto"},
-        ),
-    )
+    client = s3_client(S3Settings.from_environment())
     bucket, _, key = location.path.partition("/")
     try:
         client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in _PRECONDITION_FAILED:
-            return False
-        raise
+        response = error.response["ResponseMetadata"]
+        if response["HTTPStatusCode"] not in _PRECONDITION_FAILED:
+            raise
+        # The client tried again after an answer that was lost: what is there may be our own.
+        return bool(response.get("RetryAttempts")) and read_bytes(location.uri) == data
     return True
 
 
@@ -218,18 +209,3 @@ def _temporary_sibling(path: str, data: bytes) -> Iterator[str]:
         yield temporary
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-@contextmanager
-def _explained(action: str, location: Location) -> Iterator[None]:
-    """Turns what the libraries raise into one line with the URI."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise MissingObjectError(f"cannot {action} {location.uri}: nothing is there") from error
-    except (OSError, BotoCoreError, ClientError) as error:
-        if location.is_local and action == "read" and os.path.isdir(location.path):
-            raise MissingObjectError(f"cannot read {location.uri}: it is a folder") from error
-        where = "" if location.is_local else f" (S3 at {S3Settings.from_environment().endpoint or 'AWS'})"
-        reason = " ".join(str(error).split())[:300]
-        raise DpnError(f"cannot {action} {location.uri}{where}: {reason}") from error

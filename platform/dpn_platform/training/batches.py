@@ -1,64 +1,89 @@
-"""Micro-batches of one worker: the data set's stream, split over the workers in the run's order, decoded ahead.
+"""Micro-batches of one worker: its share of the plan, read by Ray Data and decoded ahead of the step.
 
-Global batch k is the k-th stretch of the remaining samples, whatever the number of workers, and worker r takes the
-r-th micro-batch of each round; so a resumed run forms the very batches of an undisturbed one.
+Step k has the same rows whatever the number of workers, and worker r takes the r-th micro-batch of each round; so a
+resumed run forms the very batches of an undisturbed one.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-import ray
-import ray.data
 import ray.train.collective
 import torch.distributed as dist
-from ray.data import DataIterator
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.data.batch_plan import BatchPlan, plan_batches
+from dpn_platform.data.batch_settings import BatchSettings
+from dpn_platform.data.feed import AHEAD, fed_batches, local_batches, start_feed
+from dpn_platform.data.manifest import Manifest, load_manifest
 from dpn_platform.data.order import IntArray
-from dpn_platform.data.stream import training_stream
+from dpn_platform.data.row_index import read_row_index
 from dpn_platform.training.loop import Batch
 
-#: micro-batches read, and decoded, ahead of the one in use
-AHEAD = 2
 READERS_PER_WORKER = 2
-#: pause of the reading side's scheduling loop, which turns without one while the consumer is slower than the reading
-PAUSE_S = 0.02
 
 
-class PacedExecution(ExecutionCallback):
-    """Keeps Ray Data's scheduling loop from using a whole core beside the training (seen: 0.7 of one)."""
-
-    def on_execution_step(self, executor: Any) -> None:
-        """Called by Ray Data at every turn."""
-        time.sleep(PAUSE_S)
-
-
-def open_batches(config: ExperimentConfig, consumed: IntArray) -> BatchReader:
+def open_batches(config: ExperimentConfig, consumed: IntArray, *, start_step: int) -> BatchReader:
     """This worker's share of the samples that the run still has to see. Collective.
 
     The stream is opened by the workers and not handed to the trainer: a restarted worker group has to leave out
-    what its checkpoint has consumed, and a single worker needs no coordinator process.
+    what its checkpoint has consumed, and a single worker needs no process beside it.
+
+    Raises:
+        DpnError: the data set, its settings or the consumed samples do not fit the run.
     """
-    return BatchReader(_share(config, consumed), config.train.micro_batch_size)
+    world_size = dist.get_world_size()
+    readers = READERS_PER_WORKER * config.train.num_workers
+    if world_size == 1:
+        manifest, plan = _remaining(config, consumed, start_step)
+        return BatchReader(local_batches(manifest, plan, num_readers=readers))
+    feeds: list[Any] = []
+    if dist.get_rank() == 0:
+        manifest, plan = _remaining(config, consumed, start_step)
+        feeds = [start_feed(manifest, plan, world_size=world_size, num_readers=readers)]
+    [feed] = ray.train.collective.broadcast_from_rank_zero(feeds)
+    return BatchReader(fed_batches(feed, dist.get_rank()))
+
+
+def plan_run(config: ExperimentConfig, manifest: Manifest, consumed: IntArray | None = None) -> BatchPlan:
+    """The plan of a run, or of what is left of it. Reads the small columns of the shards where the settings need them.
+
+    Raises:
+        DpnError: as `plan_batches`.
+    """
+    data, settings = config.data, BatchSettings.of(config)
+    return plan_batches(
+        manifest.split(data.train_split),
+        settings,
+        seed=config.train.seed,
+        index=read_row_index(manifest, data.train_split) if settings.needs_index else None,
+        steps=config.train.steps,
+        consumed=consumed,
+    )
+
+
+def _remaining(config: ExperimentConfig, consumed: IntArray, start_step: int) -> tuple[Manifest, BatchPlan]:
+    manifest = load_manifest(config.data.uri)
+    plan = plan_run(config, manifest, consumed)
+    if plan.num_steps != config.train.steps - start_step:
+        raise DpnError(
+            f"the checkpoint of step {start_step} names {len(consumed)} consumed samples, which leave {plan.num_steps} "
+            f"of {config.train.steps} steps"
+        )
+    return manifest, plan
 
 
 class BatchReader:
-    """Micro-batches of a stream in order. Reading starts at once; decoding runs in a thread, ahead of the step."""
+    """Micro-batches in order. Reading starts at once; decoding runs in a thread, ahead of the step."""
 
-    def __init__(self, stream: DataIterator, micro_batch_size: int) -> None:
-        self._tables = iter(
-            stream.iter_batches(
-                batch_size=micro_batch_size, batch_format="pyarrow", prefetch_batches=AHEAD, drop_last=True
-            )
-        )
-        # One thread: neither Ray's iterator nor a tokenizer may be shared.
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self._tables = tables
+        # One thread: neither the iterator nor a tokenizer may be shared.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._first = self._pool.submit(next, self._tables, None)
 
@@ -79,32 +104,3 @@ class BatchReader:
                 yield batch
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _share(config: ExperimentConfig, consumed: IntArray) -> DataIterator:
-    world_size = dist.get_world_size()
-    if world_size == 1:
-        return _dataset(config, consumed).iterator()
-    reference: list[ray.ObjectRef] = []  # in a list: Ray would replace a bare reference by its value
-    if dist.get_rank() == 0:
-        # Blocks of exactly one micro-batch, dealt out in turn.
-        blocks = _dataset(config, consumed).repartition(
-            target_num_rows_per_block=config.train.micro_batch_size, strict=True
-        )
-        reference = [ray.put(blocks.streaming_split(world_size, equal=True))]
-    [shares] = ray.get(ray.train.collective.broadcast_from_rank_zero(reference))
-    return shares[dist.get_rank()]
-
-
-def _dataset(config: ExperimentConfig, consumed: IntArray) -> ray.data.Dataset:
-    train = config.train
-    dataset = training_stream(
-        config.data.uri,
-        config.data.train_split,
-        seed=train.seed,
-        num_rows=train.steps * train.global_batch_size,
-        consumed=consumed,
-        num_readers=READERS_PER_WORKER * train.num_workers,
-    )
-    dataset.context.custom_execution_callback_classes = [PacedExecution]
-    return dataset

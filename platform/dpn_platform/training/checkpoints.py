@@ -1,9 +1,10 @@
 """Checkpoints of a run: written by all ranks, published by Ray Train, found again by run name.
 
 A checkpoint folder holds `engine/` (DeepSpeed's shards: weights, optimiser, schedule), `state.json` (step, workers,
-fingerprint) and `consumed-rank*.npy` (sample keys this attempt consumed, per rank; rank 0 adds those of earlier
-attempts). Ray Train publishes a folder only after every rank has uploaded its part, and keeps the list of published
-ones in a snapshot file: a half-written folder is never picked. Random numbers need no state, see `loop.step_seed`.
+fingerprint) and `consumed-rank*` (the samples this attempt consumed, per rank; rank 0 adds those of earlier attempts;
+see `data.sample_set`). Ray Train publishes a folder only after every rank has uploaded its part, and keeps the list of
+published ones in a snapshot file: a half-written folder is never picked. Random numbers need no state, see
+`loop.step_seed`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import ray.train
 import torch.distributed as dist
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrainConfig
 from dpn_platform.data.order import IntArray
+from dpn_platform.data.sample_set import SampleSet
 
 TAG = "state"
 STATE_FILE = "state.json"
@@ -46,11 +47,11 @@ class CheckpointWriter:
         self.fingerprint = fingerprint
         self.last_step = start_step
         self._earlier = consumed
-        self._mine: list[int] = []
+        self._mine = SampleSet()
 
     def note(self, sample_keys: Sequence[int]) -> None:
         """Remember what this rank consumed since the start of this attempt."""
-        self._mine.extend(sample_keys)
+        self._mine.add(sample_keys)
 
     def save(self, engine: Any, step: int, metrics: dict[str, float]) -> None:
         """Write this rank's part and publish the checkpoint together with the other ranks'."""
@@ -58,8 +59,9 @@ class CheckpointWriter:
         folder = Path(tempfile.mkdtemp(prefix="dpn-checkpoint-"))
         try:
             engine.save_checkpoint(str(folder / "engine"), tag=TAG, exclude_frozen_parameters=False)
-            keys = np.asarray(self._mine, dtype=np.int64)
-            np.save(folder / f"consumed-rank{rank}.npy", np.concatenate([self._earlier, keys]) if rank == 0 else keys)
+            if rank == 0:
+                self._mine.add(self._earlier)
+            self._mine.save(folder, f"consumed-rank{rank}")
             if rank == 0:
                 state = {"step": step, "num_workers": dist.get_world_size(), "fingerprint": self.fingerprint}
                 (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
@@ -91,11 +93,11 @@ class Resume:
 
 
 @contextmanager
-def latest_checkpoint(fingerprint: str, train: TrainConfig) -> Iterator[Resume]:
+def latest_checkpoint(fingerprint: str) -> Iterator[Resume]:
     """The run's latest published checkpoint, as a local copy while inside.
 
     Raises:
-        DpnError: it was written under another configuration, or what it consumed does not match its step.
+        DpnError: it was written under another configuration.
     """
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
@@ -106,8 +108,5 @@ def latest_checkpoint(fingerprint: str, train: TrainConfig) -> Iterator[Resume]:
         state = json.loads((folder / STATE_FILE).read_text())
         if state["fingerprint"] != fingerprint:
             raise DpnError(f"{checkpoint.path}: of configuration {state['fingerprint']}, this is {fingerprint}")
-        consumed = np.concatenate([np.load(file) for file in sorted(folder.glob("consumed-rank*.npy"))])
-        expected = state["step"] * train.global_batch_size
-        if len(np.unique(consumed)) != expected:
-            raise DpnError(f"{checkpoint.path} names {len(np.unique(consumed))} consumed samples, not {expected}")
+        consumed = SampleSet.load(sorted(folder.glob("consumed-rank*"))).keys()
         yield Resume(int(state["step"]), consumed, folder)

@@ -29,9 +29,10 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.manifest import load_manifest
 from dpn_platform.storage import join_uri, open_uri
+from dpn_platform.training.batches import plan_run
 from dpn_platform.training.loop import Callback
 from dpn_platform.training.metrics import Line, read_metrics
-from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcome
+from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcome, record_batches
 from dpn_platform.training.worker import WorkerSettings, train_worker
 
 REPORT_EVERY_S = 1.0
@@ -69,6 +70,9 @@ def run_training(
     manifest.split(config.data.train_split)
     claim(run_uri, config, manifest.fingerprint)
     outcome = read_outcome(run_uri)
+    if outcome is None:
+        # Here as well as in the workers: bad settings are refused before they start, and the counts are on record.
+        record_batches(run_uri, config, plan_run(config, manifest))
     with _reporting(run_uri, on_report):
         if outcome is None:
             own = [callback for callback in callbacks if not isinstance(callback, UserCallback)]

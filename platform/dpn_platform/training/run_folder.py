@@ -2,6 +2,7 @@
 
 - config.yaml: the resolved configuration
 - provenance.json: fingerprints, seed, versions of code and packages
+- batches.json: rows, steps and epochs that were planned, rows left out, how pictures are decoded
 - metrics.jsonl: one line per log step
 - step_*/: checkpoints (engine state), and Ray Train's own snapshot of which are complete
 - export/: the trained model and its processor, a from_pretrained folder
@@ -18,8 +19,10 @@ from dpn_platform.config.load import difference, dump_config, fingerprint, parse
 from dpn_platform.config.provenance import manifest_of_versions
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.yaml_text import parse_yaml
+from dpn_platform.data.batch_plan import BatchPlan
 from dpn_platform.storage import MissingObjectError, read_bytes, read_json, write_bytes, write_json
 
+BATCHES = "batches.json"
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
 EXPORT = "export"
@@ -101,6 +104,19 @@ def claim(run_uri: str, config: ExperimentConfig, data_fingerprint: str) -> None
             f"{run_uri} is a run of another configuration ({'; '.join(changes)}); "
             "choose another name, or the same configuration to resume it"
         )
+
+
+def record_batches(run_uri: str, config: ExperimentConfig, plan: BatchPlan) -> None:
+    """Write down what the run will read, above all how many rows of its epochs no step has room for."""
+    record = {
+        "decode": config.data.decode,
+        "left_out": plan.left_out,
+        "micro_batches_per_step": plan.micro_batches_per_step,
+        "passes": 1 + max((read.epoch for read in plan.reads), default=-1),
+        "rows": len(plan.micro_batch),
+        "steps": plan.num_steps,
+    }
+    write_json(f"{run_uri}/{BATCHES}", record)
 
 
 def read_outcome(run_uri: str) -> TrainingOutcome | None:

@@ -56,16 +56,16 @@ def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
         torch.set_num_threads(config.train.threads_per_worker)
     if config.train.use_gpu:
         torch.cuda.set_device(ray.train.torch.get_device())
-    with latest_checkpoint(run_fingerprint(config), config.train) as resume:
+    with latest_checkpoint(run_fingerprint(config)) as resume:
         is_complete = resume.step == config.train.steps
-        reader = None if is_complete else open_batches(config, resume.consumed)
+        reader = None if is_complete else open_batches(config, resume.consumed, start_step=resume.step)
         (model, processor), problem = _agreed_model(config)
         if problem is not None:
             return problem
         engine = build_engine(model.train(), config.train)
         resume.load_into(engine)
     log, checkpointing, callbacks = _callbacks(given, config, resume)
-    collator = SampleCollator(processor, router=model.needs_router_token)
+    collator = SampleCollator(processor, router=model.needs_router_token, decode=config.data.decode)
     batches = iter(()) if reader is None else reader.collated(collator)
     steps, stopped = run_loop(engine, batches, config.train, start_step=resume.step, callbacks=callbacks)
     if log.is_diverged:
