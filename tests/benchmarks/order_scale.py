@@ -48,7 +48,7 @@ def mixture(num_rows: int) -> tuple[Split, RowIndex]:
     counts = {"a": int((source == 0).sum()), "b": int((source == 1).sum())}
     images = int(has_image.sum())
     split = Split(rows=num_rows, images=images, text_only=num_rows - images, sources=counts, shards=shards)
-    return split, RowIndex(has_image, tokens, tokens.astype(np.int64), source, ("a", "b"))
+    return split, RowIndex(has_image, tokens, source, ("a", "b"))
 
 
 def measured(action: Callable[[], Any]) -> tuple[Any, float, float, float]:

@@ -90,4 +90,4 @@ def _planned_set(num_rows: int, *, rows_per_shard: int = 100, text_every: int = 
     split = Split(rows=num_rows, images=images, text_only=num_rows - images, sources=counts, shards=shards)
     text = np.random.default_rng(0).lognormal(4.5, 0.8, num_rows).clip(10, 1400).astype(np.int32)
     tokens = (text + 576 * has_image).astype(np.int32)
-    return split, RowIndex(has_image, tokens, tokens.astype(np.int64), source, names)
+    return split, RowIndex(has_image, tokens, source, names)

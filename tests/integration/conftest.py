@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
 import random
 import socket
 import struct
@@ -23,7 +24,7 @@ from PIL import Image
 from dpn_platform import storage
 from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
 from dpn_platform.data.schema import SCHEMA_VERSION
-from dpn_platform.data.shards import Slice, SourceRow, build_shard
+from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
 
 DELAY_S = 0.2
 FAULTS = ("busy", "reset", "truncated", "late")
@@ -154,8 +155,10 @@ def small_set(services: Any) -> Manifest:
     storage.write_bytes(f"{base}/raw/img/x.jpg", buffer.getvalue())
     shards = []
     for number in range(4):
-        rows = tuple(SourceRow(place, _record(place)) for place in range(number * 40, number * 40 + 40))
-        part = Slice(f"{base}/raw", f"{base}/set", "train", index=number, first_row_id=number * 40, rows=rows)
+        places = range(number * 40, number * 40 + 40)
+        rows = tuple(SourceRow(place, json.dumps(_record(place)).encode()) for place in places)
+        options = BuildOptions((f"{base}/raw",))
+        part = Slice(f"{base}/set", "train", index=number, first_row_id=number * 40, rows=rows, options=options)
         shards.append(Shard(**build_shard(part)["shard"]))
     split = Split(rows=160, images=128, text_only=32, sources={"img": 128, "text": 32}, shards=tuple(shards))
     splits = {"train": split}

@@ -119,7 +119,7 @@ class _Planner:
         rank = np.arange(sum(len(read.positions) for read in reads))
         step = rank // batch
         if self.settings.balanced:
-            cost = self._facts(planned_keys(reads, self.split)).cost
+            cost = self._facts(planned_keys(reads, self.split)).tokens.astype(np.int64)
             place = deal(step, np.ones_like(rank), cost, bins=bins, room=self.settings.micro_batch_size)
         else:
             rows_in_step = np.minimum(batch, len(rank) - step * batch)
@@ -172,9 +172,10 @@ class _Planner:
     def _deal(self, keys: IntArray) -> tuple[IntArray, IntArray]:
         """(step, micro-batch in the step) of an epoch's rows in reading order."""
         settings, facts = self.settings, self._facts(keys)
+        tokens = facts.tokens.astype(np.int64)
         size, room = np.ones(len(keys), np.int64), settings.micro_batch_size
         if settings.tokens_per_batch is not None:
-            size, room = facts.tokens.astype(np.int64), settings.tokens_per_batch
+            size, room = tokens, settings.tokens_per_batch
             if size.max(initial=0) > room:
                 row = int(keys[size.argmax()] % self.split.row_id_span)
                 raise DpnError(
@@ -182,7 +183,7 @@ class _Planner:
                     f"the longest of the split; at least {size.max()} is needed"
                 )
         group = facts.has_image.astype(np.int64) if settings.by_modality else np.zeros(len(keys), np.int64)
-        dealt = deal_epoch(size, facts.cost, group, bins=settings.micro_batches_per_step, room=room)
+        dealt = deal_epoch(size, tokens, group, bins=settings.micro_batches_per_step, room=room)
         return dealt.step, dealt.micro_batch
 
     def _facts(self, keys: IntArray) -> RowIndex:
@@ -190,8 +191,8 @@ class _Planner:
         if self.index is None:
             raise ValueError("these settings need a row index")
         ids, index = keys % self.split.row_id_span, self.index
-        cost = np.maximum(index.cost[ids], 1)
-        return RowIndex(index.has_image[ids], index.tokens[ids], cost, index.source[ids], index.sources)
+        tokens = np.maximum(index.tokens[ids], 1)
+        return RowIndex(index.has_image[ids], tokens, index.source[ids], index.sources)
 
     def _epoch_rows(self, epoch: int) -> int:
         if self.weights is None:
