@@ -15,7 +15,7 @@ from dpn_platform.reports.labels import interval_note, questions
 from dpn_platform.reports.pareto import front_points, hypervolume, knee
 from dpn_platform.reports.record import StudyRecord
 from dpn_platform.reports.sections import family_heatmap, losses_table, points_table, routes_figure
-from dpn_platform.reports.style import SCRIPT, STYLE
+from dpn_platform.reports.style import SCRIPT, html_document
 from dpn_platform.reports.summary import differences_sentence, facts, families_sentence, headline, method_notes
 
 _PROVENANCE = (
@@ -49,12 +49,7 @@ def report_page(record: StudyRecord, gallery: bytes | None) -> str:
         )
         if part
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(record.name)}: Pareto front</title><style>{STYLE}</style></head>"
-        f"<body><main>\n{body}\n</main><script>{SCRIPT}</script></body></html>\n"
-    )
+    return html_document(f"{record.name}: Pareto front", body, SCRIPT)
 
 
 def _section(title: str, lead: str | None, content: str) -> str:

@@ -1,6 +1,8 @@
-"""The page's style sheet and its one script: readable type, light and dark, nothing fetched from anywhere."""
+"""Every page's style sheet and shell, and the front's script: readable type, light and dark, all in the file."""
 
 from __future__ import annotations
+
+from html import escape
 
 STYLE = """
 :root { color-scheme: light dark; --paper:#ffffff; --card:#f8fafc; --ink:#1e293b; --quiet:#64748b; --line:#e2e8f0;
@@ -64,3 +66,14 @@ SCRIPT = """
   dark.addEventListener("change", recolour);
 })();
 """
+
+
+def html_document(title: str, body: str, script: str = "") -> str:
+    """One self-contained page in the house's style around finished HTML."""
+    tail = f"<script>{script}</script>" if script else ""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><main>\n{body}\n</main>{tail}</body></html>\n"
+    )
