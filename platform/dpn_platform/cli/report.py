@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from dpn_platform.cli.compare import compare
 from dpn_platform.cli.console import clean_stdout, note, print_json
+from dpn_platform.cli.routing import routing
 
 if TYPE_CHECKING:
     from dpn_platform.reports.record import StudyRecord
@@ -32,12 +33,13 @@ def register(app: typer.Typer) -> None:
     """Adds `dpn report`."""
     group = typer.Typer(
         cls=_StudyByDefault,
-        help="Draw a study again (dpn report STUDY), compare scored runs.",
+        help="Draw a study again (dpn report STUDY), compare scored runs, show what routers did.",
         subcommand_metavar="STUDY | COMMAND [ARGS]...",
         no_args_is_help=True,
     )
     group.command(DEFAULT)(report)
     group.command("compare")(compare)
+    group.command("routing")(routing)
     app.add_typer(group, name="report")
 
 

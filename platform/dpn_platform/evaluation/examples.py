@@ -45,6 +45,7 @@ def with_pictures(rows: Sequence[Row], manifest: Manifest, split: Split) -> tupl
 
 def _entry(row: Mapping[str, Any], picture: bytes | None) -> dict[str, Any]:
     return {
+        "row_id": row.get("row_id"),
         "image": base64.b64encode(picture).decode() if picture else None,
         "question": row["question"],
         "answer": row["answer"],
