@@ -65,12 +65,13 @@ def _groups(runs: list[RecordedRun]) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def _show(statistics: Mapping[str, Any]) -> None:
-    from dpn_platform.reports.routing_figure import route_digits
+    from dpn_platform.reports.routing_figure import route_labels
 
+    labels = route_labels(statistics["groups"])
     lines: list[tuple[object, ...]] = []
     for name, group in statistics["groups"].items():
         common = "  ".join(
-            f"{route_digits(route)} {100 * found['share']:.0f}%" for route, found in list(group["routes"].items())[:5]
+            f"{labels[route]} {100 * found['share']:.0f}%" for route, found in list(group["routes"].items())[:5]
         )
         lines.append((name, group["n"], group["distinct_routes"], f"{100 * group['keep_ratio']:.1f}", common))
     print_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +72,20 @@ def require_router(run: RecordedRun) -> list[Mapping[str, Any]]:
             "routing statistics need a model trained with method dpn"
         )
     return shown
+
+
+def gallery_entry(row: Mapping[str, Any], picture: bytes | None) -> dict[str, Any]:
+    """A sample as galleries take it (see `reports.record.StudyRecord.examples`), its picture as base64."""
+    return {
+        "image": base64.b64encode(picture).decode() if picture else None,
+        "question": row["question"],
+        "answer": row["answer"],
+        "gold": row["gold"],
+        "family": row["family"],
+        "route": row["route"].split(",") if row["route"] and row["has_image"] else [],
+        "visual_tokens": list(row["visual_tokens"]) if row["has_image"] else [],
+        "correct": row["correct"],
+    }
 
 
 def _read_table(uri: str) -> pa.Table:

@@ -62,16 +62,8 @@ def group_statistics(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def same_image(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Pairs of questions on one picture: is the simpler one pooled more? None without such pairs.
-
-    Simpler is the lower recorded difficulty, else the question of fewer words; ties are left out. One pair per picture,
-    the two farthest apart, so that a picture with many questions counts once.
-    """
-    of_image: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.get("image_sha"):
-            of_image.setdefault(row["image_sha"], []).append(row)
-    pairs = [pair for members in of_image.values() if (pair := _simpler_and_harder(members)) is not None]
+    """Pairs of questions on one picture (`image_pairs`): is the simpler one pooled more? None without such pairs."""
+    pairs = image_pairs(rows)
     if not pairs:
         return None
     more = sum(keep_ratio(simple) < keep_ratio(hard) for simple, hard in pairs)
@@ -85,6 +77,19 @@ def same_image(rows: Sequence[Row]) -> dict[str, Any] | None:
         "keep_ratio_harder": float(np.mean([keep_ratio(hard) for _, hard in pairs])),
         "sign_test_p": mcnemar(more, less),
     }
+
+
+def image_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """The simplest and the hardest question of every picture that has several.
+
+    Simpler is the lower recorded difficulty, else the question of fewer words; ties are left out. One pair per picture:
+    one with many questions counts once.
+    """
+    of_image: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("image_sha"):
+            of_image.setdefault(row["image_sha"], []).append(row)
+    return [pair for members in of_image.values() if (pair := _simpler_and_harder(members)) is not None]
 
 
 def question_weight(row: Row) -> tuple[int, int]:

@@ -23,7 +23,7 @@ _BAR, _OTHERS = "#0f766e", "#94a3b8"
 _KERNEL_COLOURS = ("#134e4a", "#0f766e", "#2dd4bf", "#99f6e4", "#fbbf24", "#c2410c", "#7c3aed")
 _RC = {"font.family": ["DejaVu Sans"], "font.size": 9.5, "axes.edgecolor": "#94a3b8", "axes.labelcolor": INK}
 _FIGURE_NAMES = {
-    "edge_density": "edge density of the picture",
+    "edge_density": "edge density",
     "image_entropy": "entropy of the picture",
     "image_pixels": "pixels of the picture",
 }
@@ -32,6 +32,7 @@ _FIGURE_NAMES = {
 def routing_png(statistics: Mapping[str, Any], title: str) -> bytes:
     """PNG of `evaluation.routing_statistics.routing_statistics`; the same statistics give the same bytes."""
     groups = dict(list(statistics["groups"].items())[:GROUPS_SHOWN])
+    labels = route_labels(statistics["groups"])
     rows = math.ceil(len(groups) / _COLUMNS)
     height = 1.3 + 2.3 * rows + 3.1
     with matplotlib.rc_context(_RC):
@@ -45,14 +46,14 @@ def routing_png(statistics: Mapping[str, Any], title: str) -> bytes:
             right=0.985,
             top=1 - 0.95 / height,
             bottom=0.62 / height,
-            hspace=0.75,
+            hspace=0.5,
             wspace=1.6,
             height_ratios=[2.3] * rows + [3.1],
         )
         for place, (name, group) in enumerate(groups.items()):
             row, column = divmod(place, _COLUMNS)
-            _routes(figure.add_subplot(grid[row, 3 * column : 3 * column + 3]), name, group)
-        _sites(figure.add_subplot(grid[rows, 0:4]), groups)
+            _routes(figure.add_subplot(grid[row, 3 * column : 3 * column + 3]), name, group, labels)
+        _sites(figure.add_subplot(grid[rows, 0:3]), statistics["groups"])
         _question_types(figure.add_subplot(grid[rows, 4:8]), statistics)
         _image(figure.add_subplot(grid[rows, 8:12]), statistics["image"])
         _headings(figure, statistics, title, height)
@@ -61,8 +62,14 @@ def routing_png(statistics: Mapping[str, Any], title: str) -> bytes:
     return target.getvalue()
 
 
-def route_digits(route: str) -> str:
-    """`2x2,1x2,1x1` -> `4,2,1`, cells pooled into one at each site, as the paper writes routes."""
+def route_labels(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Route -> `4,2,1` as the paper writes it; the route itself where kernels of one area are told apart (1x2, 2x1)."""
+    routes = list(dict.fromkeys(route for group in groups.values() for route in group["routes"]))
+    digits = {route: _digits(route) for route in routes}
+    return digits if len(set(digits.values())) == len(routes) else {route: route for route in routes}
+
+
+def _digits(route: str) -> str:
     digits = []
     for step in route_steps(route):
         height, _, width = step.partition("x")
@@ -81,9 +88,9 @@ def _plain(axes: Axes) -> None:
     axes.tick_params(colors=QUIET, length=2)
 
 
-def _routes(axes: Axes, name: str, group: Mapping[str, Any]) -> None:
+def _routes(axes: Axes, name: str, group: Mapping[str, Any], labels: Mapping[str, str]) -> None:
     routes = list(group["routes"].items())
-    shown = [(route_digits(route), found["share"]) for route, found in routes[:ROUTES_SHOWN]]
+    shown = [(labels[route], found["share"]) for route, found in routes[:ROUTES_SHOWN]]
     rest = sum(found["share"] for _, found in routes[ROUTES_SHOWN:])
     bars = [*shown, (f"+{len(routes) - ROUTES_SHOWN}", rest)] if rest else shown
     places = range(len(bars))
@@ -120,14 +127,14 @@ def _sites(axes: Axes, groups: Mapping[str, Mapping[str, Any]]) -> None:
     axes.set_xticks(range(sites), labels)
     axes.set_ylabel("samples (%)")
     axes.set_title("kernel chosen at each site", fontsize=10, color=INK, loc="left")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, handlelength=1.0)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.1), frameon=False, handlelength=1.0, ncols=len(choices))
     _plain(axes)
 
 
 def _question_types(axes: Axes, statistics: Mapping[str, Any]) -> None:
     """Keep ratio with its interval by question type, and for right and wrong answers."""
     found = sorted(statistics["question_type"].items(), key=lambda item: item[1]["keep_ratio"])[-GROUPS_SHOWN:]
-    answers = [(f"{name} answers", summary) for name, summary in statistics["correctness"].items()]
+    answers = [(f"if {name}", summary) for name, summary in statistics["correctness"].items()]
     lines = [*answers, *found]
     for place, (_, summary) in enumerate(lines):
         _dot(axes, place, summary, _OTHERS if place < len(answers) else _BAR, horizontal=True)
@@ -157,15 +164,15 @@ def _image(axes: Axes, figures: Mapping[str, Any]) -> None:
     axes.set_xlim(-0.5, len(bins) - 0.5)
     axes.set_ylabel("visual tokens kept (%)")
     correlation = figures[name]["spearman"]
-    rank = "" if correlation is None else f" (rank correlation {correlation:+.2f})"
+    rank = "" if correlation is None else f" (rank corr. {correlation:+.2f})".replace("-", "−")
     axes.set_title(f"by {_FIGURE_NAMES[name]}{rank}", fontsize=10, color=INK, loc="left")
     axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
 
 
 def _bin_label(one: Mapping[str, Any]) -> str:
-    bounds = f"{one['from']:.3g} to {one['to']:.3g}"
-    return bounds if one["accuracy"] is None else f"{bounds}\n{100 * one['accuracy']:.0f}% right"
+    bound = f"to {one['to']:.2g}"
+    return bound if one["accuracy"] is None else f"{bound}\n{100 * one['accuracy']:.0f}% right"
 
 
 def _dot(axes: Axes, place: float, summary: Mapping[str, Any], colour: str, *, horizontal: bool) -> None:

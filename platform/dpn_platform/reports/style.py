@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from html import escape
 
 STYLE = """
@@ -77,3 +78,9 @@ def html_document(title: str, body: str, script: str = "") -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
         f"<body><main>\n{body}\n</main>{tail}</body></html>\n"
     )
+
+
+def embedded_png(data: bytes, description: str) -> str:
+    """A picture inside the page, as wide as its column."""
+    source = base64.b64encode(data).decode()
+    return f'<img class="gallery" alt="{escape(description)}" src="data:image/png;base64,{source}">'
