@@ -92,17 +92,16 @@ def image_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     return [pair for members in of_image.values() if (pair := _simpler_and_harder(members)) is not None]
 
 
-def question_weight(row: Row) -> tuple[int, int]:
-    """How hard a question is, without a look at its route: recorded difficulty, then number of words."""
-    level = str(row.get("difficulty") or "")
-    known = _DIFFICULTIES.index(level) if level in _DIFFICULTIES else -1
-    return known, len(str(row.get("question") or "").split())
-
-
 def _simpler_and_harder(rows: Sequence[Row]) -> tuple[Row, Row] | None:
-    ranked = sorted(rows, key=question_weight)
-    simple, hard = ranked[0], ranked[-1]
-    return None if question_weight(simple) == question_weight(hard) else (simple, hard)
+    """By recorded difficulty where all have one, then by number of words: never by the route."""
+    has_levels = all(row.get("difficulty") in _DIFFICULTIES for row in rows)
+
+    def weight(row: Row) -> tuple[int, int]:
+        level = _DIFFICULTIES.index(row["difficulty"]) if has_levels else 0
+        return level, len(str(row.get("question") or "").split())
+
+    ranked = sorted(rows, key=weight)
+    return None if weight(ranked[0]) == weight(ranked[-1]) else (ranked[0], ranked[-1])
 
 
 def _sites(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ def sheets(
     pairs: Sequence[tuple[Sample, Sample]],
     pictures: Mapping[str, bytes],
 ) -> list[Sheet]:
-    """The sheets there is something to show on; a column per model, a row per question (a single model fills two columns)."""
+    """The sheets there is something to show on; a column per model (a single one has two), a row per question."""
     found = []
     columns = max(2, len(names))
     if samples:
@@ -53,9 +53,8 @@ def pictures_page(title: str, drawn: Sequence[Sheet]) -> str:
     """All sheets as one self-contained page."""
     description = "the image with its grid of visual tokens before the first site and after each, question and answer"
     parts = [f'<p class="kicker">Routes</p><h1>{escape(title)}</h1>']
-    parts += [
-        f"<h2>{escape(one.title)}</h2><p>{escape(one.lead)}</p>{embedded_png(one.png, description)}" for one in drawn
-    ]
+    for one in drawn:
+        parts += [f"<h2>{escape(one.title)}</h2><p>{escape(one.lead)}</p>", embedded_png(one.png, description)]
     return html_document(title, "\n".join(parts))
 
 
