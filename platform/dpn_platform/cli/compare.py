@@ -103,9 +103,10 @@ def _show_averages(comparison: RunComparison) -> None:
 
 
 def _show_paper(rows: list[PaperRow]) -> None:
-    from dpn_platform.reports.paper_text import paper_cells, paper_head, paper_notes
+    from dpn_platform.reports.paper_table import footnotes
+    from dpn_platform.reports.paper_text import paper_cells, paper_head
 
     title = "The paper's tables (AVG recomputed; !: the printed one does not follow from its row; [n]: notes)"
     print_table(title, paper_head(), paper_cells(rows))
-    for text, number in paper_notes(rows).items():
+    for text, number in footnotes(rows).items():
         note(f"[{number}] {text}")

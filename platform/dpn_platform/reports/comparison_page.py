@@ -8,8 +8,8 @@ from typing import Any
 
 from dpn_platform.evaluation.paired import PairedDifference
 from dpn_platform.reports.labels import NOT_MEASURED, signed_points
-from dpn_platform.reports.paper_table import PaperRow
-from dpn_platform.reports.paper_text import paper_cells, paper_head, paper_notes
+from dpn_platform.reports.paper_table import PaperRow, footnotes
+from dpn_platform.reports.paper_text import paper_cells, paper_head
 from dpn_platform.reports.run_comparison import DIVISORS, Average, RunComparison
 from dpn_platform.reports.sections import table
 from dpn_platform.reports.style import html_document
@@ -41,6 +41,10 @@ _AVERAGES = (
     "The paper's: mean of eight with MME/20, without MMMU, SEED and VizWiz. All benchmarks: every one compared here, "
     "MME/20. A gain over the first run speaks for the method only if that run is its control: uncompressed, trained "
     "with the same recipe."
+)
+_PAPER = (
+    "Printed: the paper's average, ! where its own row gives another; AVG: recomputed by the recipe of the table, the "
+    "runs' too. (control): published, uncompressed, not in the paper. GFLOPs by eq. 8."
 )
 
 
@@ -160,7 +164,7 @@ def _paper(rows: Sequence[PaperRow]) -> str:
         kind = ' class="front"' if row.kind == "run" else ""
         lines.append(f"<tr{kind}><td>{escape(cells[1])}</td><td>{escape(cells[0])}</td>{numbers}</tr>")
     head = paper_head()
-    listed = "".join(f"<li>[{number}] {escape(note)}</li>" for note, number in paper_notes(rows).items())
+    listed = "".join(f"<li>[{number}] {escape(note)}</li>" for note, number in footnotes(rows).items())
     return table((head[1], head[0], *head[2:]), lines, frozenset(range(2, len(head)))) + (
-        f'<ul class="note" style="list-style:none;padding:0">{listed}</ul>'
+        f'<p class="note">{_PAPER}</p><ul class="note" style="list-style:none;padding:0">{listed}</ul>'
     )

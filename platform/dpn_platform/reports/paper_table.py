@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dpn_platform.evaluation.reference_tables import (
     ReferenceRow,
     average,
-    average_recipes,
     published_controls,
     reference_tables,
 )
@@ -55,14 +54,7 @@ def paper_rows(runs: Mapping[str, Scores]) -> list[PaperRow]:
     return rows
 
 
-def columns_of(table: str) -> list[str]:
-    """The benchmarks a table prints, those of its average first."""
-    printed = {name for row in reference_tables()[table] for name in row.scores}
-    averaged = list(average_recipes()[table])
-    return averaged + [name for name in ("mmmu", "seed-image") if name in printed and name not in averaged]
-
-
-def footnotes(rows: list[PaperRow]) -> dict[str, int]:
+def footnotes(rows: Sequence[PaperRow]) -> dict[str, int]:
     """Note -> its number, in the order of the rows."""
     notes = [note for row in rows for note in row.notes]
     return {note: number for number, note in enumerate(dict.fromkeys(notes), start=1)}

@@ -20,6 +20,7 @@ _COLUMNS = {
     "vizwiz": "VizWiz",
     "pope": "POPE",
 }
+_ONE_DECIMAL = ("table1", "table4")  # the other two print averages with two
 _TELLS_APART = 0.06  # a printed average rounds by up to 0.05
 
 
@@ -30,23 +31,18 @@ def paper_head() -> tuple[str, ...]:
 
 def paper_cells(rows: Sequence[PaperRow]) -> list[tuple[str, ...]]:
     """One row of text each; `!` marks a printed average that its own values do not give, [n] a note."""
-    numbers = footnotes(list(rows))
+    numbers = footnotes(rows)
     return [
         (
             row.table.removeprefix("table"),
             marked_method(row, numbers) + {"run": " (run)", "control": " (control)"}.get(row.kind, ""),
-            _number(row.printed_avg) + _misprint(row),
+            _number(row.printed_avg, 1 if row.table in _ONE_DECIMAL else 2) + _misprint(row),
             _number(row.average, 2),
             _number(row.flops_g_eq8, 0),
             *(_score(row.scores.get(name), name) for name in _COLUMNS),
         )
         for row in rows
     ]
-
-
-def paper_notes(rows: Sequence[PaperRow]) -> dict[str, int]:
-    """Note -> its number."""
-    return footnotes(list(rows))
 
 
 def _misprint(row: PaperRow) -> str:
@@ -59,7 +55,5 @@ def _score(value: float | None, benchmark: str) -> str:
     return _number(value, 0 if benchmark == "mme" else 1)
 
 
-def _number(value: float | None, digits: int | None = None) -> str:
-    if value is None:
-        return NOT_MEASURED
-    return f"{value:g}" if digits is None else f"{value:.{digits}f}"
+def _number(value: float | None, digits: int) -> str:
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}"
