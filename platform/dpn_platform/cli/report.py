@@ -1,21 +1,48 @@
-"""`dpn report`: redraw a study's report from its stored points."""
+"""`dpn report`: redraw a study's report from its stored points; its sub-verbs look at single runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from dpn_platform.cli.compare import compare
 from dpn_platform.cli.console import clean_stdout, note, print_json
+from dpn_platform.cli.pictures import pictures
+from dpn_platform.cli.routing import routing
 
 if TYPE_CHECKING:
     from dpn_platform.reports.record import StudyRecord
 
 
+#: what `dpn report STUDY` means: a study named like a sub-verb is drawn with `dpn report study NAME`
+DEFAULT = "study"
+
+
+class _StudyByDefault(TyperGroup):
+    """A group whose first argument may be a study instead of a verb."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
 def register(app: typer.Typer) -> None:
     """Adds `dpn report`."""
-    app.command("report")(report)
+    group = typer.Typer(
+        cls=_StudyByDefault,
+        help="Draw a study again (dpn report STUDY), compare scored runs, show what routers did.",
+        subcommand_metavar="STUDY | COMMAND [ARGS]...",
+        no_args_is_help=True,
+    )
+    group.command(DEFAULT)(report)
+    group.command("compare")(compare)
+    group.command("routing")(routing)
+    group.command("pictures")(pictures)
+    app.add_typer(group, name="report")
 
 
 def report(

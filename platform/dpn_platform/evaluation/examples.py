@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dpn_platform.data.manifest import Manifest, Split
 from dpn_platform.data.stream import read_rows
+from dpn_platform.evaluation.recorded_runs import gallery_entry
 from dpn_platform.evaluation.scoring import Row, by_family
 
 PER_FAMILY = 3
@@ -32,25 +32,17 @@ def choose_examples(rows: Sequence[Row], per_family: int = PER_FAMILY) -> list[R
 
 
 def with_pictures(rows: Sequence[Row], manifest: Manifest, split: Split) -> tuple[dict[str, Any], ...]:
-    """The rows as gallery entries; each shard that holds one of the pictures is read once."""
-    wanted = [row["row_id"] for row in rows if row["has_image"]]
+    """The rows as gallery entries."""
+    pictures = read_pictures([row["row_id"] for row in rows if row["has_image"]], manifest, split)
+    return tuple(gallery_entry(row, pictures.get(row["row_id"])) for row in rows)
+
+
+def read_pictures(wanted: Sequence[int], manifest: Manifest, split: Split) -> dict[int, bytes]:
+    """Row id -> encoded picture; each shard that holds one of them is read once."""
     pictures: dict[int, bytes] = {}
     for shard in split.shards:
         ids = [row_id for row_id in wanted if shard.first_row_id <= row_id < shard.first_row_id + shard.rows]
         if ids:
             table = read_rows(manifest.shard_uri(shard), np.asarray(ids, dtype=np.int64) - shard.first_row_id)
             pictures.update(zip(ids, table.column("image").to_pylist(), strict=True))
-    return tuple(_entry(row, pictures.get(row["row_id"])) for row in rows)
-
-
-def _entry(row: Mapping[str, Any], picture: bytes | None) -> dict[str, Any]:
-    return {
-        "image": base64.b64encode(picture).decode() if picture else None,
-        "question": row["question"],
-        "answer": row["answer"],
-        "gold": row["gold"],
-        "family": row["family"],
-        "route": row["route"].split(",") if row["route"] and row["has_image"] else [],
-        "visual_tokens": list(row["visual_tokens"]) if row["has_image"] else [],
-        "correct": row["correct"],
-    }
+    return pictures

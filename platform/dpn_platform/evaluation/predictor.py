@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tempfile
@@ -17,6 +18,7 @@ from dpn_model import DpnForConditionalGeneration, RoutingReport
 from dpn_model.flops import MAC_CONVENTIONS, DecoderShape, mean_visual_tokens, routing_costs
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.images import normalise
+from dpn_platform.evaluation.image_statistics import IMAGE_COLUMNS, image_statistics
 from dpn_platform.evaluation.scoring import is_correct
 from dpn_platform.storage import download_folder
 
@@ -31,10 +33,14 @@ PREDICTION_SCHEMA = pa.schema(
         ("gold", pa.string()),
         ("answer", pa.string()),
         ("correct", pa.bool_()),
+        ("has_router", pa.bool_()),  # whether the model chose the route itself
         ("route", pa.string()),  # one choice per site, joined by commas; empty for a model without sites
+        ("sites", pa.list_(pa.int32())),  # 1-based layers after which a reduction ran
         ("visual_tokens", pa.list_(pa.int32())),  # before the first site and after each
         ("visual_tokens_mean", pa.float64()),  # over the layers
         ("text_tokens", pa.int32()),
+        ("image_sha", pa.string()),  # tells which questions share a picture
+        *IMAGE_COLUMNS,
         *((f"{convention}_{kind}", pa.int64()) for convention in MAC_CONVENTIONS for kind in ("macs", "dense")),
     ]
 )
@@ -90,9 +96,10 @@ class Predictor:
 
     def _answer(self, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         turns = [_first_turn(row["conversations"]) for row in rows]
+        images = [_images(row) for row in rows]
         samples = [
-            self.processor.encode_prompt(question, _images(row), router=self.model.needs_router_token)
-            for row, (question, _) in zip(rows, turns, strict=True)
+            self.processor.encode_prompt(question, shown, router=self.model.needs_router_token)
+            for shown, (question, _) in zip(images, turns, strict=True)
         ]
         batch = self.processor.collate(samples)
         ids, mask, pixels = batch["input_ids"], batch["attention_mask"], batch["pixel_values"]
@@ -122,6 +129,8 @@ class Predictor:
                 "answer": answer,
                 "correct": is_correct(answer, gold),
                 "text_tokens": routing.text_tokens[number],
+                "image_sha": hashlib.sha256(row["image"]).hexdigest()[:16] if row["has_image"] else None,
+                **image_statistics(images[number][0] if images[number] else None),
                 **costs[number],
             }
 
@@ -130,7 +139,9 @@ class Predictor:
         by_convention = {name: routing_costs(self.shape, routing, name) for name in MAC_CONVENTIONS}
         return [
             {
+                "has_router": self.model.needs_router_token,
                 "route": ",".join(routing.route(sample)),
+                "sites": list(routing.sites),
                 "visual_tokens": list(routing.visual_tokens_per_stage(sample)),
                 "visual_tokens_mean": mean_visual_tokens(self.shape, routing, sample),
                 **{f"{name}_macs": costs[sample].total for name, costs in by_convention.items()},

@@ -41,6 +41,12 @@ def reference_tables() -> dict[str, tuple[ReferenceRow, ...]]:
 
 
 @cache
+def published_controls() -> tuple[ReferenceRow, ...]:
+    """Uncompressed models that table 1 leaves out and its gains must be held against (peer-methods 0, A8)."""
+    return tuple(_row(row) for row in _document()["controls"])
+
+
+@cache
 def average_recipes() -> dict[str, dict[str, float]]:
     """Recipe -> benchmark -> divisor of its score. `table1` is a mean of eight with MME/20, without MMMU and SEED."""
     return {name: dict(columns) for name, columns in _document()["recipes"].items()}

@@ -18,10 +18,10 @@ from dpn_platform.data.stream import split_dataset
 from dpn_platform.evaluation import scoring
 from dpn_platform.evaluation.examples import choose_examples, with_pictures
 from dpn_platform.evaluation.predictor import Predictor, PredictorSettings
+from dpn_platform.evaluation.recorded_runs import PREDICTIONS, RESULT
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.storage import MissingObjectError, list_files, open_uri, read_json, write_bytes, write_json
 
-PREDICTIONS, RESULT = "predictions.parquet", "result.json"
 #: a worker takes this many forward passes' rows at once, so that it can group them by length
 BATCHES_PER_CALL = 4
 

@@ -40,16 +40,22 @@ def gallery_png(record: StudyRecord) -> bytes | None:
     examples = choose_examples(record.examples)
     if not examples:
         return None
-    rows = math.ceil(len(examples) / _COLUMNS)
+    source = f" taken by {record.examples_point}" if record.examples_point else ""
+    return cards_png(examples, f"Routes{source}")
+
+
+def cards_png(examples: Sequence[Example], title: str, columns: int = _COLUMNS) -> bytes:
+    """PNG of one card per example, row by row; the same examples give the same bytes."""
+    rows = math.ceil(len(examples) / columns)
     height = rows * _CARD_IN[1] + _HEADER_IN
     with matplotlib.rc_context({"font.family": ["DejaVu Sans"], "font.size": 10}):
-        figure = Figure(figsize=(_COLUMNS * _CARD_IN[0], height), dpi=DPI, facecolor="white")
+        figure = Figure(figsize=(columns * _CARD_IN[0], height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
-        _header(figure, record, height)
+        _header(figure, title, height)
         for index, example in enumerate(examples):
-            row, column = divmod(index, _COLUMNS)
+            row, column = divmod(index, columns)
             top = height - _HEADER_IN - row * _CARD_IN[1]
-            _card(figure, example, column / _COLUMNS, (top - _CARD_IN[1]) / height, 1 / _COLUMNS, _CARD_IN[1] / height)
+            _card(figure, example, column / columns, (top - _CARD_IN[1]) / height, 1 / columns, _CARD_IN[1] / height)
         target = io.BytesIO()
         figure.savefig(target, format="png", metadata={"Software": "dpn"})
     return target.getvalue()
@@ -86,9 +92,8 @@ def token_grid(tokens_before: int, steps: Sequence[str]) -> list[tuple[int, int]
     return grids
 
 
-def _header(figure: Figure, record: StudyRecord, height: float) -> None:
-    source = f" taken by {record.examples_point}" if record.examples_point else ""
-    figure.text(0.022, 1 - 0.27 / height, f"Routes{source}", fontsize=14, fontweight="bold", color=INK, va="center")
+def _header(figure: Figure, title: str, height: float) -> None:
+    figure.text(0.022, 1 - 0.27 / height, title, fontsize=14, fontweight="bold", color=INK, va="center")
     note = "each cell is one visual token: as encoded, then after each site"
     figure.text(0.978, 1 - 0.27 / height, note, fontsize=10, color=QUIET, va="center", ha="right")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from html import escape
@@ -15,7 +14,7 @@ from dpn_platform.reports.labels import interval_note, questions
 from dpn_platform.reports.pareto import front_points, hypervolume, knee
 from dpn_platform.reports.record import StudyRecord
 from dpn_platform.reports.sections import family_heatmap, losses_table, points_table, routes_figure
-from dpn_platform.reports.style import SCRIPT, STYLE
+from dpn_platform.reports.style import SCRIPT, embedded_png, html_document
 from dpn_platform.reports.summary import differences_sentence, facts, families_sentence, headline, method_notes
 
 _PROVENANCE = (
@@ -49,12 +48,7 @@ def report_page(record: StudyRecord, gallery: bytes | None) -> str:
         )
         if part
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(record.name)}: Pareto front</title><style>{STYLE}</style></head>"
-        f"<body><main>\n{body}\n</main><script>{SCRIPT}</script></body></html>\n"
-    )
+    return html_document(f"{record.name}: Pareto front", body, SCRIPT)
 
 
 def _section(title: str, lead: str | None, content: str) -> str:
@@ -119,10 +113,8 @@ def featured_with_routes(record: StudyRecord) -> list[Point]:
 def _gallery_section(record: StudyRecord, gallery: bytes | None) -> str:
     if gallery is None:
         return ""
-    source = base64.b64encode(gallery).decode()
     description = "Sample images with the grid of visual tokens after each site, the question and the model's answer"
-    image = f'<img class="gallery" alt="{description}" src="data:image/png;base64,{source}">'
-    return _section("Samples", None, image)
+    return _section("Samples", None, embedded_png(gallery, description))
 
 
 def _provenance_section(record: StudyRecord) -> str:

@@ -1,6 +1,9 @@
-"""The page's style sheet and its one script: readable type, light and dark, nothing fetched from anywhere."""
+"""Every page's style sheet and shell, and the front's script: readable type, light and dark, all in the file."""
 
 from __future__ import annotations
+
+import base64
+from html import escape
 
 STYLE = """
 :root { color-scheme: light dark; --paper:#ffffff; --card:#f8fafc; --ink:#1e293b; --quiet:#64748b; --line:#e2e8f0;
@@ -64,3 +67,20 @@ SCRIPT = """
   dark.addEventListener("change", recolour);
 })();
 """
+
+
+def html_document(title: str, body: str, script: str = "") -> str:
+    """One self-contained page in the house's style around finished HTML."""
+    tail = f"<script>{script}</script>" if script else ""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><main>\n{body}\n</main>{tail}</body></html>\n"
+    )
+
+
+def embedded_png(data: bytes, description: str) -> str:
+    """A picture inside the page, as wide as its column."""
+    source = base64.b64encode(data).decode()
+    return f'<img class="gallery" alt="{escape(description)}" src="data:image/png;base64,{source}">'

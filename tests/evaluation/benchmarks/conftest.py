@@ -6,7 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpn_platform.evaluation.benchmarks.scoring import score_file
+from dpn_platform.evaluation.benchmarks.scoring import question_lines, score_file
+from dpn_platform.evaluation.paired import run_score
+from dpn_platform.evaluation.scored_runs import ScoredRun, read_questions
 
 
 @pytest.fixture
@@ -45,6 +47,17 @@ def answers(files):
 
 
 @pytest.fixture
-def scored():
-    """`score_file`, reduced to the document; the report is the second value."""
-    return score_file
+def scored(tmp_path):
+    """`score_file`; every headline must also follow from the per-question file alone, which comparisons read."""
+
+    def score(benchmark, *arguments, **options):
+        document, report = score_file(benchmark, *arguments, **options)
+        each = tmp_path / "each.jsonl"
+        each.write_bytes(question_lines(report))
+        name = document["benchmark"]
+        again = run_score(ScoredRun("run", str(each), {name: read_questions(str(each), name)}), name)
+        # The two sum the same numbers in another order: 3e-14 apart at most.
+        assert again.value == pytest.approx(document["headline"]["value"], abs=1e-9)
+        return document, report
+
+    return score

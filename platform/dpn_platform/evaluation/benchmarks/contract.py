@@ -45,16 +45,27 @@ class Inputs:
 
 @dataclass(frozen=True)
 class QuestionScore:
-    """One question: `parsed` is what the parser made of the answer (None: nothing), `score` lies between 0 and 1."""
+    """One question: `parsed` is what the parser made of the answer (None: nothing), `score` lies between 0 and 1.
+
+    Attributes:
+        part: subtask or category that the headline scores apart (MME, POPE); None where it is one mean.
+        unit: what counts as a whole: MME's image, MMBench's question with its rotations; None: the question alone.
+        in_headline: whether the headline counts it.
+    """
 
     id: Any
     parsed: Any
     gold: Any
     score: float
+    part: str | None = None
+    unit: str | None = None
+    in_headline: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """`{id, parsed, gold, score}`."""
-        return {"id": self.id, "parsed": self.parsed, "gold": self.gold, "score": self.score}
+        """`{id, parsed, gold, score}`, and of `part`, `unit` and `in_headline` what says something."""
+        plain = {"id": self.id, "parsed": self.parsed, "gold": self.gold, "score": self.score}
+        more = {"part": self.part, "unit": self.unit, "in_headline": None if self.in_headline else False}
+        return plain | {name: value for name, value in more.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def _grade(answer: Answer, row: Row) -> QuestionScore:
         letter = asked[list(options).index(letter)] if letter in options else letter
     else:
         letter = infer_letter(answer.text, options)
-    return QuestionScore(answer.id, letter, row["answer"], float(letter == row["answer"]))
+    score = float(letter == row["answer"])
+    return QuestionScore(answer.id, letter, row["answer"], score, unit=str(base_index(row)))
 
 
 def _first(index: int, members: list[Rotation]) -> Rotation:

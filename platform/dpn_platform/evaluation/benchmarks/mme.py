@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -73,9 +73,11 @@ def score(inputs: Inputs) -> Report:
     answers = read_answers(inputs.predictions)
     pairs = _pairs(answers, read_gold(inputs.annotations), inputs)
     questions, by_subtask = [], defaultdict(list)
+    asked: Counter[tuple[str, str]] = Counter()
     for answer, row in pairs:
-        parsed = _PARSERS[inputs.variant](answer.text)
-        question = QuestionScore(answer.id, parsed, row["answer"], float(parsed == row["answer"]))
+        image = (row["category"], row["image"])
+        question = _grade(answer, row, inputs.variant, asked[image] // 2)
+        asked[image] += 1
         questions.append(question)
         by_subtask[row["category"]].append((row, question))
     subtasks = {name: _subtask(members) for name, members in by_subtask.items()}
@@ -98,6 +100,20 @@ def score(inputs: Inputs) -> Report:
         "protocol": {"split": "all", "parser": BENCHMARK.variants[inputs.variant]},
     }
     return Report(sum(subtasks[name]["n"] for name in perception), headline, scores, questions)
+
+
+def _grade(answer: Answer, row: Row, variant: str, pair_number: int) -> QuestionScore:
+    """One question; its unit is the image, and the number of the pair where an image has several."""
+    parsed = _PARSERS[variant](answer.text)
+    return QuestionScore(
+        answer.id,
+        parsed,
+        row["answer"],
+        float(parsed == row["answer"]),
+        part=row["category"],
+        unit=row["image"] + (f" pair {pair_number + 1}" if pair_number else ""),
+        in_headline=row["category"] in PERCEPTION,
+    )
 
 
 def _subtask(members: Sequence[tuple[Row, QuestionScore]]) -> dict[str, Any]:

@@ -85,7 +85,9 @@ def score(inputs: Inputs) -> Report:
 
 def _grade(answer: Answer, row: Row, variant: str) -> QuestionScore:
     parsed = _PARSERS[variant](answer.text)
-    return QuestionScore(answer.id, parsed, row["label"], float(parsed == row["label"]))
+    # lmms-eval pools the categories: they are no parts of its headline.
+    part = None if variant == HARNESS else row["category"]
+    return QuestionScore(answer.id, parsed, row["label"], float(parsed == row["label"]), part)
 
 
 def _figures(questions: Sequence[QuestionScore]) -> dict[str, Any]:

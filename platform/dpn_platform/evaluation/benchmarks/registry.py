@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable
 
 from dpn_platform.config.errors import DpnError
@@ -48,7 +49,7 @@ def find_benchmark(name: str) -> Benchmark:
     Raises:
         DpnError: there is none; the line names the nearest and all.
     """
-    spellings = {_plain(canonical): canonical for canonical in MODULES} | _ALIASES
+    spellings = _spellings()
     canonical = spellings.get(_plain(name))
     if canonical is None:
         near = difflib.get_close_matches(_plain(name), spellings, n=1, cutoff=0.5)
@@ -57,6 +58,28 @@ def find_benchmark(name: str) -> Benchmark:
     module = importlib.import_module(f"dpn_platform.evaluation.benchmarks.{MODULES[canonical]}")
     found: Benchmark = module.BENCHMARK
     return found
+
+
+def benchmark_in_name(name: str, *, whole: bool = False) -> str | None:
+    """The benchmark that a file's name speaks of ("gqa", "dpn-7b_mm-vet"); None without one, or with several.
+
+    Args:
+        name: without folder and suffix.
+        whole: the name is to be the benchmark's and nothing else.
+    """
+    spellings = _spellings()
+    if whole or _plain(name) in spellings:
+        return spellings.get(_plain(name))
+    words = re.split(r"[^A-Za-z0-9]+", name)
+    spans = [(start, end) for start in range(len(words)) for end in range(start + 1, len(words) + 1)]
+    found = {span: spellings[text] for span in spans if (text := _plain("".join(words[slice(*span)]))) in spellings}
+    # "mmbench-cn" holds "mmbench": the longest of overlapping names counts.
+    longest = {
+        name
+        for (start, end), name in found.items()
+        if not any(s <= start and end <= e and (s, e) != (start, end) for s, e in found)
+    }
+    return longest.pop() if len(longest) == 1 else None
 
 
 def check_variant(benchmark: Benchmark, variant: str | None) -> str:
@@ -71,6 +94,10 @@ def check_variant(benchmark: Benchmark, variant: str | None) -> str:
     if variant not in allowed:
         raise DpnError(f"{benchmark.name}: variant '{variant}' is unknown{_nearest(variant, allowed)}")
     return variant
+
+
+def _spellings() -> dict[str, str]:
+    return {_plain(canonical): canonical for canonical in MODULES} | _ALIASES
 
 
 def _nearest(value: str, allowed: Iterable[str]) -> str:

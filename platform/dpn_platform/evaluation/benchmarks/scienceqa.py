@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dpn_platform.evaluation.benchmarks.aggregation import accuracy_headline, by_group, percent
@@ -82,8 +83,11 @@ def score(inputs: Inputs) -> Report:
     """
     problems = read_problems(inputs)
     pairs = with_answers(read_answers(inputs.predictions), problems, inputs, question_text)
-    questions = [_grade(answer, row, inputs.variant) for answer, row in pairs]
     with_image = [_has_image(answer, row) for answer, row in pairs]
+    questions = [
+        replace(_grade(answer, row, inputs.variant), in_headline=shown or not any(with_image))
+        for (answer, row), shown in zip(pairs, with_image, strict=True)
+    ]
     image_questions = [question for question, shown in zip(questions, with_image, strict=True) if shown]
     headline_of = image_questions or questions
     name = "accuracy_image" if image_questions else "accuracy (no prompt carries the image tag: all questions)"

@@ -77,9 +77,12 @@ def score(inputs: Inputs) -> Report:
     questions = []
     for answer, row in pairs:
         parsed = _PARSERS[inputs.variant](answer.text)
-        questions.append(QuestionScore(answer.id, parsed, row["answer"], float(parsed == row["answer"])))
+        score = float(parsed == row["answer"])
+        questions.append(
+            QuestionScore(answer.id, parsed, row["answer"], score, in_headline=row["data_type"] == "image")
+        )
     kinds = [row["data_type"] for row in rows]
-    image = [question.score for question, kind in zip(questions, kinds, strict=True) if kind == "image"]
+    image = [question.score for question in questions if question.in_headline]
     video = [question.score for question, kind in zip(questions, kinds, strict=True) if kind == "video"]
     headline = accuracy_headline("accuracy_image", image, inputs.seed)
     scores: dict[str, Any] = {
