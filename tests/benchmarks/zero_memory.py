@@ -1,8 +1,9 @@
-"""What DeepSpeed really keeps on every rank, in bytes per trainable parameter: `python tests/benchmarks/zero_memory.py`.
+"""What DeepSpeed really keeps on every rank, in bytes per parameter: `python tests/benchmarks/zero_memory.py`.
 
-Builds the training's own engine around a stack of matrices on two ranks (gloo, CPU) for every ZeRO stage and precision, runs
-two micro-batches, and counts the storages of all live tensors. `dpn_platform.planning.states` states the same as formulas;
-tests/planning/test_planning_memory.py holds both to the figures printed here.
+Builds the training's own engine around a stack of matrices on two ranks (gloo, CPU) for every ZeRO stage and
+precision, takes two steps of two micro-batches each, and counts the storages of all live tensors; three minutes on an
+idle machine. `dpn_platform.planning.states` states the same as formulas, which tests/planning/test_planning_states.py
+holds to the figures printed here.
 """
 
 from __future__ import annotations

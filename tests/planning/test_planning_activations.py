@@ -92,7 +92,7 @@ def test_a_forward_holds_what_is_planned(method, stages, sites, checkpointed, vi
 
 
 def test_a_layer_of_vicuna_keeps_what_its_formula_says():
-    """bf16, from LlamaDecoderLayer: two norms (fp32 copy, normed, output), q, k, v, output; gate, its SiLU, up, product."""
+    """bf16, from LlamaDecoderLayer: two norms (fp32 copy, normed, output), q, k, v, output; gate, SiLU, up, product."""
     config = parse_config({"name": "x", "model": {"base": "llava-1.5-7b"}, "train": {"precision": "bf16"}})
     unit = trace(meta_model(base_config("llava-1.5-7b"), config.method, config.train))
     width, inner, heads = 4096, 11008, 32

@@ -8,8 +8,8 @@ from dpn_platform.planning.compute import Passes, SampleMeans, device_hours, pea
 from dpn_platform.planning.prices import price_per_hour
 
 SITES, ROUTE = (8, 16, 24), (576, 144, 72, 72)
-# Spec performance 2.4, samples a second of eight H200 at their peak: text tokens, checkpointing, dense, DPN on 4,2,1. (Its
-# TFLOP columns count half of the attention's square, and DPN's leaves the vision tower out.)
+# Spec performance 2.4, samples a second of eight H200 at their peak: text tokens, checkpointing, dense, DPN on 4,2,1.
+# (Its TFLOP columns count half of the attention's square, and DPN's leaves the vision tower out.)
 TABLE = [
     (64, False, 242, 549),
     (64, True, 183, 416),
@@ -49,7 +49,7 @@ def test_text_only_samples_cost_their_own_text():
 
 
 def test_hours_follow_from_the_peak():
-    """Performance 2.4: eight H200 at half of 790 TFLOP/s train 92 dense samples a second (64 text tokens, recomputed)."""
+    """Performance 2.4: eight H200 at half of 790 TFLOP/s train 92 dense samples a second (64 text, recomputed)."""
     hours = device_hours(1e6 * 34.1e12, peak_tflops("H200", None), 0.5)
     assert 1e6 / (hours / 8 * 3600) == pytest.approx(92, rel=0.01)
 

@@ -3,13 +3,20 @@
 import pytest
 
 from dpn_platform.config.schema import TrainConfig
-from dpn_platform.planning.states import BUCKET_ELEMENTS, LIVE_ELEMENTS, Parameters, state_bytes
-from dpn_platform.planning.states import checkpoint_bytes, export_bytes, kept_bytes
+from dpn_platform.planning.states import (
+    BUCKET_ELEMENTS,
+    LIVE_ELEMENTS,
+    Parameters,
+    checkpoint_bytes,
+    export_bytes,
+    kept_bytes,
+    state_bytes,
+)
 
-# Bytes per parameter on one of two ranks, printed by tests/benchmarks/zero_memory.py (DeepSpeed 0.19.8, torch 2.13) for
-# 64 matrices of 256 x 256: after the step, after the last backward of the next one but before its reduction, and both
-# ranks' checkpoint. One matrix, a sixty-fourth, that DeepSpeed still refers to is in the first two of ZeRO-1 and 2. ZeRO-3
-# leaves matrices this small gathered, and keeps its gradients' buffer from step to step.
+# Bytes per parameter on one of two ranks, printed by tests/benchmarks/zero_memory.py (DeepSpeed 0.19, torch 2.13) for
+# 64 matrices of 256 x 256: after a step, after the first micro-batch of the next one, and both ranks' checkpoint.
+# One matrix, a sixty-fourth, that DeepSpeed still refers to is in the first two of ZeRO-1 and 2. ZeRO-3 leaves matrices
+# this small gathered, and keeps its gradients' buffer from step to step.
 SEEN = {
     (0, "fp32"): (12.000, 16.000, 12.019),
     (0, "bf16"): (14.000, 16.000, 14.023),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,6 @@ from dpn_platform.cli.console import clean_stdout, print_facts, print_json, prin
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.load import dump_config, load_config
 from dpn_platform.config.schema import ExperimentConfig
-
-if TYPE_CHECKING:
-    from dpn_platform.planning.build import Assumptions
 
 _GIB, _GIGA, _TERA = 2**30, 1e9, 1e12
 

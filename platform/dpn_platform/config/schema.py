@@ -36,7 +36,7 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """The base model: a `from_pretrained` folder, or a tiny LLaVA drawn from noise; `dpn plan` needs no more than a name."""
+    """The base model: a `from_pretrained` folder, or a tiny LLaVA drawn from noise; to plan, a name will do."""
 
     base: str = Field(
         "dpn_model/assets/tiny-llava",

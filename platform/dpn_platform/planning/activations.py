@@ -1,8 +1,8 @@
 """Activations: what autograd keeps between forward and backward pass, traced on the model's own modules.
 
-Modules run on fake tensors (shapes without memory) under `saved_tensors_hooks`, each storage counted once; everything
-kept is proportional to tokens, pictures or supervised rows, so one call of each kind tells all. Attention is SDPA's fused
-kernel, which keeps queries, keys, values, output and one number per head and token, as flash kernels do on CUDA.
+Modules run on fake tensors (shapes without memory) under `saved_tensors_hooks`, each storage counted once; all that is
+kept is proportional to tokens, pictures or supervised rows, so one call of each kind tells all. Attention is the fused
+kernel of SDPA, which keeps queries, keys, values, output and a number per head and token, as flash kernels do on CUDA.
 """
 
 from __future__ import annotations

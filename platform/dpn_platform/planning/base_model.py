@@ -29,7 +29,6 @@ def base_config(base: str) -> DpnConfig:
         ConfigError: no from_pretrained folder there and no base of that name, or a folder whose configuration
             transformers cannot read.
     """
-    import dpn_model
     from dpn_model.bases.catalogue import BASES
     from dpn_platform.training.base import TINY, build_tiny, find_folder
 

@@ -56,7 +56,7 @@ class Passes:
 def training_flops(
     shape: ModelShape, sites: Sequence[int], visual_tokens: Sequence[int], means: SampleMeans, passes: Passes
 ) -> dict[str, float]:
-    """Operations of one sample's share of a training step, by part. Mean of costs: text-only samples stand for themselves.
+    """Operations of one sample's share of a training step, by part. A mean of costs: text-only samples are apart.
 
     Args:
         shape: of the base.

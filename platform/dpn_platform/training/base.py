@@ -71,8 +71,8 @@ def load_base(base: str) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
         folder = find_folder(base)
         if base in BASES and not folder.exists():
             raise DpnError(
-                f"model.base = '{base}' names a shape without weights, enough for `dpn plan`; to train, set model.base to "
-                "a from_pretrained folder or URI (dpn_model.weights.assemble makes one from LLM, tower and projector)"
+                f"model.base = '{base}' names a shape without weights, enough for `dpn plan`; to train, set model.base "
+                "to a from_pretrained folder or URI (dpn_model.weights.assemble makes one of LLM, tower, projector)"
             )
         return DpnForConditionalGeneration.from_pretrained(folder), DpnProcessor.from_pretrained(folder)
     with tempfile.TemporaryDirectory(prefix="dpn-base-") as fetched:
