@@ -42,7 +42,7 @@ def test_document_and_tables_tell_the_same(recipe, tmp_path, capfd):
         assert total["price"][bound] == pytest.approx(2.5 * total["device_hours"][bound])
     assert main.run(["plan", recipe, *options]) == 0
     tables = capfd.readouterr().out
-    low, high = (f"{total['price'][bound]:,.2f}" for bound in ("low", "high"))
+    low, high = (f"{total['price'][bound]:.4g}" for bound in ("low", "high"))
     assert f"{low} to {high}" in tables
     assert "missing: data set s3://dpn/datasets/demo: not looked at: the services are not running" in tables
 

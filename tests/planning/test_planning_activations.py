@@ -75,19 +75,28 @@ def planned_bytes(config, stages, sites=()):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("vision_lr", [0, 1e-3])
-@pytest.mark.parametrize("checkpointed", [False, True])
+DENSE = {"name": "dense"}, [64], ()
+STATIC = {"name": "static", "kernel": "2x2"}, [64, 16, 4, 1], (2, 4, 6)
+
+
 @pytest.mark.parametrize(
-    ("method", "stages", "sites"),
-    [({"name": "dense"}, [64], ()), ({"name": "static", "kernel": "2x2"}, [64, 16, 4, 1], (2, 4, 6))],
+    ("case", "checkpointed", "vision_lr", "precision"),
+    [
+        (DENSE, False, 1e-3, "fp32"),
+        (DENSE, False, 0, "bf16"),
+        (DENSE, True, 1e-3, "fp32"),
+        (DENSE, True, 0, "bf16"),
+        (STATIC, False, 1e-3, "bf16"),
+        (STATIC, True, 0, "fp32"),
+    ],
 )
-def test_a_forward_holds_what_is_planned(method, stages, sites, checkpointed, vision_lr, precision):
+def test_a_forward_holds_what_is_planned(case, checkpointed, vision_lr, precision):
+    method, stages, sites = case
     config = experiment(method, precision, checkpointed, vision_lr)
     planned = planned_bytes(config, stages, sites)
     counted = planned.total - planned.recomputed
-    # Measured, of 16 cases: 0.990 to 0.997 without checkpointing, 0.906 to 0.967 with it. Index tables, the projector's
-    # output and the last hidden states are not counted: large beside layer inputs 96 wide, not beside 4096.
+    # Measured, on all 16 combinations: 0.990 to 0.997 without checkpointing, 0.906 to 0.967 with it. Index tables, the
+    # projector's output and the last hidden states are not counted: much beside layer inputs 96 wide, not 4096.
     assert counted / measured_bytes(config) == pytest.approx(1.0, abs=0.1 if checkpointed else 0.011)
 
 

@@ -3,10 +3,11 @@
 import pytest
 
 from dpn_model.bases.catalogue import base_shape
-from dpn_platform.config.errors import ConfigError
+from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.planning.base_model import base_config, meta_model, parameters_by_part, parameters_of, router_macs
 from dpn_platform.planning.methods import batch_arithmetic, forward_bill, method_cost, planned_methods
+from dpn_platform.training.base import load_base
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,16 @@ def test_parameters_are_those_of_the_real_model():
     assert parameters_of(model).frozen == parts["vision tower"]
 
 
-def test_named_bases_are_planned_without_weights():
+def test_named_bases_are_planned_without_weights_and_not_trained():
     assert base_config("llava-hr-7b").base.model_type == "llava_hr"
+    with pytest.raises(DpnError, match="'llava-hr-7b' names a shape without weights.* set model.base to a from_pretr"):
+        load_base("llava-hr-7b")
+
+
+def test_folder_that_transformers_cannot_read_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llava_llama"}')
+    with pytest.raises(ConfigError, match=r"model.base = '.*': config.json cannot be planned with: The checkpoint you"):
+        base_config(str(tmp_path))
 
 
 def test_static_route_costs_what_eq8_says(base):

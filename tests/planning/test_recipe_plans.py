@@ -1,6 +1,7 @@
 """Recipes of real size: the model is built on the meta device, the whole plan made, and the head says what it says."""
 
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ NAMES = ("llava-1.5-7b", "llava-1.5-13b", "llava-hr-7b", "llava-hr-x-13b")
 GIB = 2**30
 
 
+@cache
 def plan(name, *overrides):
     return build_plan(load_config(CONFIGS / f"{name}.yaml", overrides), Assumptions(text_tokens=ASSUMED_TEXT_TOKENS))
 

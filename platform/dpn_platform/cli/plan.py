@@ -64,7 +64,8 @@ def _show(config: ExperimentConfig, document: dict[str, Any]) -> None:
     _show_methods(document)
     dearest = max(document["methods"], key=lambda method: method["memory"]["total"])
     _show_memory(config, dearest)
-    print_facts("checkpoints of one run, GiB", {name: _gib(size) for name, size in dearest["checkpoints"].items()})
+    kept = {name.removeprefix("bytes_"): _gib(size) for name, size in dearest["checkpoints"].items()}
+    print_facts("checkpoints of one run, GiB", kept)
     _show_totals(document["total"])
     for line in document["missing"]:
         print_text(f"missing: {line}")
@@ -79,7 +80,7 @@ def _show_methods(document: dict[str, Any]) -> None:
             _range(method["flops_ratio_eq8"]),
             _range(method["flops_ratio_swiglu"]),
             _range(method["forward_per_sample"]["swiglu"]["ratio_with_vision"]),
-            _range(_training_tflops(method), digits=2),
+            _amounts(_training_tflops(method)),
         )
         for method in document["methods"]
     ]
@@ -98,8 +99,9 @@ def _show_methods(document: dict[str, Any]) -> None:
 def _show_memory(config: ExperimentConfig, method: dict[str, Any]) -> None:
     print_facts(f"parameters of {method['name']}", {part: f"{count:,}" for part, count in method["parameters"].items()})
     train = config.train
-    title = f"memory of one device, GiB (ZeRO-{train.zero_stage}, {train.num_workers} devices, dearest route)"
-    print_facts(title, {part: _gib(size) for part, size in method["memory"].items()})
+    title = "memory of one device, GiB, on the dearest route"
+    settings = {"ZeRO stage": train.zero_stage, "devices": train.num_workers}
+    print_facts(title, settings | {part: _gib(size) for part, size in method["memory"].items()})
     parts = list(method["activations"]["kept"])
     rows = [
         (name, *(_gib(method["activations"][key][part]) for part in parts))
@@ -115,16 +117,16 @@ def _show_memory(config: ExperimentConfig, method: dict[str, Any]) -> None:
 
 def _show_totals(total: dict[str, Any]) -> None:
     facts: dict[str, Any] = {"trials": total["trials"], "samples": f"{total['samples']:,}"}
-    facts["training, EFLOPs"] = _range({key: value / 1e18 for key, value in total["training_flops"].items()})
+    facts["training, TFLOPs"] = _amounts({key: value / _TERA for key, value in total["training_flops"].items()})
     facts["storage kept, GiB"] = _gib(total["bytes_kept"])
     if total["device"] is None:
         facts["time"] = "not told: train.use_gpu is false"
     else:
         speed = f"at {total['mfu']:.0%} of {total['peak_tflops']:g} TFLOP/s"
-        facts[f"{total['device']}-hours {speed}"] = _range(total["device_hours"], digits=1)
-        facts["hours, one trial after another"] = _range(total["hours_one_after_another"], digits=1)
+        facts[f"{total['device']}-hours {speed}"] = _amounts(total["device_hours"])
+        facts["hours, one trial after another"] = _amounts(total["hours_one_after_another"])
     if "price" in total:
-        facts[f"price, {total['price_per_hour']:g} an hour"] = _range(total["price"], digits=2)
+        facts[f"price, {total['price_per_hour']:g} an hour"] = _amounts(total["price"])
     print_facts("in all, from the cheapest route to the dearest", facts)
 
 
@@ -138,15 +140,27 @@ def _known(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gib(size: float) -> str:
-    return f"{size / _GIB:,.4g}"
+    return _amount(size / _GIB)
 
 
 def _giga(value: float | dict[str, float]) -> str:
     if isinstance(value, dict):
-        return _range({bound: count / _GIGA for bound, count in value.items()}, digits=4)
-    return f"{value / _GIGA:,.4g}"
+        return _amounts({bound: count / _GIGA for bound, count in value.items()})
+    return _amount(value / _GIGA)
 
 
-def _range(bounds: dict[str, float], digits: int = 3) -> str:
-    low, high = (f"{bounds[bound]:,.{digits}f}" for bound in ("low", "high"))
+def _amount(value: float) -> str:
+    """Four significant digits, never an exponent above them."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _amounts(bounds: dict[str, float]) -> str:
+    return _joined(_amount(bounds["low"]), _amount(bounds["high"]))
+
+
+def _range(ratios: dict[str, float]) -> str:
+    return _joined(f"{ratios['low']:.3f}", f"{ratios['high']:.3f}")
+
+
+def _joined(low: str, high: str) -> str:
     return low if low == high else f"{low} to {high}"

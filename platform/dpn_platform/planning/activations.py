@@ -116,11 +116,15 @@ def trace(model: DpnForConditionalGeneration) -> UnitBytes:
         norm = _Kept(fake).of(lambda kept: decoder.norm(hidden_TD))
         head = _Kept(fake).of(lambda kept: _run_head(fake.lm_head, hidden_TD))
         image = _Kept(fake).of(lambda kept: kept.encode(fake, pixels))
-    per_token = [kept.total / _TOKENS for kept in (layer, norm, head)]
-    checkpointed = image.total - sum(image.inside) + sum(image.inputs)
-    layer_input = hidden_TD.element_size() * width
     return UnitBytes(
-        per_token[0], layer_input, width, *per_token[1:], image.total, checkpointed, max(image.inside, default=0)
+        layer=layer.total / _TOKENS,
+        layer_input=hidden_TD.element_size() * width,
+        width=width,
+        norm=norm.total / _TOKENS,
+        head=head.total / _TOKENS,
+        image=image.total,
+        image_checkpointed=image.total - sum(image.inside) + sum(image.inputs),
+        image_layer=max(image.inside, default=0),
     )
 
 
