@@ -65,6 +65,7 @@ def test_what_is_missing_is_an_error_where_strict(recipe, capfd):
         (["--device", "abacus"], "--device abacus: its peak is not known here"),
         (["--world-sizes", "8,many"], "--world-sizes 8,many: write numbers of devices"),
         (["--prices", "absent.yaml"], "absent.yaml: no such file"),
+        (["train.use_gpu=false", "--prices", "some.yaml"], "--prices: train.use_gpu is false; give --device and"),
     ],
 )
 def test_errors_come_in_one_line(recipe, arguments, message, capfd):

@@ -120,7 +120,7 @@ def _show_totals(total: dict[str, Any]) -> None:
     facts["training, TFLOPs"] = _amounts({key: value / _TERA for key, value in total["training_flops"].items()})
     facts["storage kept, GiB"] = _gib(total["bytes_kept"])
     if total["device"] is None:
-        facts["time"] = "not told: train.use_gpu is false"
+        facts["time"] = "not told: train.use_gpu is false, and no --peak-tflops is given"
     else:
         speed = f"at {total['mfu']:.0%} of {total['peak_tflops']:g} TFLOP/s"
         facts[f"{total['device']}-hours {speed}"] = _amounts(total["device_hours"])

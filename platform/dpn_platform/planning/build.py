@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpn_platform.config.errors import DpnError
+from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.load import fingerprint
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.planning import base_model, compute, data_set, methods
@@ -106,8 +106,10 @@ def _totals(
         for bound, route in (("low", "cheapest"), ("high", "dearest"))
     }
     totals["training_flops"] = bounds
-    if not config.train.use_gpu:
-        return {**totals, "device": None}  # nobody has measured this machine's cores
+    if not config.train.use_gpu and given.peak_tflops is None:  # nobody has measured these cores
+        if given.prices is not None:
+            raise ConfigError("--prices: train.use_gpu is false; give --device and --peak-tflops for hours and a price")
+        return {**totals, "device": None}
     tflops = compute.peak_tflops(given.device, given.peak_tflops)
     hours = {bound: compute.device_hours(flops, tflops, given.mfu) for bound, flops in bounds.items()}
     totals |= {"device": given.device, "peak_tflops": tflops, "mfu": given.mfu, "device_hours": hours}
