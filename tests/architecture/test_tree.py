@@ -12,6 +12,7 @@ PLATFORM_ROOMS = {
     "config",
     "data",
     "evaluation",
+    "planning",
     "reports",
     "services",
     "storage",

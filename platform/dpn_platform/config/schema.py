@@ -55,9 +55,12 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """The base model: a `from_pretrained` folder, or a tiny LLaVA drawn from noise."""
+    """The base model: a `from_pretrained` folder, or a tiny LLaVA drawn from noise; to plan, a name will do."""
 
-    base: str = Field("dpn_model/assets/tiny-llava", description="from_pretrained folder (path or URI), or 'tiny'")
+    base: str = Field(
+        "dpn_model/assets/tiny-llava",
+        description="from_pretrained folder (path or URI), 'tiny', or a named base to plan",
+    )
 
 
 class TrainConfig(Section):
@@ -79,6 +82,7 @@ class TrainConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     zero_stage: Literal[0, 1, 2, 3] = 1
     precision: Literal["fp32", "bf16"] = "fp32"
+    activation_checkpointing: bool = Field(False, description="keep each layer's input and compute the rest again")
     checkpoint_every_steps: int = Field(100, gt=0)
     log_every_steps: int = Field(10, gt=0)
     num_checkpoints_to_keep: int = Field(2, gt=0)

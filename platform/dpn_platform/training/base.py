@@ -9,6 +9,7 @@ import torch
 
 import dpn_model
 from dpn_model import DpnForConditionalGeneration, Method
+from dpn_model.bases.catalogue import BASES
 from dpn_model.bases.tiny import build_tiny_model
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
@@ -36,24 +37,43 @@ def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, 
     router_id = processor.tokenizer.convert_tokens_to_ids("<ROUTER>")
     if model.needs_router_token and router_id == processor.tokenizer.unk_token_id:
         raise DpnError(f"model.base {config.model.base}: its tokenizer has no <ROUTER>, which method dpn needs")
-    if model.needs_router_token and config.train.zero_stage == 3:
-        # ZeRO-3 gathers weights where a module runs; a router does not run on a rank without images.
-        raise DpnError(f"train.zero_stage 3 cannot train method {config.method.name}; allowed: 0, 1, 2")
+    check_zero_stage(model, config.train.zero_stage)
     model.config.router_token_id = router_id
+    if config.train.activation_checkpointing:
+        # Not reentrant: the routing loss's gradient passes through recomputed layers (spec base-models A.4, row 11).
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # Meant for reentrant checkpoints; it would send a backward pass through a frozen tower (spec performance 2.4).
+        model.disable_input_require_grads()
     return model, processor
+
+
+def check_zero_stage(model: DpnForConditionalGeneration, zero_stage: int) -> None:
+    """Refuse a stage that cannot train the model.
+
+    Raises:
+        DpnError: ZeRO-3 and routers.
+    """
+    if model.needs_router_token and zero_stage == 3:
+        # ZeRO-3 gathers weights where a module runs; a router does not run on a rank without images.
+        raise DpnError(f"train.zero_stage 3 cannot train method {model.config.method_settings.name}; allowed: 0, 1, 2")
 
 
 def load_base(base: str) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
     """Model and processor of a from_pretrained folder (a path, or a URI that is fetched), or fresh ones for "tiny".
 
     Raises:
-        DpnError: nothing is at the URI.
+        DpnError: nothing is at the URI, or a named base, which has no weights.
         FileNotFoundError, ValueError: the folder is not a from_pretrained folder of ours.
     """
     if base == TINY:
         return build_tiny()
     if "://" not in base:
         folder = find_folder(base)
+        if base in BASES and not folder.exists():
+            raise DpnError(
+                f"model.base = '{base}' names a shape without weights, enough for `dpn plan`; to train, set model.base "
+                "to a from_pretrained folder or URI (dpn_model.weights.assemble makes one of LLM, tower, projector)"
+            )
         return DpnForConditionalGeneration.from_pretrained(folder), DpnProcessor.from_pretrained(folder)
     with tempfile.TemporaryDirectory(prefix="dpn-base-") as fetched:
         download_folder(base, fetched)

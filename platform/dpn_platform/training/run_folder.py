@@ -35,6 +35,7 @@ NOT_THE_RUN = (
     "storage",
     "sweep",
     "tracking",
+    "train.activation_checkpointing",
     "train.checkpoint_every_steps",
     "train.cpus_per_worker",
     "train.log_every_steps",

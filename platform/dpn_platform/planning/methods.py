@@ -1,11 +1,9 @@
-"""What an experiment will cost, computed from its configuration and the base's shape; no weights are loaded."""
+"""What runs, and what each method does to the tokens of a sample: sites, cheapest and dearest route, FLOPs ratios."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpn_platform.config.errors import ConfigError
@@ -14,9 +12,6 @@ from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
     from dpn_model import DpnConfig, Method
-
-_MACS_PER_STEP = 3  # a backward pass costs about two forward passes
-_FLOPS_PER_MAC = 2
 
 
 @dataclass(frozen=True)
@@ -51,49 +46,19 @@ def planned_methods(config: ExperimentConfig) -> list[tuple[str, MethodConfig, i
     return [*methods, ("dpn", dpn, config.sweep.num_trials)]
 
 
-def base_config(base: str) -> DpnConfig:
-    """Configuration of the base model a run starts from.
+def image_grid(base: DpnConfig) -> tuple[int, int]:
+    """Visual tokens of one picture as (height, width), before any reduction.
 
     Raises:
-        ConfigError: no from_pretrained folder there.
+        ConfigError: every picture of this base has its own.
     """
-    import dpn_model
+    from dpn_model.bases.shapes import model_shape
 
-    if base == "tiny":
-        from dpn_platform.training.base import build_tiny
-
-        return build_tiny()[0].config
-    with tempfile.TemporaryDirectory(prefix="dpn-plan-") as folder:
-        if "://" in base:
-            from dpn_platform.storage import read_bytes
-
-            (Path(folder) / "config.json").write_bytes(read_bytes(f"{base.rstrip('/')}/config.json"))
-            local = Path(folder)
-        else:
-            local = Path(base) if Path(base).exists() else Path(dpn_model.__file__).parents[1] / base
-        if not (local / "config.json").is_file():
-            raise ConfigError(f"model.base = '{base}': no from_pretrained folder there (or write 'tiny')")
-        from transformers import AutoConfig
-
-        loaded = AutoConfig.from_pretrained(str(local))
-    return loaded if isinstance(loaded, dpn_model.DpnConfig) else dpn_model.DpnConfig(base_config=loaded)
-
-
-def model_facts(config: DpnConfig) -> dict[str, int]:
-    """Parameters and shape of the base, built without memory."""
-    import torch
-
-    from dpn_model import DpnForConditionalGeneration
-
-    with torch.device("meta"):
-        model = DpnForConditionalGeneration(config)
-    text = config.base.text_config
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "decoder_layers": text.num_hidden_layers,
-        "hidden_size": text.hidden_size,
-        "visual_tokens": model.num_visual_tokens(),
-    }
+    grid = model_shape(base.base).image_grid
+    if grid is None:
+        kind = base.base.model_type
+        raise ConfigError(f"model.base: every image of a {kind} brings its own grid; nothing to plan with")
+    return grid
 
 
 def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict[str, Any]:
@@ -111,19 +76,20 @@ def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict
     from dpn_model.bases.shapes import model_shape
     from dpn_model.flops import MAC_CONVENTIONS, sample_cost
 
-    shape = model_shape(base.base)
-    decoder = shape.decoder
-    if shape.image_grid is None:
-        raise ConfigError(
-            f"model.base: every image of a {base.base.model_type} brings its own grid; nothing to plan with"
-        )
+    decoder = model_shape(base.base).decoder
+    grid = image_grid(base)
     settings = Method.from_dict(method.model_dump(mode="json"))
     try:
         sites = settings.by_site(decoder.num_layers)
     except ValueError as error:
         raise ConfigError(f"method.{error}") from None
-    routes = [_tokens_per_stage(list(sites.values()), shape.image_grid, cheapest) for cheapest in (True, False)]
-    cost: dict[str, Any] = {"sites": list(sites), "visual_tokens_at_the_end": Bounds(routes[0][-1], routes[1][-1])}
+    routes = [_tokens_per_stage(list(sites.values()), grid, cheapest) for cheapest in (True, False)]
+    cost: dict[str, Any] = {
+        "sites": list(sites),
+        "visual_tokens_cheapest": routes[0],
+        "visual_tokens_dearest": routes[1],
+        "visual_tokens_at_the_end": Bounds(routes[0][-1], routes[1][-1]),
+    }
     for convention in MAC_CONVENTIONS:
         low, high = (sample_cost(decoder, list(sites), route, text_tokens, convention) for route in routes)
         cost[f"flops_ratio_{convention}"] = Bounds(low.ratio, high.ratio)
@@ -131,10 +97,38 @@ def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict
     return cost
 
 
-def training_tflops(cost: dict[str, Any], samples: int) -> float:
-    """Decoder FLOPs of training on `samples` on the dearest route, in 10^12, forward and backward."""
-    macs: Bounds = cost["prefill_macs_swiglu"]
-    return _FLOPS_PER_MAC * _MACS_PER_STEP * macs.high * samples / 1e12
+def forward_bill(base: DpnConfig, cost: dict[str, Any], text_tokens: int, router_macs: int) -> dict[str, Any]:
+    """One sample's forward pass with everything around the decoder, in each convention's own unit.
+
+    Args:
+        base: of the model.
+        cost: what `method_cost` told.
+        text_tokens: of one sample.
+        router_macs: multiply-accumulates of the method's routers.
+
+    Returns:
+        By convention: vision, projector, decoder, in all, and that as a ratio to the dense model's.
+    """
+    from dpn_model.bases.shapes import model_shape
+    from dpn_model.cost import SampleRun, cost_parts
+    from dpn_model.flops import CONVENTIONS
+
+    shape, sites = model_shape(base.base), tuple(cost["sites"])
+    routes = [tuple(cost[f"visual_tokens_{route}"]) for route in ("cheapest", "dearest")]
+    bill: dict[str, Any] = {}
+    for convention in CONVENTIONS:
+        low, high = (
+            cost_parts(shape, SampleRun(sites, route, text_tokens, 1, router_macs), convention) for route in routes
+        )
+        dense = cost_parts(shape, SampleRun((), routes[1][:1], text_tokens, 1), convention)
+        bill[convention] = {
+            "vision": low.vision,
+            "projector": low.projector,
+            "decoder": Bounds(low.prefill, high.prefill),
+            "total": Bounds(low.total, high.total),
+            "ratio_with_vision": Bounds(low.total / dense.total, high.total / dense.total),
+        }
+    return bill
 
 
 def _tokens_per_stage(methods: Sequence[Method], grid: tuple[int, int], cheapest: bool) -> list[int]:

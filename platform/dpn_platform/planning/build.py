@@ -1,0 +1,121 @@
+"""The whole plan of an experiment, as JSON values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpn_platform.config.errors import ConfigError, DpnError
+from dpn_platform.config.load import fingerprint
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.planning import base_model, compute, data_set, methods
+from dpn_platform.planning.activations import trace
+from dpn_platform.planning.prices import price_per_hour
+from dpn_platform.planning.trial import Setting, plan_trial
+
+if TYPE_CHECKING:
+    from dpn_model import DpnConfig
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What the configuration does not say.
+
+    Attributes:
+        text_tokens: of a sample; None: counted in the data set where that is possible, else assumed.
+        device: what GPU-hours are of.
+        peak_tflops: of that device; None where `compute.PEAK_TFLOPS` knows it.
+        mfu: share of the peak that training reaches.
+        prices: file of prices per device and hour.
+        world_sizes: numbers of devices to tell memory for, beside the recipe's.
+        strict: what is missing is an error.
+    """
+
+    text_tokens: int | None = None
+    device: str = "h200"
+    peak_tflops: float | None = None
+    mfu: float = compute.ASSUMED_MFU
+    prices: Path | None = None
+    world_sizes: Sequence[int] = (1, 8, 16, 64)
+    strict: bool = False
+
+
+def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
+    """The plan of a run or sweep.
+
+    Raises:
+        DpnError: no such base, a method that does not fit it or that the ZeRO stage cannot train, a data set without
+            the split, a device without peak or price; and, where strict, a data set or weights that are not there.
+    """
+    base = base_model.base_config(config.model.base)
+    facts, manifest = data_set.look_at(config)
+    missing = _missing(config, facts)
+    if given.strict and missing:
+        raise DpnError(f"{config.name} cannot start: {'; '.join(missing)}")
+    means, source = data_set.sample_means(config, facts, manifest, given.text_tokens)
+    batches = _batches(config, base, facts, means)
+    runs = methods.planned_methods(config)
+    model = base_model.meta_model(base, runs[0][1], config.train)
+    setting = Setting(base, config.train, means, trace(model), given.world_sizes)
+    planned = [{"name": name, "trials": trials, **plan_trial(setting, method)} for name, method, trials in runs]
+    return {
+        "name": config.name,
+        "fingerprint": fingerprint(config),
+        "kind": "run" if config.sweep is None else "sweep",
+        "config": config.model_dump(mode="json"),
+        "missing": missing,
+        "batches": batches,
+        "data": asdict(facts),
+        "sample": {**asdict(means), "tokens_are": source},
+        "methods": planned,
+        "total": _totals(config, planned, batches["samples"], given),
+    }
+
+
+def _missing(config: ExperimentConfig, facts: data_set.DataFacts) -> list[str]:
+    """What a run would need and a plan does not."""
+    found = [] if facts.missing is None else [f"data set {facts.uri}: {facts.missing}"]
+    if not base_model.has_weights(config.model.base):
+        found.append(
+            f"model.base: '{config.model.base}' is a shape without weights; give a from_pretrained folder or URI"
+        )
+    return found
+
+
+def _batches(
+    config: ExperimentConfig, base: DpnConfig, facts: data_set.DataFacts, means: compute.SampleMeans
+) -> dict[str, Any]:
+    batches: dict[str, Any] = dict(methods.batch_arithmetic(config))
+    visual = means.images_per_sample * math.prod(methods.image_grid(base))
+    epochs = batches["samples"] / facts.rows if facts.rows else None
+    return {**batches, "tokens": round(batches["samples"] * (visual + means.text_tokens)), "epochs": epochs}
+
+
+def _totals(
+    config: ExperimentConfig, planned: list[dict[str, Any]], samples: int, given: Assumptions
+) -> dict[str, Any]:
+    """All trials together: operations, hours and price, from the cheapest routes to the dearest."""
+    trials = sum(entry["trials"] for entry in planned)
+    totals: dict[str, Any] = {"trials": trials, "samples": trials * samples}
+    totals["bytes_kept"] = sum(entry["trials"] * entry["checkpoints"]["bytes_kept"] for entry in planned)
+    bounds = {
+        bound: samples * sum(entry["trials"] * entry["training_flops_per_sample"][route]["total"] for entry in planned)
+        for bound, route in (("low", "cheapest"), ("high", "dearest"))
+    }
+    totals["training_flops"] = bounds
+    if not config.train.use_gpu and given.peak_tflops is None:  # nobody has measured these cores
+        if given.prices is not None:
+            raise ConfigError("--prices: train.use_gpu is false; give --device and --peak-tflops for hours and a price")
+        return {**totals, "device": None}
+    tflops = compute.peak_tflops(given.device, given.peak_tflops)
+    hours = {bound: compute.device_hours(flops, tflops, given.mfu) for bound, flops in bounds.items()}
+    totals |= {"device": given.device, "peak_tflops": tflops, "mfu": given.mfu, "device_hours": hours}
+    workers = config.train.num_workers
+    totals["hours_one_after_another"] = {bound: value / workers for bound, value in hours.items()}
+    if given.prices is not None:
+        price = price_per_hour(given.prices, given.device)
+        totals |= {"price_per_hour": price, "price": {bound: value * price for bound, value in hours.items()}}
+    return totals

@@ -1,0 +1,100 @@
+"""FLOPs of training, and how long devices take for them.
+
+A multiply-accumulate is two operations; a backward pass costs two forward passes; activation checkpointing runs layers
+once more; a frozen tower runs forward alone (spec performance 2.4, whose table the tests repeat).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dpn_platform.config.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dpn_model.cost import ModelShape
+
+FORWARD, FORWARD_AND_BACKWARD = 1, 3
+#: dense bf16 TFLOP/s a large matrix product reaches, measured (spec performance, head); of other devices the user tells
+PEAK_TFLOPS = {"h200": 790.0}
+#: target of spec performance 7, T8
+ASSUMED_MFU = 0.45
+_SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class SampleMeans:
+    """A sample of the data set, on average.
+
+    Attributes:
+        text_tokens: all tokens that are not visual.
+        supervised_tokens: those of them the loss is taken of.
+        images_per_sample: share of samples that have a picture.
+    """
+
+    text_tokens: float
+    supervised_tokens: float
+    images_per_sample: float = 1.0
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How often each part runs, in forward passes."""
+
+    vision: int
+    decoder: int
+    head: int = FORWARD_AND_BACKWARD
+
+    @classmethod
+    def of(cls, *, trains_vision: bool, checkpointed: bool) -> Passes:
+        """Of a recipe. A recomputed tower counts whole, though a ConvNeXt in it is not recomputed."""
+        again = 1 if checkpointed else 0
+        return cls(FORWARD_AND_BACKWARD + again if trains_vision else FORWARD, FORWARD_AND_BACKWARD + again)
+
+
+def training_flops(
+    shape: ModelShape, sites: Sequence[int], visual_tokens: Sequence[int], means: SampleMeans, passes: Passes
+) -> dict[str, float]:
+    """Operations of one sample's share of a training step, by part. A mean of costs: text-only samples are apart.
+
+    Args:
+        shape: of the base.
+        sites: 1-based layers after which a reduction runs.
+        visual_tokens: of a sample with a picture, before the first site and after each.
+        means: the average sample.
+        passes: see `Passes.of`.
+    """
+    from dpn_model.flops import UNITS_PER_MAC, sample_cost
+
+    flops_per_mac = UNITS_PER_MAC["true"]
+    text = round(means.text_tokens)
+    with_picture = sample_cost(shape.decoder, sites, visual_tokens, text, "true").total
+    text_only = sample_cost(shape.decoder, (), (0,), text, "true").total
+    head = flops_per_mac * shape.decoder.hidden_size * shape.decoder.vocab_size
+    return {
+        "vision": flops_per_mac * passes.vision * means.images_per_sample * (shape.vision_macs or 0),
+        "projector": flops_per_mac * FORWARD_AND_BACKWARD * means.images_per_sample * (shape.projector_macs or 0),
+        "decoder": passes.decoder
+        * (means.images_per_sample * with_picture + (1 - means.images_per_sample) * text_only),
+        "head": passes.head * means.supervised_tokens * head,
+    }
+
+
+def peak_tflops(device: str, given: float | None) -> float:
+    """What `device` can do at most, in 10^12 operations per second.
+
+    Raises:
+        ConfigError: nobody has measured this device here, and none is given.
+    """
+    if given is not None:
+        return given
+    if device.lower() not in PEAK_TFLOPS:
+        known = ", ".join(PEAK_TFLOPS)
+        raise ConfigError(f"--device {device}: its peak is not known here (known: {known}); give --peak-tflops")
+    return PEAK_TFLOPS[device.lower()]
+
+
+def device_hours(flops: float, tflops: float, mfu: float) -> float:
+    """Hours of one device at `mfu` of its peak; recomputed layers count as work."""
+    return flops / (tflops * 1e12 * mfu) / _SECONDS_PER_HOUR

@@ -1,0 +1,77 @@
+"""Memory of one device, part by part, as the recipe has it and under other ZeRO stages and numbers of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.schema import TrainConfig
+from dpn_platform.planning.activations import UnitBytes, activation_bytes
+from dpn_platform.planning.compute import SampleMeans
+from dpn_platform.planning.states import ZERO_STAGES, Parameters, state_bytes
+
+if TYPE_CHECKING:
+    from dpn_model import DpnForConditionalGeneration
+
+
+def micro_batch_memory(
+    unit: UnitBytes, train: TrainConfig, layers: Sequence[tuple[int, int]], means: SampleMeans
+) -> dict[str, Any]:
+    """Activations of one micro-batch in which every sample has a picture and takes the dearest route.
+
+    Args:
+        unit: bytes kept per token, picture and supervised row.
+        train: its micro-batch.
+        layers: (decoder layers, visual tokens) between sites.
+        means: the average sample. Mean lengths: a micro-batch of long samples keeps more.
+    """
+    size = train.micro_batch_size
+    tokens = [round(size * (seen + means.text_tokens)) for count, seen in layers for _ in range(count)]
+    visual = [size * seen for _, seen in layers]
+    supervised = round(size * means.supervised_tokens)
+    found = {
+        name: activation_bytes(unit, tokens, visual, images=size, supervised=supervised, checkpointed=checkpointed)
+        for name, checkpointed in (("kept", False), ("checkpointed", True))
+    }
+    return {name: {**asdict(value), "total": value.total} for name, value in found.items()}
+
+
+def device_memory(parameters: Parameters, train: TrainConfig, activations: dict[str, Any]) -> dict[str, int]:
+    """Bytes of one device by part; the context of CUDA and what its allocator wastes come on top."""
+    states = state_bytes(parameters, train)
+    own = activations["checkpointed" if train.activation_checkpointing else "kept"]["total"]
+    return {**asdict(states), "activations": own, "total": states.total + own}
+
+
+def alternatives(
+    model: DpnForConditionalGeneration,
+    parameters: Parameters,
+    train: TrainConfig,
+    activations: dict[str, Any],
+    world_sizes: Sequence[int],
+) -> list[dict[str, int]]:
+    """The same micro-batch under every ZeRO stage that can train the model, on other numbers of devices."""
+    return [
+        {
+            "zero_stage": stage,
+            "num_workers": workers,
+            **device_memory(
+                parameters, train.model_copy(update={"zero_stage": stage, "num_workers": workers}), activations
+            ),
+        }
+        for stage in ZERO_STAGES
+        if _can_train(model, stage)
+        for workers in world_sizes
+    ]
+
+
+def _can_train(model: DpnForConditionalGeneration, zero_stage: int) -> bool:
+    from dpn_platform.training.base import check_zero_stage
+
+    try:
+        check_zero_stage(model, zero_stage)
+    except DpnError:
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""One trial's plan: what its method does to tokens, FLOPs, memory and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from dpn_platform.config.method import MethodConfig
+from dpn_platform.config.schema import TrainConfig
+from dpn_platform.planning import base_model, memory, methods, states
+from dpn_platform.planning.activations import UnitBytes
+from dpn_platform.planning.compute import Passes, SampleMeans, training_flops
+
+if TYPE_CHECKING:
+    from dpn_model import DpnConfig, DpnForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trials of an experiment share.
+
+    Attributes:
+        base: configuration of the base model.
+        train: the recipe.
+        means: the average sample.
+        unit: bytes of activations per unit of work.
+        world_sizes: numbers of devices to tell memory for.
+    """
+
+    base: DpnConfig
+    train: TrainConfig
+    means: SampleMeans
+    unit: UnitBytes
+    world_sizes: Sequence[int]
+
+
+def plan_trial(setting: Setting, method: MethodConfig) -> dict[str, Any]:
+    """The plan of one trial, as JSON values.
+
+    Raises:
+        DpnError: a method that does not fit the base, or that the ZeRO stage cannot train.
+    """
+    from dpn_platform.training.base import check_zero_stage
+
+    text = round(setting.means.text_tokens)
+    cost = methods.method_cost(setting.base, method, text)
+    model = base_model.meta_model(setting.base, method, setting.train)
+    check_zero_stage(model, setting.train.zero_stage)
+    forward = methods.forward_bill(setting.base, cost, text, base_model.router_macs(model))
+    parameters = base_model.parameters_of(model)
+    by_part = {**base_model.parameters_by_part(model), "trained": parameters.trained, "total": parameters.total}
+    return _plain(
+        {
+            **cost,
+            "forward_per_sample": forward,
+            "training_flops_per_sample": _training_flops(setting, cost, base_model.trains_vision(model)),
+            "parameters": by_part,
+            **_memory(setting, cost, model, parameters),
+            "checkpoints": _checkpoints(parameters, setting.train),
+        }
+    )
+
+
+def _training_flops(setting: Setting, cost: dict[str, Any], trains_vision: bool) -> dict[str, Any]:
+    from dpn_model.bases.shapes import model_shape
+
+    shape = model_shape(setting.base.base)
+    passes = Passes.of(trains_vision=trains_vision, checkpointed=setting.train.activation_checkpointing)
+    by_route = {}
+    for route in ("cheapest", "dearest"):
+        parts = training_flops(shape, cost["sites"], cost[f"visual_tokens_{route}"], setting.means, passes)
+        by_route[route] = {**parts, "total": sum(parts.values())}
+    return by_route
+
+
+def _memory(
+    setting: Setting, cost: dict[str, Any], model: DpnForConditionalGeneration, parameters: states.Parameters
+) -> dict[str, Any]:
+    from dpn_model.flops import layers_per_stage
+
+    layers = layers_per_stage(setting.base.base.text_config.num_hidden_layers, cost["sites"])
+    stages = list(zip(layers, cost["visual_tokens_dearest"], strict=True))
+    activations = memory.micro_batch_memory(setting.unit, setting.train, stages, setting.means)
+    return {
+        "activations": activations,
+        "memory": memory.device_memory(parameters, setting.train, activations),
+        "alternatives": memory.alternatives(model, parameters, setting.train, activations, setting.world_sizes),
+    }
+
+
+def _checkpoints(parameters: states.Parameters, train: TrainConfig) -> dict[str, int]:
+    return {
+        "bytes_each": states.checkpoint_bytes(parameters, train),
+        "bytes_of_export": states.export_bytes(parameters),
+        "bytes_kept": states.kept_bytes(parameters, train),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Data classes to dictionaries, all the way down."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return {key: _plain(inner) for key, inner in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,132 @@
+"""What runs and what it does to tokens: the numbers are those the model's own account gives."""
+
+import pytest
+
+from dpn_model.bases.catalogue import base_shape
+from dpn_platform.config.errors import ConfigError, DpnError
+from dpn_platform.config.load import parse_config
+from dpn_platform.planning.base_model import base_config, meta_model, parameters_by_part, parameters_of, router_macs
+from dpn_platform.planning.methods import batch_arithmetic, forward_bill, method_cost, planned_methods
+from dpn_platform.training.base import load_base
+
+
+@pytest.fixture(scope="module")
+def base():
+    return base_config("tiny")
+
+
+def experiment(**sections):
+    return parse_config({"name": "x", "model": {"base": "tiny"}, **sections})
+
+
+def test_batches_of_one_run():
+    train = {"steps": 7, "global_batch_size": 24, "micro_batch_size": 4, "num_workers": 2, "checkpoint_every_steps": 3}
+    facts = batch_arithmetic(experiment(train=train))
+    assert facts["gradient_accumulation_steps"] == 3
+    assert facts["samples"] == 168
+    assert facts["checkpoints"] == 3
+
+
+def test_parameters_are_those_of_the_real_model():
+    from dpn_platform.training.base import build_model
+
+    config = experiment(train={"vision_lr": 0})
+    real, _ = build_model(config)
+    model = meta_model(base_config("tiny"), config.method, config.train)
+    parts = parameters_by_part(model)
+    assert parts["routers"] == sum(parameter.numel() for parameter in real.reducers.parameters())
+    assert sum(parts.values()) == sum(parameter.numel() for parameter in real.parameters())
+    assert parameters_of(model).frozen == parts["vision tower"]
+
+
+def test_named_bases_are_planned_without_weights_and_not_trained():
+    assert base_config("llava-hr-7b").base.model_type == "llava_hr"
+    with pytest.raises(DpnError, match="'llava-hr-7b' names a shape without weights.* set model.base to a from_pretr"):
+        load_base("llava-hr-7b")
+
+
+def test_folder_that_transformers_cannot_read_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llava_llama"}')
+    with pytest.raises(ConfigError, match=r"model.base = '.*': config.json cannot be planned with: The checkpoint you"):
+        base_config(str(tmp_path))
+
+
+def test_static_route_costs_what_eq8_says(base):
+    cost = method_cost(base, experiment(method={"name": "static", "kernel": "2x2"}).method, text_tokens=0)
+    assert cost["sites"] == [2, 4, 6]
+    assert (cost["visual_tokens_at_the_end"].low, cost["visual_tokens_at_the_end"].high) == (1, 1)
+    d, m = 96, 192
+
+    def macs(n):
+        return 4 * n * d * d + 2 * n * n * d + 2 * n * d * m
+
+    # Two layers at each of 64, 16, 4 and 1 visual tokens, against eight at 64.
+    expected = 2 * sum(macs(n) for n in (64, 16, 4, 1)) / (8 * macs(64))
+    assert cost["flops_ratio_eq8"].low == cost["flops_ratio_eq8"].high == pytest.approx(expected, rel=1e-12)
+
+
+def test_each_site_has_its_own_experts(base):
+    method = {"sites": [2, 5], "site_experts": [["2x2"], ["1x2", "2x2"]]}
+    cost = method_cost(base, experiment(method=method).method, text_tokens=0)
+    assert cost["sites"] == [2, 5]
+    assert (cost["visual_tokens_at_the_end"].low, cost["visual_tokens_at_the_end"].high) == (4, 8)
+
+
+def test_dpn_lies_between_its_smallest_and_largest_expert(base):
+    dpn = method_cost(base, experiment(method={"experts": ["1x1", "2x2"]}).method, text_tokens=10)
+    static = method_cost(base, experiment(method={"name": "static", "kernel": "2x2"}).method, text_tokens=10)
+    assert dpn["flops_ratio_swiglu"].high == 1.0
+    assert dpn["flops_ratio_swiglu"].low == static["flops_ratio_swiglu"].low
+
+
+def test_random_drop_and_dense(base):
+    dense = method_cost(base, experiment(method={"name": "dense"}).method, text_tokens=10)
+    drop = method_cost(base, experiment(method={"name": "random_drop", "keep_ratio": 0.5}).method, text_tokens=10)
+    assert dense["flops_ratio_eq8"].low == 1.0
+    assert drop["visual_tokens_at_the_end"].low == 8
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({"sites": [3, 8]}, r"method.sites = \[3, 8\]: 8 is out of range; allowed: different layers from 1 to 7"),
+        ({"name": "static", "kernel": "9x9"}, "method.kernel = 9x9: too large for a grid of 8x8"),
+        ({"experts": ["3x3"]}, "method.experts = 3x3: too large for a grid of 2x2"),
+    ],
+)
+def test_method_that_does_not_fit_the_model_is_refused(base, method, message):
+    with pytest.raises(ConfigError, match=message):
+        method_cost(base, experiment(method=method).method, text_tokens=10)
+
+
+def test_absent_base_is_refused():
+    with pytest.raises(ConfigError, match=r"model.base = 'nowhere/at-all': no from_pretrained folder"):
+        base_config("nowhere/at-all")
+
+
+def test_sweep_plans_controls_and_trials():
+    sweep = {
+        "num_trials": 5,
+        "controls": ["dense", "static_1x2"],
+        "search": {"experts": [["1x1", "1x2"], ["1x1", "2x2"]]},
+    }
+    methods = planned_methods(experiment(sweep=sweep))
+    assert [(name, count) for name, _, count in methods] == [("dense", 1), ("static_1x2", 1), ("dpn", 5)]
+    assert methods[1][1].kernel == "1x2"
+    assert methods[2][1].experts == ("1x1", "1x2", "2x2")
+
+
+def test_bill_of_a_forward_pass_is_dpn_flops(base):
+    """Every kernel 2x2 is the cheapest route; `dpn flops --route 4,4,4` bills the same sample."""
+    from dpn_model.cost import cost_parts
+    from dpn_model.pyramid.planned_route import planned_run
+
+    config = experiment(model={"base": "llava-1.5-7b"})
+    config_7b = base_config("llava-1.5-7b")
+    cost = method_cost(config_7b, config.method, text_tokens=60)
+    routers = router_macs(meta_model(config_7b, config.method, config.train))
+    shape = base_shape("llava-1.5-7b")
+    for convention, bill in forward_bill(config_7b, cost, 60, routers).items():
+        parts = cost_parts(shape, planned_run(shape, ("2x2", "2x2", "2x2"), 60), convention)
+        assert (bill["total"].low, bill["decoder"].low) == (parts.total, parts.prefill)
+        assert bill["total"].high > bill["total"].low > bill["vision"]
