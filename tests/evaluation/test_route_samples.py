@@ -6,6 +6,7 @@ import pytest
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split, publish_manifest
+from dpn_platform.data.schema import SCHEMA_VERSION
 from dpn_platform.evaluation.recorded_runs import RecordedRun
 from dpn_platform.evaluation.route_samples import choose_samples, pictures_of_data
 
@@ -18,7 +19,13 @@ def data(shards_folder):
         for n in range(2)
     )
     splits = {"test": Split(rows=12, images=8, text_only=4, sources={}, shards=shards)}
-    common = {"schema_version": 1, "name": "m", "source": "", "quarantine": Quarantine(), "fingerprint": "f1"}
+    common = {
+        "schema_version": SCHEMA_VERSION,
+        "name": "m",
+        "source": "",
+        "quarantine": Quarantine(),
+        "fingerprint": "f1",
+    }
     publish_manifest(str(shards_folder), Manifest(splits=splits, **common))
     return str(shards_folder)
 

@@ -10,7 +10,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
 from dpn_platform.data.schema import SCHEMA_VERSION
-from dpn_platform.data.shards import Slice, SourceRow, build_shard
+from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
 from dpn_platform.planning.compute import SampleMeans
 from dpn_platform.planning.data_set import ASSUMED_TEXT_TOKENS, look_at, sample_means
 from dpn_platform.storage import write_bytes
@@ -29,8 +29,10 @@ def published(tmp_path_factory):
     for number in range(4):
         lead, picture = ("<image>\n", {"image": "x.jpg"}) if number else ("", {})
         turns = [{"from": "human", "value": lead + "what " * WORDS}, {"from": "gpt", "value": "yes"}]
-        rows.append(SourceRow(number, {"id": f"r{number}", "conversations": turns} | picture))
-    built = build_shard(Slice(str(folder / "raw"), str(folder / "out"), "train", 0, 0, tuple(rows)))
+        record = {"id": f"r{number}", "conversations": turns} | picture
+        rows.append(SourceRow(number, json.dumps(record).encode()))
+    options = BuildOptions((str(folder / "raw"),))
+    built = build_shard(Slice(str(folder / "out"), "train", 0, 0, tuple(rows), options=options))
     split = Split(rows=4, images=3, text_only=1, sources=built["sources"], shards=(Shard(**built["shard"]),))
     content = {"schema_version": SCHEMA_VERSION, "name": "tiny", "source": "memory", "splits": {"train": split}}
     fingerprint = fingerprint_of({"train": split})
