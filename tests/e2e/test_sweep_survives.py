@@ -27,7 +27,7 @@ CHECKPOINT_EVERY, STEPS = 20, 160
 
 @pytest.fixture
 def recipe(small_set: str, tmp_path: Path) -> dict[str, Any]:
-    """A sweep of two controls and one trial that takes seconds per trial."""
+    """A sweep of one control and one trial that takes seconds per trial."""
     name = f"e2e{os.getpid()}"
     recipe = {
         "name": name,
@@ -44,7 +44,7 @@ def recipe(small_set: str, tmp_path: Path) -> dict[str, Any]:
             "threads_per_worker": 1,
         },
         "eval": {"limit": 30},
-        "sweep": {"num_trials": 1, "controls": ["dense", "static_2x2"]},
+        "sweep": {"num_trials": 1, "controls": ["dense"]},
     }
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(recipe))
     return recipe
@@ -88,7 +88,7 @@ def test_interrupt_kill_resume(
 
     # kill -9 in the second trial, after a checkpoint. Meanwhile nobody else may run the study.
     process = start_dpn("second", "sweep", config, "--resume")
-    run_uri = f"{runs}/s-static_2x2"
+    run_uri = f"{runs}/s-dpn-00"
     wait_for(lambda: storage.exists(f"{runs}/s-dense/outcome.json"), process, tmp_path / "second.err")
     refused = run_dpn("sweep", config, "--name", "s", "--resume")
     assert refused.returncode == 2
@@ -105,7 +105,7 @@ def test_interrupt_kill_resume(
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["study"] == "s"
-    assert [point["name"] for point in document["points"]] == ["dense", "static_2x2", "dpn-00"]
+    assert [point["name"] for point in document["points"]] == ["dense", "dpn-00"]
     wanted = {"method", "params", "accuracy", "accuracy_ci", "flops_ratio_eq8", "flops_ratio_swiglu"}
     assert wanted | {"visual_tokens_mean", "on_front"} <= set(document["points"][0])
     assert document["hypervolume"] >= 0
@@ -128,8 +128,8 @@ def mlflow_runs(experiment: str) -> list[Any]:
 def check_mlflow(experiment: str) -> None:
     """Each trial once, finished, with its whole curve and its model."""
     runs = {run.data.tags["dpn.key"]: run for run in mlflow_runs(experiment)}
-    assert Counter(run.info.status for run in mlflow_runs(experiment)) == {"FINISHED": 4}
-    assert set(runs) == {"s", "s/dense", "s/static_2x2", "s/dpn-00"}
+    assert Counter(run.info.status for run in mlflow_runs(experiment)) == {"FINISHED": 3}
+    assert set(runs) == {"s", "s/dense", "s/dpn-00"}
     parent = runs.pop("s")
     assert {"front/hypervolume", "front/num_points"} <= set(parent.data.metrics)
     client = MlflowClient()
@@ -142,7 +142,7 @@ def check_mlflow(experiment: str) -> None:
         history = client.get_metric_history(run.info.run_id, "train/loss_lm")
         assert sorted(point.step for point in history) == list(range(1, STEPS + 1))
     models = client.search_logged_models([parent.info.experiment_id])
-    assert sorted(model.name for model in models) == ["s-dense", "s-dpn-00", "s-static_2x2"]
+    assert sorted(model.name for model in models) == ["s-dense", "s-dpn-00"]
 
 
 def check_secrets(secret: str, runs_uri: str, logs: list[Path], done: Any) -> None:

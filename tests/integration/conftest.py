@@ -147,7 +147,17 @@ def faulty_store() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def small_set(services: Any) -> Manifest:
-    """Four shards of 40 rows, every fifth without a picture, published by this process."""
+    """See `build_small_set`."""
+    return _build_small_set()
+
+
+@pytest.fixture(scope="session")
+def build_small_set(services: Any) -> Callable[[], Manifest]:
+    """Writes a raw set and builds it: four shards of 40 rows, every fifth without a picture, by this process."""
+    return _build_small_set
+
+
+def _build_small_set() -> Manifest:
     base = f"s3://dpn/test-stream-{uuid.uuid4().hex[:8]}"
     storage.ensure_bucket(base)
     buffer = io.BytesIO()

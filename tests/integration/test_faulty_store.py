@@ -59,6 +59,14 @@ def test_large_object_goes_up_in_parts_and_whole(faulty: Any) -> None:
     assert storage.read_bytes(f"{BASE}/large") == data
 
 
+def test_ingest_builds_the_same_set(small_set: Manifest, build_small_set: Callable[[], Manifest], faulty: Any) -> None:
+    again = build_small_set()
+
+    assert again.fingerprint == small_set.fingerprint
+    assert again.split("train") == small_set.split("train")
+    assert sum(faulty.met.values()) > faulty.met["none"]
+
+
 def test_rows_and_plan_survive(faulty: Any, small_set: Manifest) -> None:
     split, index = small_set.split("train"), read_row_index(small_set, "train")
     settings = BatchSettings(4, 2, by_modality=True)
