@@ -42,14 +42,6 @@ def _make_environment_private() -> Path:
 _HOME = _make_environment_private()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run in parallel (`-n 2 --dist loadgroup`), all tests on the real services stay in one process and share them."""
-    for item in items:
-        if "services" in getattr(item, "fixturenames", ()) or item.get_closest_marker("services"):
-            item.add_marker(pytest.mark.xdist_group("services"))
-
-
 def pytest_unconfigure() -> None:
     """Removes the state folder."""
     if not os.environ.get(_KEPT_HOME):
