@@ -84,6 +84,8 @@ def test_override_opens_an_absent_section(recipe):
         ("method.sites=[0]", ["method.sites[0] = 0", "greater than or equal to 1"]),
         ("method.min_tokens=0", ["method.min_tokens = 0", "greater than or equal to 1"]),
         ("sweep.controls=[dense, static]", ["sweep.controls[1] = 'static'", "static_2x2"]),
+        ("sweep.controls=[static_1x1-2x]", ["sweep.controls[0] = 'static_1x1-2x'", "static_1x1-2x2-2x2"]),
+        ("sweep.controls=[static_1x1-2x2]", ["control static_1x1-2x2 has 2 kernels for 3 sites"]),
         ("sweep.search.routing_loss_weight=[0, 1]", ["sweep.search.routing_loss_weight", "above 0"]),
         ("sweep.search.routing_loss_target=[2, 1]", ["sweep.search.routing_loss_target", "low <= high"]),
         ("name=a b", ["name = 'a b'"]),

@@ -44,6 +44,17 @@ def test_a_static_pyramid_may_have_a_kernel_per_site(
     assert routing.visual_tokens_per_stage(0) == (64, 32, 8)
 
 
+@pytest.mark.parametrize(("pool", "macs"), [("max", [0, 0, 0]), ("conv", [32 * 2 * 96, 0, 8 * 4 * 96])])
+def test_only_a_convolution_costs_multiplications(
+    pool: str, macs: list[int], model: DpnForConditionalGeneration, prompt_batch: MakeBatch
+) -> None:
+    """By hand: tokens left x area of the kernel x width; a kernel of one cell is not computed."""
+    model.configure_method(Method(name="static", sites=(1, 3, 5), site_kernels=("1x2", "1x1", "2x2"), pool=pool))
+    routing = model.eval()(**prompt_batch(QUESTIONS[:1], router=False)).routing
+    assert model.model.language_model.config.hidden_size == 96
+    assert [record.method_macs[0] for record in routing.records] == macs
+
+
 def test_random_kernels_are_uniform_and_follow_the_sample(
     model: DpnForConditionalGeneration, prompt_batch: MakeBatch
 ) -> None:

@@ -107,13 +107,15 @@ def test_absent_base_is_refused():
 def test_sweep_plans_controls_and_trials():
     sweep = {
         "num_trials": 5,
-        "controls": ["dense", "static_1x2"],
+        "controls": ["dense", "static_1x2", "static_1x1-1x2-2x2"],
         "search": {"experts": [["1x1", "1x2"], ["1x1", "2x2"]]},
     }
     methods = planned_methods(experiment(sweep=sweep))
-    assert [(name, count) for name, _, count in methods] == [("dense", 1), ("static_1x2", 1), ("dpn", 5)]
+    counts = [("dense", 1), ("static_1x2", 1), ("static_1x1-1x2-2x2", 1), ("dpn", 5)]
+    assert [(name, count) for name, _, count in methods] == counts
     assert methods[1][1].kernel == "1x2"
-    assert methods[2][1].experts == ("1x1", "1x2", "2x2")
+    assert methods[2][1].site_kernels == ("1x1", "1x2", "2x2")
+    assert methods[3][1].experts == ("1x1", "1x2", "2x2")
 
 
 def test_bill_of_a_forward_pass_is_dpn_flops(base):

@@ -18,6 +18,15 @@ def test_controls_with_dense_first(make_config):
     assert methods["random_drop"].name == "random_drop"
 
 
+def test_a_control_may_have_a_kernel_per_site_and_keeps_it_to_itself(make_config):
+    config = make_config(controls=["dense", "static_2x2", "static_1x1-2x2-2x2"])
+    trials = [*control_trials(config.sweep), searched_trial(0, {})]
+    methods = {trial.key: trial_config(config, trial).method for trial in trials}
+    assert methods["static_1x1-2x2-2x2"].site_kernels == ("1x1", "2x2", "2x2")
+    assert [key for key, method in methods.items() if method.site_kernels is not None] == ["static_1x1-2x2-2x2"]
+    assert shown_params(trials[2]) == {"method.site_kernels": ["1x1", "2x2", "2x2"]}
+
+
 def test_a_trial_changes_its_method_and_nothing_else(make_config):
     config = make_config()
     params = {

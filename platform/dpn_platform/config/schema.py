@@ -6,24 +6,14 @@ nearest valid name. Nothing here imports torch or ray, so that `dpn --help` stay
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from dpn_platform.config.controls import Control, method_of_control
 from dpn_platform.config.method import ExpertSet, MethodConfig
 from dpn_platform.config.section import Section
 
-
-def _checked_control(name: str) -> str:
-    if name not in ("dense", "random_drop"):
-        prefix, _, kernel = name.partition("_")
-        if prefix != "static" or not re.fullmatch(r"[1-9]\d*x[1-9]\d*", kernel):
-            raise ValueError("must be dense, random_drop or static_<height>x<width>, for example static_2x2")
-    return name
-
-
-Control = Annotated[str, AfterValidator(_checked_control)]
 SourceWeight = Annotated[float, Field(ge=0, le=100)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -185,7 +175,16 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _sweep_decides_the_kernels(self) -> ExperimentConfig:
-        per_site = [name for name in ("site_experts", "site_kernels") if getattr(self.method, name) is not None]
-        if self.sweep is not None and per_site:
+        if self.sweep is None:
+            return self
+        # A control's own kernels arrive here too, once a trial has set them; anybody else's would be set over.
+        own = {"site_experts": False, "site_kernels": self.method.name == "static"}
+        per_site = [name for name, is_own in own.items() if not is_own and getattr(self.method, name) is not None]
+        if per_site:
             raise ValueError(f"method.{per_site[0]} cannot be set in a sweep: its trials set experts and kernel")
+        num_sites = 3 if self.method.sites is None else len(self.method.sites)
+        for control in self.sweep.controls:
+            kernels = method_of_control(control).get("site_kernels")
+            if kernels is not None and len(kernels) != num_sites:
+                raise ValueError(f"control {control} has {len(kernels)} kernels for {num_sites} sites")
         return self

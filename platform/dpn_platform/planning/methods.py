@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dpn_platform.config.controls import method_of_control
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import ExperimentConfig
@@ -160,5 +161,5 @@ def _pooled(height: int, width: int, method: Method, cheapest: bool) -> tuple[in
 
 
 def _control(method: MethodConfig, name: str) -> MethodConfig:
-    kind, _, kernel = name.partition("_") if name.startswith("static_") else (name, "", method.kernel)
-    return method.model_copy(update={"name": kind, "kernel": kernel, "site_kernels": None})
+    values = {**method.model_dump(), "site_kernels": None, **method_of_control(name)}
+    return MethodConfig.model_validate(values)

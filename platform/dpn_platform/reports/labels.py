@@ -22,6 +22,7 @@ _SHORT_PARAMS = {
     "lambda": "λ",
     "target": "t",
     "experts": "experts",
+    "site_kernels": "kernels",
     "keep_ratio": "keep",
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from dpn_platform.config.controls import method_of_control
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig, SweepConfig
@@ -70,7 +71,10 @@ class Trial:
 def control_trials(sweep: SweepConfig) -> list[Trial]:
     """The study's controls; `dense` first, since early stopping is measured by it."""
     names = sorted(dict.fromkeys(sweep.controls), key=lambda name: name != REFERENCE)
-    return [Trial(name, _control_params(name), is_control=True) for name in names]
+    return [
+        Trial(name, {f"method.{key}": value for key, value in method_of_control(name).items()}, is_control=True)
+        for name in names
+    ]
 
 
 def searched_trial(number: int, params: Mapping[str, Any]) -> Trial:
@@ -86,6 +90,7 @@ def run_name(study: str, trial: Trial) -> str:
 def trial_config(config: ExperimentConfig, trial: Trial) -> ExperimentConfig:
     """The study's config with the trial's parameters set."""
     values = config.model_dump(mode="json")
+    values["method"]["site_kernels"] = None  # a control's own, and no other trial's
     for key, value in trial.params.items():
         *sections, last = key.split(".")
         target = values
@@ -103,9 +108,3 @@ def shown_params(trial: Trial) -> dict[str, Any]:
 def method_name(trial: Trial) -> str:
     """The method the trial runs, as in `method.name`."""
     return str(trial.params["method.name"])
-
-
-def _control_params(name: str) -> dict[str, Any]:
-    if name.startswith("static_"):
-        return {"method.name": "static", "method.kernel": name.removeprefix("static_")}
-    return {"method.name": name}
