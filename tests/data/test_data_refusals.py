@@ -118,9 +118,9 @@ def counted(part: Slice, **options: Any) -> tuple[Manifest, str, int]:
 def test_too_many_quarantined_rows_are_refused_and_counted(part: Slice) -> None:
     check_quarantined(*counted(part), 0.4)
 
-    with pytest.raises(DpnError, match=r"2 of 5 rows .40.00%. .* allows 39.00%; .* image_missing 2. Rows: ") as refusal:
+    with pytest.raises(DpnError, match=r"2 of 5 rows .40.00%. .* allows 39.00%; .* image_missing 2. `dpn") as refusal:
         check_quarantined(*counted(part), 0.39)
-    table = read_bytes(str(refusal.value).rpartition("Rows: ")[2])
+    table = read_bytes(str(refusal.value).split("`dpn data quarantine ")[1].partition("`")[0])
     assert [json.loads(line)["source_row"] for line in table.splitlines()] == [41, 43]
 
 
