@@ -60,6 +60,6 @@ def write_sets(folder: Path, num_rows: int, pictures: list[bytes]) -> Manifest:
 def _row(number: int, image: bytes) -> dict[str, Any]:
     return {
         "row_id": number, "source_row": number, "id": str(number), "split": "train", "source": "x", "difficulty": None,
-        "conversations": "[]", "num_turns": 1, "text_length": 100, "has_image": True, "width": 640, "height": 480,
-        "image": image,
+        "conversations": "[]", "num_turns": 1, "text_length": 100, "prompt_tokens": 50, "answer_tokens": 10,
+        "expected_cost": 636, "repairs": None, "has_image": True, "width": 640, "height": 480, "image": image,
     }  # fmt: skip

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dpn_platform.cli.main import run
@@ -18,8 +19,12 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.data.assembly import Origin, assemble, check_quarantined
 from dpn_platform.data.manifest import Annotations, Manifest, load_manifest, publish_manifest, published_recipe
 from dpn_platform.data.mix.build import MixRecipe, make_mix
-from dpn_platform.data.shards import Slice, SourceRow, build_shard
-from dpn_platform.storage import join_uri, read_bytes, write_json
+from dpn_platform.data.row_index import read_row_index
+from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
+from dpn_platform.data.slicing import read_slices
+from dpn_platform.data.sources import folder_source
+from dpn_platform.data.stream import read_rows
+from dpn_platform.storage import join_uri, read_bytes, write_bytes, write_json
 
 Publish = Callable[..., Manifest]
 # A disk of 150 KB: the first shards fit, a later one does not.
@@ -87,6 +92,51 @@ def test_an_older_schema_is_refused_with_the_way_on(
     assert f"`dpn data ingest memory {part.target_uri} --force`" in said
 
 
+@pytest.mark.parametrize("content", ["[]", "", '{"id": 1}', '[{"id": 1},', "[1] [2]"])
+def test_annotations_without_a_list_of_records_are_refused(tmp_path: Path, content: str) -> None:
+    write_bytes(tmp_path / "train.json", content.encode())
+    source = folder_source(str(tmp_path))
+
+    with pytest.raises(DpnError, match=f"{tmp_path}/train.json: (expected a .*list of records|not valid JSON)") as said:
+        list(read_slices(source, str(tmp_path / "out"), BuildOptions(source.image_roots), 10, {}))
+    assert "\n" not in str(said.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_shard_is_named_wherever_it_is_read(
+    part: Slice, publish: Publish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = publish(part)
+    uri = manifest.shard_uri(manifest.split("train").shards[0])
+    write_bytes(uri, read_bytes(uri)[:1000])
+    damaged = f"cannot read {uri}: it is damaged"
+
+    assert damaged in refused(capsys, "stats", manifest.root)
+    for attempt in (lambda: read_row_index(manifest, "train"), lambda: read_rows(uri, np.arange(2))):
+        with pytest.raises(DpnError, match=damaged):
+            attempt()
+    assert run(["data", "verify", manifest.root]) == 1
+    assert "its 1000 bytes are not those that were published" in capsys.readouterr().err
+
+
+def test_half_a_manifest_is_named_and_replaced_when_forced(part: Slice, publish: Publish) -> None:
+    manifest = publish(part)
+    write_bytes(f"{manifest.root}/manifest.json", manifest.to_bytes()[:100])
+
+    for attempt in (lambda: load_manifest(manifest.root), lambda: publish_manifest(manifest.root, manifest)):
+        with pytest.raises(DpnError, match=r"/manifest.json: not valid JSON"):
+            attempt()
+    publish_manifest(manifest.root, manifest, force=True)
+    assert load_manifest(manifest.root) == manifest
+
+
+def test_a_target_that_cannot_be_written_is_one_line(part: Slice, tmp_path: Path) -> None:
+    with pytest.raises(DpnError, match="cannot write file:///proc/x/shards/.*: its folder cannot be made"):
+        build_shard(replace(part, target_uri="/proc/x"))
+    with pytest.raises(DpnError, match=r"cannot write file:///proc/x/.*: its folder cannot be made"):
+        make_mix("/proc/x", MixRecipe(rows=1, scale=0.1))
+
+
 def downgrade(manifest: Manifest) -> None:
     """Makes the published manifest look like that of an earlier version."""
     older = {**json.loads(manifest.to_bytes()), "schema_version": 1, "fingerprint": "0" * 16, "recipe": {"kind": "old"}}
@@ -118,9 +168,9 @@ def counted(part: Slice, **options: Any) -> tuple[Manifest, str, int]:
 def test_too_many_quarantined_rows_are_refused_and_counted(part: Slice) -> None:
     check_quarantined(*counted(part), 0.4)
 
-    with pytest.raises(DpnError, match=r"2 of 5 rows .40.00%. .* allows 39.00%; .* image_missing 2. Rows: ") as refusal:
+    with pytest.raises(DpnError, match=r"2 of 5 rows .40.00%. .* allows 39.00%; .* image_missing 2. `dpn") as refusal:
         check_quarantined(*counted(part), 0.39)
-    table = read_bytes(str(refusal.value).rpartition("Rows: ")[2])
+    table = read_bytes(str(refusal.value).split("`dpn data quarantine ")[1].partition("`")[0])
     assert [json.loads(line)["source_row"] for line in table.splitlines()] == [41, 43]
 
 

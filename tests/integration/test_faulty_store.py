@@ -16,9 +16,12 @@ from dpn_platform import storage
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.batch_plan import plan_batches
 from dpn_platform.data.batch_settings import BatchSettings
-from dpn_platform.data.manifest import Manifest
+from dpn_platform.data.manifest import Manifest, load_manifest
+from dpn_platform.data.mix.build import MixRecipe, make_mix
+from dpn_platform.data.prepare import DemoRecipe, ensure_demo
 from dpn_platform.data.regroup import micro_batches
 from dpn_platform.data.row_index import read_row_index
+from dpn_platform.data.sources import folder_source
 from dpn_platform.data.stream import read_rows
 
 pytestmark = pytest.mark.services
@@ -101,6 +104,31 @@ def test_a_store_that_never_answers_is_one_line(
 def test_missing_bucket_is_named(services: Any) -> None:
     with pytest.raises(storage.MissingObjectError, match=r"there is no bucket 'never-made-bucket'"):
         storage.read_bytes("s3://never-made-bucket/x")
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        load_manifest,
+        folder_source,
+        lambda uri: make_mix(uri, MixRecipe(rows=1)),
+        lambda uri: ensure_demo(DemoRecipe(4, 2), uri=uri, raw_uri=BASE),
+        lambda uri: ensure_demo(DemoRecipe(4, 2), uri=BASE, raw_uri=uri),
+    ],
+)
+def test_every_verb_names_a_missing_bucket_and_makes_none(services: Any, attempt: Callable[[str], Any]) -> None:
+    with pytest.raises(DpnError, match=r"s3://never-made-bucket/x: there is no bucket 'never-made-bucket'"):
+        attempt("s3://never-made-bucket/x")
+    assert not storage.exists("s3://never-made-bucket")
+
+
+def test_nobody_at_the_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpn_platform.storage.uri.MAX_ATTEMPTS", 1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+
+    with pytest.raises(DpnError, match=r"S3 at http://127.0.0.1:9\): nobody answers at that address; check") as said:
+        storage.read_bytes(f"{BASE}/x")
+    assert "\n" not in str(said.value)
 
 
 def test_wrong_credentials_are_named_and_not_shown(services: Any, monkeypatch: pytest.MonkeyPatch) -> None:

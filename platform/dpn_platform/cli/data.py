@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpn_platform.cli import data_inspection
-from dpn_platform.cli.console import clean_stdout, note, progress
+from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
 from dpn_platform.cli.data_inspection import connect_storage, show_manifest
 from dpn_platform.config.errors import DpnError
 
@@ -97,11 +97,20 @@ def make_mix(
         connect_storage(uri, start=True)
         from dpn_platform.data.mix.build import MixRecipe
         from dpn_platform.data.mix.build import make_mix as run_make_mix
+        from dpn_platform.data.mix.dirt import DIRT
 
         recipe = MixRecipe(rows=rows, dirty=dirty, seed=seed, scale=scale, lines=lines)
         with progress(f"drawing {rows} records") as advance:
             summary = run_make_mix(uri, recipe, on_progress=lambda done, total: advance(done, total=total))
-    data_inspection.show_facts("raw set", {"uri": uri, **summary}, as_json)
+    if as_json:
+        print_json({"uri": uri, **summary})
+        return
+    planted = summary["by_dirt"]
+    print_facts("raw set", {"uri": uri, **{name: summary[name] for name in ("rows", "text_only")}})
+    if planted:
+        rows = [(name, dirt.kind, planted[name]) for name, dirt in DIRT.items() if name in planted]
+        print_table(f"planted: {sum(planted.values())} rows", ("defect", "ingest calls it", "rows"), rows)
+    note(f"next: dpn data ingest {uri} URI" + (f" --max-quarantined {dirty:g}" if dirty else ""))
 
 
 def ingest(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,8 +48,10 @@ def verify(
         "quarantined": manifest.quarantine.rows,
         "problems": report.problems,
     }
-    show_facts("data set", facts if as_json else {**facts, "problems": len(report.problems)}, as_json)
-    if not as_json:
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts("data set", {**facts, "problems": len(report.problems)})
         for problem in report.problems:
             note(problem)
     if not report.is_sound:
@@ -102,9 +103,13 @@ def quarantine(
 ) -> None:
     """Show the rows that were refused, each with its reason."""
     with clean_stdout():
-        connect_storage(uri)
         from dpn_platform.data.manifest import load_manifest
+        from dpn_platform.data.policy import require_kind
         from dpn_platform.storage import join_uri, read_bytes
+
+        if kind is not None:
+            require_kind(kind, f"--kind {kind}")
+        connect_storage(uri)
 
         table: str | None = uri
         if not uri.endswith(".jsonl"):
@@ -116,7 +121,11 @@ def quarantine(
         print_json({"uri": uri, "table": table, "quarantined": len(chosen), "rows": chosen[:limit]})
         return
     shown = [(row["split"], row["source_row"], row["reason"], row["detail"][:80]) for row in chosen[:limit]]
-    print_table(f"{len(chosen)} rows quarantined ({table})", ("split", "source row", "kind", "detail"), shown)
+    if not shown:
+        note(f"{uri}: no row is quarantined" + (f" for '{kind}'" if kind else ""))
+        return
+    shows = f", {len(shown)} shown (--limit)" if len(shown) < len(chosen) else ""
+    print_table(f"{len(chosen)} rows quarantined{shows}: {table}", ("split", "source row", "kind", "detail"), shown)
 
 
 def connect_storage(uri: str, *, start: bool = False) -> None:
@@ -125,14 +134,6 @@ def connect_storage(uri: str, *, start: bool = False) -> None:
 
     if uri.startswith("s3://") and "s3" not in external_services():
         connect(start=start)
-
-
-def show_facts(title: str, facts: Mapping[str, Any], as_json: bool) -> None:
-    """One JSON document or a list of names and values."""
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts(title, facts)
 
 
 def show_manifest(manifest: Manifest, as_json: bool) -> None:

@@ -94,7 +94,8 @@ def check_quarantined(manifest: Manifest, target_uri: str, total: int, limit: fl
     allowed = "no row is left" if is_empty else f"--max-quarantined allows {limit:.2%}"
     raise DpnError(
         f"{quarantine.rows} of {total} rows ({quarantine.rows / total:.2%}) quarantined, {allowed}; nothing was "
-        f"published. By kind: {reasons}. Rows: {join_uri(target_uri, quarantine.path)}"
+        f"published. By kind: {reasons}. `dpn data quarantine {join_uri(target_uri, quarantine.path)}` shows the rows; "
+        "if they are to be left out, run again with a higher --max-quarantined: what is built is kept"
     )
 
 

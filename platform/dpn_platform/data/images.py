@@ -14,6 +14,8 @@ from dpn_platform.data.policy import Findings, RejectedError
 IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
 MIN_IMAGE_SIDE = 8
 MAX_IMAGE_PIXELS = 64_000_000
+#: LLaVA pads to a square before it resizes: 40,000 x 9 pixels would take 4.8 GB in the training process
+MAX_IMAGE_SIDE = 8000
 JPEG_QUALITY = 95
 _EXIF_ORIENTATION = 0x0112
 _FORMAT_OF_SUFFIX = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WEBP"}
@@ -77,6 +79,8 @@ def _check_size(image: Image.Image, findings: Findings) -> None:
         raise RejectedError("image_huge", f"{width}x{height} pixels")
     if min(width, height) < MIN_IMAGE_SIDE:
         findings.meet("image_small", f"{width}x{height} pixels")
+    if max(width, height) > MAX_IMAGE_SIDE:
+        findings.meet("image_elongated", f"{width}x{height} pixels")
 
 
 def _load(image: Image.Image) -> None:

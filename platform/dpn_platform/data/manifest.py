@@ -11,7 +11,16 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.schema import SCHEMA_VERSION
-from dpn_platform.storage import MissingObjectError, create_bytes, exists, join_uri, open_uri, read_json, write_bytes
+from dpn_platform.storage import (
+    MissingObjectError,
+    create_bytes,
+    exists,
+    join_uri,
+    open_uri,
+    read_json,
+    require_bucket,
+    write_bytes,
+)
 
 FILE_NAME = "manifest.json"
 VERSIONS_FOLDER = "manifests"
@@ -201,15 +210,25 @@ def publish_manifest(uri: str, manifest: Manifest, *, force: bool = False) -> Ma
     data = manifest.to_bytes()
     create_bytes(join_uri(uri, VERSIONS_FOLDER, f"{manifest.fingerprint}.json"), data)
     if not create_bytes(join_uri(uri, FILE_NAME), data):
-        current = _field(read_json(join_uri(uri, FILE_NAME)), "fingerprint")
+        current = _current_fingerprint(uri, force)
         if current != manifest.fingerprint and not force:
             raise DpnError(
                 f"{uri} holds another data set (fingerprint {current}, new {manifest.fingerprint}); "
-                "choose another destination or use --force"
+                "choose another destination or use --force; what is built is kept"
             )
         if current != manifest.fingerprint:
             write_bytes(join_uri(uri, FILE_NAME), data)
     return manifest.at(uri)
+
+
+def _current_fingerprint(uri: str, force: bool) -> Any:
+    """Of the set that is published there; None where it cannot be told and is to be replaced anyhow."""
+    try:
+        return _field(read_json(join_uri(uri, FILE_NAME)), "fingerprint")
+    except DpnError:
+        if force:
+            return None
+        raise
 
 
 def _field(content: Any, name: str) -> Any:
@@ -223,6 +242,7 @@ def _how_again(content: Any, uri: str) -> str:
 
 
 def _why_missing(uri: str) -> str:
+    require_bucket(uri)
     if not uri.endswith(".json") and exists(join_uri(uri, SHARDS_FOLDER)):
         return (
             f"{uri} holds shards but no {FILE_NAME}: an ingest was interrupted, or refused to publish. "

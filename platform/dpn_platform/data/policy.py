@@ -39,6 +39,10 @@ KINDS: dict[str, Kind] = {
     "empty_answer": Kind("an answer without text"),
     "placeholder_mismatch": Kind("number of <image> placeholders differs from that of images"),
     "bad_image_path": Kind("absolute path, '..', a URI, or no plain relative path"),
+    "control_text": Kind(
+        "a turn that spells </s> or <ROUTER>, which the template sets (LLaVA masks such a sample)",
+        ("quarantine", "keep"),
+    ),
     "image_missing": Kind("no such file under any image root"),
     "image_empty": Kind("a file of zero bytes"),
     "image_undecodable": Kind("not an image"),
@@ -49,6 +53,9 @@ KINDS: dict[str, Kind] = {
     "image_extension": Kind("content of another format than the name says; decoded by content", ("keep", "quarantine")),
     "image_small": Kind("a side below 8 pixels", ("quarantine", "keep")),
     "image_huge": Kind("over 64 million pixels (decompression bombs included); never decoded"),
+    "image_elongated": Kind(
+        "a side above 8000 pixels: padded to a square it would have over 64 million", ("quarantine", "keep")
+    ),
     "image_rotated": Kind("EXIF asks for a rotation; repair rotates the pixels", ("repair", "quarantine", "keep")),
     "image_cmyk": Kind("CMYK; repair re-encodes it as RGB JPEG, quality 95", ("repair", "quarantine", "keep")),
     "image_16bit": Kind("16 bits per grey value; repair scales to 8 bits, PNG", ("repair", "quarantine")),
@@ -74,10 +81,7 @@ class Policy:
         chosen: dict[str, Action] = {}
         for setting in settings:
             kind, _, action = setting.partition("=")
-            if kind not in KINDS:
-                near = difflib.get_close_matches(kind, KINDS, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(KINDS)}"
-                raise DpnError(f"--on {setting}: there is no kind '{kind}' ({hint})")
+            require_kind(kind, f"--on {setting}")
             allowed = {str(name): name for name in KINDS[kind].allowed}
             if action not in allowed:
                 raise DpnError(f"--on {setting}: allowed for {kind} are {', '.join(allowed)}")
@@ -87,6 +91,18 @@ class Policy:
     def action(self, kind: str) -> Action:
         """What to do about a kind of `KINDS`."""
         return dict(self.overrides).get(kind, KINDS[kind].default)
+
+
+def require_kind(kind: str, where: str) -> None:
+    """Refuses what is no kind of `KINDS`.
+
+    Raises:
+        DpnError: naming `where` it was given, and the nearest kind or all of them.
+    """
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(KINDS)}"
+        raise DpnError(f"{where}: there is no kind '{kind}' ({hint})")
 
 
 class RejectedError(Exception):

@@ -11,7 +11,7 @@ from dpn_platform.data.demo import make_demo
 from dpn_platform.data.ingest import IngestOptions, ingest
 from dpn_platform.data.manifest import Manifest, load_manifest, published_recipe
 from dpn_platform.data.schema import SCHEMA_VERSION
-from dpn_platform.storage import exists, join_uri
+from dpn_platform.storage import exists, join_uri, require_bucket
 
 DEMO_RAW_URI = "s3://dpn/raw/demo"
 DEMO_URI = "s3://dpn/datasets/demo"
@@ -68,6 +68,8 @@ def ensure_demo(
     def report(stage: str) -> Callable[[int, int], None]:
         return lambda done, total: on_progress(stage, done, total) if on_progress else None
 
+    require_bucket(uri)
+    require_bucket(raw_uri)
     version, made_by = published_recipe(uri) or (None, None)
     if version is not None and made_by != recipe.to_json() and not force:
         raise DpnError(f"{uri} holds another data set (recipe {made_by}); choose another destination or use --force")

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dpn_platform.config.errors import DpnError
 from dpn_platform.data.manifest import Manifest, Shard, Split
 from dpn_platform.storage import open_uri, with_retries
 
@@ -49,7 +50,7 @@ def read_row_index(manifest: Manifest, split_name: str) -> RowIndex:
     """
     split = manifest.split(split_name)
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        tables = list(pool.map(lambda shard: _read_facts(manifest.shard_uri(shard)), split.shards))
+        tables = list(pool.map(lambda shard: read_columns(manifest.shard_uri(shard), _FACTS), split.shards))
     return index_of(split, tables)
 
 
@@ -62,14 +63,22 @@ def index_of(split: Split, tables: Sequence[pa.Table]) -> RowIndex:
     return index
 
 
-def _read_facts(uri: str) -> pa.Table:
+def read_columns(uri: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of a shard; the others are not fetched.
+
+    Raises:
+        DpnError: the shard is missing, damaged or cannot be read.
+    """
     location = open_uri(uri)
 
     def read() -> pa.Table:
         with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            return file.read(list(_FACTS))
+            return file.read(list(columns))
 
-    return with_retries("read", location, read)
+    try:
+        return with_retries("read", location, read)
+    except DpnError as error:
+        raise DpnError(f"{error}; see `dpn data verify`") from error
 
 
 def _fill(index: RowIndex, shard: Shard, table: pa.Table) -> None:

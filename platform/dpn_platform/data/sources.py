@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.storage import MissingObjectError, exists, list_files, open_uri
+from dpn_platform.storage import MissingObjectError, exists, list_files, open_uri, require_bucket
 
 LINES_SUFFIXES = (".jsonl", ".ndjson")
 DEFAULT_SPLIT = "train"
@@ -52,6 +52,7 @@ def folder_source(uri: str, splits: Sequence[str] | None = None, images: Sequenc
     Raises:
         DpnError: the folder holds no such file, or one split twice, or an image root is missing.
     """
+    require_bucket(uri)
     found: dict[str, str] = {}
     for file in list_files(uri, recursive=False):
         split, dot, suffix = file.rpartition("/")[2].rpartition(".")

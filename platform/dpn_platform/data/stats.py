@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
-from dpn_platform.config.errors import DpnError
 from dpn_platform.data.manifest import Manifest
-from dpn_platform.storage import open_uri
+from dpn_platform.data.row_index import read_columns
 
 NUMBERS = ("prompt_tokens", "answer_tokens", "expected_cost", "num_turns", "text_length", "width", "height")
 _COLUMNS = (
@@ -83,12 +81,7 @@ def collect_stats(manifest: Manifest, on_progress: Callable[[int, int], None] | 
 
 
 def _numbers_by_source(uri: str) -> dict[str, Numbers]:
-    location = open_uri(uri)
-    try:
-        table = pq.read_table(location.path, filesystem=location.filesystem, columns=["source", *NUMBERS])
-    except OSError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DpnError(f"cannot read {uri}: {reason}; see `dpn data verify`") from error
+    table = read_columns(uri, ["source", *NUMBERS])
     sources = np.asarray(table.column("source").to_pylist())
     numbers = {name: table.column(name).to_pandas().to_numpy(np.float64) for name in NUMBERS}
     return {str(source): {name: numbers[name][sources == source] for name in NUMBERS} for source in np.unique(sources)}

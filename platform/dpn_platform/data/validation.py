@@ -11,6 +11,8 @@ from dpn_platform.data.policy import Findings, RejectedError
 
 IMAGE_TEXT = "<image>"
 ROLES = ("human", "gpt")
+#: what the template writes between and behind the turns (spec base-models B.3)
+CONTROL_TEXTS = ("</s>", "<ROUTER>")
 #: what file systems and S3 allow: longer names could not be looked up
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 1000
@@ -77,6 +79,8 @@ def check_record(record: Any, findings: Findings) -> CheckedRecord:
     placeholders = sum(turn["value"].count(IMAGE_TEXT) for turn in turns)
     if placeholders != (image is not None):
         raise RejectedError("placeholder_mismatch", f"{placeholders} {IMAGE_TEXT} for {int(image is not None)} images")
+    if spelled := [text for text in CONTROL_TEXTS if any(text in turn["value"] for turn in turns)]:
+        findings.meet("control_text", f"{' and '.join(spelled)} in a turn")
     difficulty = record.get("difficulty")
     return CheckedRecord(
         id=str(identity),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dpn_platform.config.errors import DpnError
@@ -19,8 +20,10 @@ _TRANSIENT = re.compile(
     r"|InternalError|REQUEST_TIMEOUT|RequestTimeout|NETWORK_CONNECTION|HTTP status 5\d\d|status code: 5\d\d|\(50\d\)"
     r"|curlCode: (?!6,|7,)|[Tt]imed? ?out|[Cc]onnection (was )?(reset|closed|broken)|IncompleteRead|truncated"
 )
+_UNREACHED = re.compile(r"curlCode: [67],|Could not connect to the endpoint URL")
 _REFUSED = re.compile(r"ACCESS_DENIED|HTTP status 403|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|SKEWED")
 
+_WRITING = ("write", "create", "make")
 _CREDENTIALS = "the server does not accept the credentials; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _IN_WORDS = {
     "NoSuchBucket": "there is no bucket '{bucket}'",
@@ -54,7 +57,11 @@ def explained(action: str, location: Location) -> Iterator[None]:
     except FileNotFoundError as error:
         if not location.is_local and _code_of_listing(location) == "NoSuchBucket":
             raise MissingObjectError(_line(action, location, _words("NoSuchBucket", location))) from error
+        if location.is_local and action in _WRITING:
+            raise DpnError(_line(action, location, f"its folder cannot be made ({error.strerror})")) from error
         raise MissingObjectError(f"cannot {action} {location.uri}: nothing is there") from error
+    except pa.ArrowInvalid as error:
+        raise DpnError(_line(action, location, f"it is damaged ({_short(error)})")) from error
     except (OSError, BotoCoreError, ClientError) as error:
         if location.is_local and action == "read" and os.path.isdir(location.path):
             raise MissingObjectError(f"cannot read {location.uri}: it is a folder") from error
@@ -66,10 +73,16 @@ def _line(action: str, location: Location, reason: str) -> str:
     return f"cannot {action} {location.uri}{where}: {reason}"
 
 
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
 def _reason(error: Exception, location: Location) -> str:
-    text = " ".join(str(error).split())[:300]
+    text = _short(error)
     if location.is_local:
         return text
+    if _UNREACHED.search(text):
+        return "nobody answers at that address; check AWS_ENDPOINT_URL, and whether the server is up (`dpn status`)"
     code = str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else None
     if code is None and "NO_SUCH_BUCKET" in text:
         code = "NoSuchBucket"

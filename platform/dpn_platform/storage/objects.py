@@ -155,9 +155,8 @@ def require_bucket(uri: str | Path) -> None:
         DpnError: the bucket of an `s3://` URI does not exist.
     """
     location = open_uri(uri)
-    with explained("look up", location):
-        if not location.is_local and not _is_there(location, _bucket(location)):
-            raise DpnError(f"{location.uri}: there is no bucket '{_bucket(location)}'")
+    if not location.is_local and not with_retries("look up", location, lambda: _is_there(location, _bucket(location))):
+        raise DpnError(f"{location.uri}: there is no bucket '{_bucket(location)}'")
 
 
 def _bucket(location: Location) -> str:

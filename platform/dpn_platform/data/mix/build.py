@@ -18,7 +18,7 @@ from dpn_platform.data.mix.composition import PARTS, Part, draw_turns, part_size
 from dpn_platform.data.mix.dirt import DIRT, Dirt, ImageDirt, to_bytes
 from dpn_platform.data.mix.pictures import draw_photo, encode
 from dpn_platform.data.order import permutation
-from dpn_platform.storage import exists, join_uri, write_bytes, write_json
+from dpn_platform.storage import exists, join_uri, require_bucket, write_bytes, write_json
 
 SPLIT = "train"
 #: not beside the records: `{folder}/*.json` are splits
@@ -74,6 +74,7 @@ def make_mix(uri: str, recipe: MixRecipe, on_progress: Callable[[int, int], None
     Raises:
         DpnError: a raw set is there already (it is never overwritten), or the storage refused.
     """
+    require_bucket(uri)
     for name in (f"{SPLIT}.json", f"{SPLIT}.jsonl"):
         if exists(join_uri(uri, name)):
             raise DpnError(f"{join_uri(uri, name)} is there already; choose another folder")
