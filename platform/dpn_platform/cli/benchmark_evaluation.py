@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, progress
 from dpn_platform.cli.evaluation_tracking import log_evaluation
+from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ def run_benchmark(
     Raises:
         DpnError: as `evaluate_benchmark`.
     """
-    from dpn_platform.evaluation.benchmarks.registry import check_variant, find_benchmark
-
-    check_variant(find_benchmark(options.benchmark), options.variant)  # a slip costs no start of services
+    _check_names(options)  # a slip costs no start of services
     with clean_stdout():
         from dpn_platform.services import connect
 
@@ -92,11 +91,12 @@ def run_benchmark(
             from dpn_platform.services.ray_client import init_ray
 
             init_ray()
+        from dpn_platform.evaluation.answering.loading import find_checkpoint
         from dpn_platform.evaluation.runner.benchmark import default_output, evaluate_benchmark
 
         request = options.request(checkpoint, output)
         if output is None and "://" not in checkpoint:
-            folder = Path("outputs") / "evaluations" / Path(checkpoint).resolve().name
+            folder = Path("outputs") / "evaluations" / find_checkpoint(checkpoint).name
             request = replace(request, output_uri=str(folder / default_output(request)))
         with progress(f"evaluating {checkpoint} on {options.benchmark}") as advance:
             result = evaluate_benchmark(request, experiment, lambda done, total: advance(done, total=total))
@@ -108,6 +108,16 @@ def run_benchmark(
         print_json(document | {"routing": list(files.values())})
     else:
         _show(result, files)
+
+
+def _check_names(options: BenchmarkOptions) -> None:
+    from dpn_platform.evaluation.benchmarks.registry import check_variant, find_benchmark
+
+    try:
+        benchmark = find_benchmark(options.benchmark)
+    except DpnError as error:
+        raise DpnError(f"{error}; demo; or the URI of a published data set") from None
+    check_variant(benchmark, options.variant)
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:

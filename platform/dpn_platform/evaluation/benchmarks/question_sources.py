@@ -52,8 +52,11 @@ def find_sources(benchmark: Benchmark, wanted: Wanted) -> Sources:
     """The files of one evaluation; that they are there is checked.
 
     Raises:
-        DpnError: unknown layout or split, nothing there, or something that the layout needs was not given.
+        DpnError: unknown layout or split, nothing there, something that the layout needs was not given, or a server's
+            file of a benchmark that has none.
     """
+    if wanted.for_server and benchmark.submission is None:
+        raise DpnError(f"{benchmark.name}: its answers are public, so nothing is submitted; leave out --submission")
     layout = _choose(benchmark, wanted)
     questions = _place(wanted.questions, wanted.data, layout.questions, layout)
     if questions is None:

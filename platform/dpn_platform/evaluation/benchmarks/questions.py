@@ -122,7 +122,8 @@ def _group(layout: Layout, row: Row, place: int) -> str:
 
 def _of_lines(sources: Sources, benchmark: Benchmark) -> Iterator[_Record]:
     """LLaVA's question file; `image` is a file below the folder of pictures."""
-    assert sources.images is not None
+    if sources.images is None:
+        raise DpnError(f"{benchmark.name}: --images is needed, the folder with the pictures of {sources.questions}")
     rows = read_rows(sources.questions, "questions")
     need_columns(rows, sources.questions, benchmark.name, sources.layout.id)
     there = set(list_files(sources.images))

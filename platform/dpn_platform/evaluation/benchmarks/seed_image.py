@@ -127,7 +127,7 @@ LAYOUTS = (
         "seed_bench",
         "seed_bench/SEED-Bench.json",
         picture="image",
-        is_asked=lambda row: not str(row["image"]).startswith("SEED-Bench-video"),
+        is_asked=lambda row: not str(row.get("image")).startswith("SEED-Bench-video"),
     ),
     Layout(
         PARQUET,
@@ -135,7 +135,7 @@ LAYOUTS = (
         "data",
         annotations="",
         picture="data_id",
-        is_asked=lambda row: row["data_type"] == "image",
+        is_asked=lambda row: row.get("data_type") == "image",
     ),
 )
 

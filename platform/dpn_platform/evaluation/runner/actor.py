@@ -75,7 +75,7 @@ class ShardAnswerer:
             references = shard.pictures()
             decoded = pool.map(lambda reference: decode(encoded[reference], reference), references)
             pictures = dict(zip(references, decoded, strict=True))
-        answers, timing = self._answer(shard.questions, pictures)
+        answers, timing = self.answer(shard.questions, pictures)
         self.model.forget_pictures()
         lines = [
             answer_line(
@@ -85,7 +85,7 @@ class ShardAnswerer:
         ]
         self._write(shard, lines, timing, time.perf_counter() - started)
 
-    def _answer(
+    def answer(
         self, questions: Sequence[Question], pictures: Mapping[PictureRef, Picture]
     ) -> tuple[dict[int, Answered], Timing]:
         """By place in the question file; what the first batch of a worker took is not counted."""

@@ -16,6 +16,7 @@ from dpn_platform.evaluation.benchmarks.contract import REFERENCE, Benchmark, In
 from dpn_platform.evaluation.benchmarks.question_sources import Sources
 from dpn_platform.evaluation.benchmarks.questions import Question
 from dpn_platform.evaluation.benchmarks.scoring import question_lines, score_file
+from dpn_platform.evaluation.benchmarks.sources import is_folder
 from dpn_platform.evaluation.examples import choose_examples
 from dpn_platform.evaluation.predictor import PREDICTION_SCHEMA
 from dpn_platform.evaluation.recorded_runs import PREDICTIONS, gallery_entry
@@ -83,7 +84,7 @@ def write_outcome(run: Evaluated, lines: Sequence[Line], questions: Sequence[Que
         found |= {name: document[name] for name in ("n", "headline", "scores")} | {"per_question_uri": each}
         found |= {"caution": run.sources.layout.caution or None, "notes": list(report.notes)}
     else:
-        found |= _unscored(run, answers_uri, len(lines))
+        found |= _unscored(run, answers_uri, questions)
     rows = _rows(lines, scored)
     predictions_uri = f"{run.output_uri}/{PREDICTIONS}"
     sink = pa.BufferOutputStream()
@@ -111,15 +112,20 @@ def _score(run: Evaluated, predictions: str) -> tuple[dict[str, Any], Any]:
     )
 
 
-def _unscored(run: Evaluated, answers_uri: str, count: int) -> dict[str, Any]:
+def _unscored(run: Evaluated, answers_uri: str, questions: Sequence[Question]) -> dict[str, Any]:
     """Without gold, or without all questions; the server's file where there is a server and nothing is left out."""
+    count = len(questions)
     if not run.is_whole:
         return {"n": count, "caution": f"not scored: eval.limit left {count} questions, and no score is of a part"}
     caution = run.sources.layout.caution or "not scored: no annotations"
     if run.benchmark.submission is None:
         return {"n": count, "caution": caution}
+    asked = run.sources.all_questions
+    if is_folder(asked):  # of several files, which may be of other splits too
+        asked = f"{run.output_uri}/asked.jsonl"
+        write_bytes(asked, encoded([{"question_id": question.id} for question in questions]))
     target = f"{run.output_uri}/submission{run.benchmark.submission_suffix}"
-    inputs = Inputs(answers_uri, run.sources.questions, run.sources.all_questions, run.variant)
+    inputs = Inputs(answers_uri, run.sources.questions, asked, run.variant)
     write_bytes(target, run.benchmark.submission(inputs, run.benchmark.submission_suffix))
     return {"n": count, "caution": caution, "submission_uri": target}
 
