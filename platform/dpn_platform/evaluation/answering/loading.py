@@ -90,7 +90,11 @@ def load_model(checkpoint: Checkpoint, *, use_gpu: bool, dtype: str = "auto") ->
     with local_folder(checkpoint.uri) as folder:
         if checkpoint.method is None:
             return TransformersModel(folder, device, chosen)
-        return PackedModel(*load_ours(folder), device, chosen)
+        try:
+            return PackedModel(*load_ours(folder), device, chosen)
+        except (ValueError, OSError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise DpnError(f"{checkpoint.uri}: cannot be loaded: {line}") from error
 
 
 def load_ours(folder: str) -> tuple[Any, Any]:

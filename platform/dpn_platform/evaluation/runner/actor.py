@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
 from dpn_platform.evaluation.answering.loading import Checkpoint, load_model
 from dpn_platform.evaluation.benchmarks.questions import PictureRef, Question
@@ -57,11 +58,21 @@ class ShardAnswerer:
             torch.set_num_threads(settings.num_threads)
         self.settings = settings
         self.files = ShardFiles(settings.output_uri)
-        self.model = load_model(settings.checkpoint, use_gpu=settings.use_gpu, dtype=settings.dtype)
         self.is_warm = False
+        self.refusal: DpnError | None = None
+        try:
+            self.model = load_model(settings.checkpoint, use_gpu=settings.use_gpu, dtype=settings.dtype)
+        except DpnError as error:
+            self.refusal = error  # of what a constructor raises, Ray keeps a text; of what a call raises, the error
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Answers and writes."""
+        """Answers and writes.
+
+        Raises:
+            DpnError: the checkpoint cannot be loaded, or a picture not be decoded.
+        """
+        if self.refusal is not None:
+            raise self.refusal
         done = []
         for packed, pictures in zip(table.column("shard").to_pylist(), table.column("pictures"), strict=True):
             shard = pickle.loads(packed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.config.provenance import manifest_of_versions
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.answering.loading import Checkpoint, check_dtype, find_checkpoint
 from dpn_platform.evaluation.benchmarks.question_sources import Wanted, find_sources
@@ -89,7 +90,9 @@ def evaluate_benchmark(
         "method": plan.checkpoint.method or "transformers",
         "cost": cost_of(lines, times),
         "shards": {"all": len(plan.shards), "answered_now": len(waiting)},
+        "limit": config.eval.limit,
         "num_actors": config.eval.num_actors,
+        "provenance": manifest_of_versions(),
         "duration_s": round(time.monotonic() - started, 2),
         "result_uri": f"{plan.run.output_uri}/{RESULT}",
         **outcome,
