@@ -7,16 +7,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dpn_platform.cli.benchmark_evaluation import BenchmarkOptions, run_benchmark
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_table, progress
-from dpn_platform.config.errors import DpnError
-from dpn_platform.config.load import load_config, parse_config
+from dpn_platform.cli.evaluation_tracking import log_evaluation
+from dpn_platform.config.load import apply_overrides, load_config, parse_config
 from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
     from dpn_platform.evaluation.result import EvaluationResult
 
-#: benchmark -> published data set; a URI is taken as it is
-BENCHMARKS = {"demo": "s3://dpn/datasets/demo"}
+#: published data sets by name; a URI is taken as it is
+DATA_SETS = {"demo": "s3://dpn/datasets/demo"}
+
+_Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, dotted (eval.batch_size=16).")]
+_Benchmark = Annotated[
+    str | None, typer.Option(help="vqav2, gqa, mme, ...; demo, or the URI of a published data set. Default: config's.")
+]
+_Data = Annotated[str | None, typer.Option(help="Root of the benchmark: LLaVA's eval/ folder or its parquet data set.")]
+_Questions = Annotated[str | None, typer.Option(help="Question file or parquet folder, where it is elsewhere.")]
+_Annotations = Annotated[str | None, typer.Option(help="Gold answers, where they are elsewhere.")]
+_Images = Annotated[str | None, typer.Option(help="Folder of the pictures, where it is elsewhere.")]
+_Layout = Annotated[str | None, typer.Option(help="llava or parquet; default: what is there.")]
+_Split = Annotated[str | None, typer.Option(help="Split of the layout; default: its first.")]
+_Variant = Annotated[str | None, typer.Option(help="Convention: reference (default), harness, ...")]
+_Dtype = Annotated[str, typer.Option(help="auto (float32 on a CPU, float16 on a GPU), float32, float16, bfloat16.")]
+_Submission = Annotated[bool, typer.Option("--submission", help="Write the server's file instead of a score.")]
+_Routing = Annotated[bool, typer.Option("--routing", help="Insist on routing statistics; others refuse here.")]
+_Run = Annotated[str | None, typer.Option(help="MLflow run to log to, by name (study/trial); default: its own.")]
+_Config = Annotated[Path | None, typer.Option(help="Experiment YAML; default: the defaults.")]
+_Output = Annotated[str | None, typer.Option(help="Folder or URI; default: beside the checkpoint.")]
+_Force = Annotated[bool, typer.Option("--force", help="Evaluate again what was evaluated before.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,17 +47,46 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     checkpoint: Annotated[str, typer.Argument(help="from_pretrained folder: a path or URI.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted (eval.limit=200).")] = None,
-    benchmark: Annotated[
-        str | None, typer.Option(help="demo, or the URI of a published data set. Default: the config's data set.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="Experiment YAML; default: the defaults.")] = None,
-    output: Annotated[str | None, typer.Option(help="Folder or URI; default: beside the checkpoint.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Evaluate again what was evaluated before.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    overrides: _Overrides = None,
+    benchmark: _Benchmark = None,
+    data: _Data = None,
+    questions: _Questions = None,
+    annotations: _Annotations = None,
+    images: _Images = None,
+    layout: _Layout = None,
+    split: _Split = None,
+    variant: _Variant = None,
+    dtype: _Dtype = "auto",
+    submission: _Submission = False,
+    routing: _Routing = False,
+    run: _Run = None,
+    config: _Config = None,
+    output: _Output = None,
+    force: _Force = False,
+    as_json: _Json = False,
 ) -> None:
-    """Answer the held-out questions with a checkpoint; score the answers, count the cost, note the routes."""
-    experiment = _experiment(config, [*(overrides or []), *_of_benchmark(benchmark)])
+    """Answer a benchmark's questions, or a data set's, with a checkpoint; score, count the cost, note the routes."""
+    is_data_set = benchmark is None or benchmark in DATA_SETS or "/" in benchmark
+    of_data = [f"data.uri={DATA_SETS.get(benchmark, benchmark)}"] if benchmark and is_data_set else []
+    experiment = _experiment(config, [*(overrides or []), *of_data])
+    if benchmark is not None and not is_data_set:
+        options = BenchmarkOptions(benchmark, data, questions, annotations, images, layout, split, variant, dtype)
+        options = options.with_flags(for_server=submission, needs_routing=routing, force=force)
+        run_benchmark(checkpoint, options, experiment, output=output, run=run, as_json=as_json)
+        return
+    result = _evaluate_data_set(checkpoint, experiment, output, force)
+    document = {key: value for key, value in result.to_json().items() if key != "examples"}
+    name, files = f"{checkpoint} on {result.benchmark}", {"predictions.parquet": result.predictions_uri}
+    log_evaluation(experiment.tracking, run, name, document, metrics=result.metrics(), files=files)
+    if as_json:
+        print_json(document)
+        return
+    _show(result)
+
+
+def _evaluate_data_set(
+    checkpoint: str, experiment: ExperimentConfig, output: str | None, force: bool
+) -> EvaluationResult:
     with clean_stdout():
         from dpn_platform.services import connect
 
@@ -50,33 +100,19 @@ def evaluate(
         if output is None and "://" not in checkpoint:
             output = str(Path("outputs") / "evaluations" / Path(checkpoint).resolve().name)
         with progress(f"evaluating {checkpoint}") as advance:
-            result = run_evaluation(
+            return run_evaluation(
                 checkpoint,
                 experiment,
                 output_uri=output,
                 force=force,
                 on_progress=lambda done, total: advance(done, total=total),
             )
-    if as_json:
-        print_json({key: value for key, value in result.to_json().items() if key != "examples"})
-        return
-    _show(result)
 
 
 def _experiment(config: Path | None, overrides: list[str]) -> ExperimentConfig:
     if config is not None:
         return load_config(config, overrides)
-    from dpn_platform.config.load import apply_overrides
-
     return parse_config(apply_overrides({"name": "evaluate"}, overrides), "evaluate")
-
-
-def _of_benchmark(benchmark: str | None) -> list[str]:
-    if benchmark is None:
-        return []
-    if benchmark not in BENCHMARKS and "/" not in benchmark:
-        raise DpnError(f"benchmark '{benchmark}': allowed are {', '.join(BENCHMARKS)}, or the URI of a data set")
-    return [f"data.uri={BENCHMARKS.get(benchmark, benchmark)}"]
 
 
 def _show(result: EvaluationResult) -> None:

@@ -29,25 +29,35 @@ def routing(
     with clean_stdout():
         from dpn_platform.evaluation.benchmarks.scoring import publish
         from dpn_platform.evaluation.recorded_runs import read_recorded
-        from dpn_platform.evaluation.routing_statistics import routing_statistics
-        from dpn_platform.reports.routing_export import routing_csv
-        from dpn_platform.reports.routing_figure import routing_png
 
-        runs = [read_recorded(uri) for uri in evaluations]
-        groups = _groups(runs)
-        rows = [row for run in runs for row in run.rows if row["has_image"]]
-        statistics = routing_statistics(rows, groups, seed)
-        text = json.dumps(statistics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        title = "Routes per benchmark" if len(runs) > 1 else f"Routes on {runs[0].name}, per question family"
-        contents = (text.encode(), routing_csv(statistics).encode(), routing_png(statistics, title))
+        statistics, contents = routing_contents([read_recorded(uri) for uri in evaluations], seed)
         folder = (out or "outputs/routing").rstrip("/")
-        for name, data in zip(NAMES, contents, strict=True):
+        for name, data in contents.items():
             publish(f"{folder}/{name}", data, force=force or out is None)
     if as_json:
         print_json(statistics | {"files": [f"{folder}/{name}" for name in NAMES]})
         return
     _show(statistics)
     note(f"files: {', '.join(f'{folder}/{name}' for name in NAMES)}")
+
+
+def routing_contents(runs: list[RecordedRun], seed: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The statistics of some evaluations, and the files `NAMES` that hold and show them.
+
+    Raises:
+        DpnError: a model without routers is among them.
+    """
+    from dpn_platform.evaluation.routing_statistics import routing_statistics
+    from dpn_platform.reports.routing_export import routing_csv
+    from dpn_platform.reports.routing_figure import routing_png
+
+    groups = _groups(runs)
+    rows = [row for run in runs for row in run.rows if row["has_image"]]
+    statistics = routing_statistics(rows, groups, seed)
+    text = json.dumps(statistics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    title = "Routes per benchmark" if len(runs) > 1 else f"Routes on {runs[0].name}, per question family"
+    contents = (text.encode(), routing_csv(statistics).encode(), routing_png(statistics, title))
+    return statistics, dict(zip(NAMES, contents, strict=True))
 
 
 def _groups(runs: list[RecordedRun]) -> dict[str, list[Mapping[str, Any]]]:

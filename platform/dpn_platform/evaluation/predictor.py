@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +13,12 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from dpn_model import DpnForConditionalGeneration, RoutingReport
-from dpn_model.flops import MAC_CONVENTIONS, DecoderShape, mean_visual_tokens, routing_costs
-from dpn_model.processing import DpnProcessor
+from dpn_model.flops import MAC_CONVENTIONS
 from dpn_model.processing.images import normalise
+from dpn_platform.evaluation.answering.loading import load_ours, local_folder
+from dpn_platform.evaluation.answering.packed_model import sample_costs
 from dpn_platform.evaluation.image_statistics import IMAGE_COLUMNS, image_statistics
 from dpn_platform.evaluation.scoring import is_correct
-from dpn_platform.storage import download_folder
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -63,13 +61,6 @@ class PredictorSettings:
     use_gpu: bool = False
 
 
-def load_checkpoint(uri: str) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
-    """Model and processor of a from_pretrained folder."""
-    with tempfile.TemporaryDirectory(prefix="dpn-checkpoint-") as folder:
-        download_folder(uri, folder)
-        return DpnForConditionalGeneration.from_pretrained(folder), DpnProcessor.from_pretrained(folder)
-
-
 class Predictor:
     """Callable for `map_batches`: a table of data set rows to a table of predictions, in the order of the rows."""
 
@@ -78,9 +69,9 @@ class Predictor:
             torch.set_num_threads(settings.num_threads)
         self.settings = settings
         self.device = torch.device("cuda" if settings.use_gpu else "cpu")
-        model, self.processor = load_checkpoint(settings.checkpoint_uri)
+        with local_folder(settings.checkpoint_uri) as folder:
+            model, self.processor = load_ours(folder)
         self.model = model.to(self.device).eval()
-        self.shape = DecoderShape.from_config(self.model.model.language_model.config)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Answer every row's first question."""
@@ -118,7 +109,7 @@ class Predictor:
         new_ids = generated[:, ids.shape[1] :].tolist()
         routing = self.model.last_routing
         assert routing is not None
-        costs = self._costs(routing)
+        costs = sample_costs(self.model, routing)
         for number, (row, (question, gold)) in enumerate(zip(rows, turns, strict=True)):
             answer = self.processor.decode(new_ids[number])
             yield {
@@ -128,27 +119,10 @@ class Predictor:
                 "gold": gold,
                 "answer": answer,
                 "correct": is_correct(answer, gold),
-                "text_tokens": routing.text_tokens[number],
                 "image_sha": hashlib.sha256(row["image"]).hexdigest()[:16] if row["has_image"] else None,
                 **image_statistics(images[number][0] if images[number] else None),
                 **costs[number],
             }
-
-    def _costs(self, routing: RoutingReport) -> list[dict[str, Any]]:
-        """Route, tokens and multiply-accumulates of every sample of a forward pass."""
-        by_convention = {name: routing_costs(self.shape, routing, name) for name in MAC_CONVENTIONS}
-        return [
-            {
-                "has_router": self.model.needs_router_token,
-                "route": ",".join(routing.route(sample)),
-                "sites": list(routing.sites),
-                "visual_tokens": list(routing.visual_tokens_per_stage(sample)),
-                "visual_tokens_mean": mean_visual_tokens(self.shape, routing, sample),
-                **{f"{name}_macs": costs[sample].total for name, costs in by_convention.items()},
-                **{f"{name}_dense": costs[sample].dense for name, costs in by_convention.items()},
-            }
-            for sample in range(routing.num_samples)
-        ]
 
 
 def _first_turn(conversations: str) -> tuple[str, str]:

@@ -32,6 +32,41 @@ class Prompt:
     fixed_answer: str | None = None
 
 
+LLAVA = "llava"
+PARQUET = "parquet"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a published layout keeps one split of the questions, relative to its root.
+
+    Attributes:
+        name: "llava" (the folders of LLaVA's `eval/`) or "parquet" (the Hugging Face data set).
+        split: what people call it; of parquet files, also how their names begin.
+        questions: file or folder of the questions.
+        images: folder of the pictures; a parquet folder where another table holds them; empty where the questions do.
+        annotations: file or folder of the gold, empty where it stands beside the questions; None where it is private.
+        id: column that answers are joined by; empty for the row's place.
+        picture: column, or rule, whose equal values mean the same picture; empty where nothing says so.
+        family: column that groups the questions in routing statistics; empty without one.
+        caution: what must be said beside a score on this split, or in place of one.
+        all_questions: question file whose every id the server wants, where that is more than is asked.
+        is_asked: whether a row is a question of the benchmark; None: every one is.
+    """
+
+    name: str
+    split: str
+    questions: str
+    images: str = ""
+    annotations: str | None = None
+    id: str = "question_id"
+    picture: str | Callable[[Row], Any] = ""
+    family: str = ""
+    caution: str = ""
+    all_questions: str = ""
+    is_asked: Callable[[Row], bool] | None = None
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The files of one scoring, as URIs, and how they are read."""
@@ -105,6 +140,10 @@ class Benchmark:
         prompt: the prompt of a question record (a line of LLaVA's question file or a row of the parquet layout).
         score: the report of an answer file.
         submission: what a server or judge is sent, where gold is private: bytes by file suffix.
+        layouts: where questions, pictures and gold lie in each published layout; the first is the default.
+        submission_suffix: of the file that the server or judge takes.
+        stored_prompt: what LLaVA's answer file keeps of a prompt; None: its text.
+        answer_fields: what a line of its answer file has beside LLaVA's common fields.
     """
 
     name: str
@@ -113,3 +152,7 @@ class Benchmark:
     prompt: Callable[[Row, str], Prompt]
     score: Callable[[Inputs], Report]
     submission: Callable[[Inputs, str], bytes] | None = None
+    layouts: tuple[Layout, ...] = ()
+    submission_suffix: str = ".json"
+    stored_prompt: Callable[[Prompt], str] | None = None
+    answer_fields: Callable[[Row], dict[str, Any]] | None = None

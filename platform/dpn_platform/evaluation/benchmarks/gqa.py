@@ -12,9 +12,12 @@ from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import read_answers
 from dpn_platform.evaluation.benchmarks.contract import (
     HARNESS,
+    LLAVA,
+    PARQUET,
     REFERENCE,
     Benchmark,
     Inputs,
+    Layout,
     Prompt,
     QuestionScore,
     Report,
@@ -101,6 +104,26 @@ _RULES: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
     HARNESS: (fold_harness, fold_harness),
 }
 
+LAYOUTS = (
+    Layout(
+        LLAVA,
+        "testdev_balanced",
+        "gqa/llava_gqa_testdev_balanced.jsonl",
+        "gqa/data/images",
+        "gqa/data/testdev_balanced_questions.json",
+        picture="image",
+    ),
+    Layout(
+        PARQUET,
+        "testdev",
+        "testdev_balanced_instructions",
+        "testdev_balanced_images",
+        "",
+        id="id",
+        picture="imageId",
+    ),
+)
+
 BENCHMARK = Benchmark(
     name="gqa",
     variants={
@@ -110,4 +133,5 @@ BENCHMARK = Benchmark(
     limits=LIMITS,
     prompt=prompt,
     score=score,
+    layouts=LAYOUTS,
 )

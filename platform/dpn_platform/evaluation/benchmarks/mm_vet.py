@@ -18,9 +18,12 @@ from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
 from dpn_platform.evaluation.benchmarks.contract import (
     HARNESS,
+    LLAVA,
+    PARQUET,
     REFERENCE,
     Benchmark,
     Inputs,
+    Layout,
     Prompt,
     QuestionScore,
     Report,
@@ -158,6 +161,12 @@ def _protocol(graded: Grades, inputs: Inputs) -> dict[str, Any]:
     }
 
 
+_JUDGE = "graded by a GPT-4 judge, never scored without one"
+LAYOUTS = (
+    Layout(LLAVA, "all", "mm-vet/llava-mm-vet.jsonl", "mm-vet/images", picture="image", caution=_JUDGE),
+    Layout(PARQUET, "test", "data", caution=_JUDGE),
+)
+
 BENCHMARK = Benchmark(
     name="mm-vet",
     variants={
@@ -168,4 +177,5 @@ BENCHMARK = Benchmark(
     prompt=prompt,
     score=score,
     submission=submission,
+    layouts=LAYOUTS,
 )

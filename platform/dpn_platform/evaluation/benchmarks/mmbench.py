@@ -10,9 +10,12 @@ from dpn_platform.evaluation.benchmarks.aggregation import accuracy_headline, by
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
 from dpn_platform.evaluation.benchmarks.contract import (
     HARNESS,
+    LLAVA,
+    PARQUET,
     REFERENCE,
     Benchmark,
     Inputs,
+    Layout,
     Prompt,
     QuestionScore,
     Report,
@@ -21,6 +24,7 @@ from dpn_platform.evaluation.benchmarks.contract import (
 from dpn_platform.evaluation.benchmarks.letter_inference import infer_letter
 from dpn_platform.evaluation.benchmarks.mmbench_files import (
     TITLE,
+    answer_fields,
     base_index,
     options_of,
     read_gold,
@@ -125,6 +129,29 @@ VARIANTS = {
     HARNESS: "lmms-eval's prompt; scored as the reference, for lmms-eval asks a GPT judge what is unresolved",
 }
 
+_SERVER = "scored by the server alone; the dev split has public answers"
+LAYOUTS = (
+    Layout(
+        LLAVA,
+        "dev_20230712",
+        "mmbench/mmbench_dev_20230712.tsv",
+        annotations="",
+        id="index",
+        picture=base_index,
+        family="category",
+    ),
+    Layout(PARQUET, "dev", "en", annotations="", id="index", picture=base_index, family="category"),
+    Layout(PARQUET, "test", "en", id="index", picture=base_index, family="category", caution=_SERVER),
+)
+
 BENCHMARK = Benchmark(
-    name="mmbench", variants=VARIANTS, limits=LIMITS, prompt=prompt, score=score, submission=submission
+    name="mmbench",
+    variants=VARIANTS,
+    limits=LIMITS,
+    prompt=prompt,
+    score=score,
+    submission=submission,
+    layouts=LAYOUTS,
+    submission_suffix=".xlsx",
+    answer_fields=answer_fields,
 )

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from dpn_platform.evaluation.benchmarks.contract import HARNESS, REFERENCE, Benchmark, Inputs, Prompt, Report, Row
+from dpn_platform.evaluation.benchmarks.contract import (
+    HARNESS,
+    LLAVA,
+    PARQUET,
+    REFERENCE,
+    Benchmark,
+    Inputs,
+    Layout,
+    Prompt,
+    Report,
+    Row,
+)
 from dpn_platform.evaluation.benchmarks.mmbench import VARIANTS, question_text, score_table
-from dpn_platform.evaluation.benchmarks.mmbench_files import submission
+from dpn_platform.evaluation.benchmarks.mmbench_files import answer_fields, base_index, submission
 from dpn_platform.evaluation.benchmarks.prompts import LONG_LIMIT
 
 #: "answer with the option's letter directly": LLaVA's words, and lmms-eval's
@@ -26,6 +37,29 @@ def score(inputs: Inputs) -> Report:
     return score_table(inputs, BENCHMARK)
 
 
+_SERVER = "scored by the server alone; the dev split has public answers"
+LAYOUTS = (
+    Layout(
+        LLAVA,
+        "dev_cn_20231003",
+        "mmbench_cn/mmbench_dev_cn_20231003.tsv",
+        annotations="",
+        id="index",
+        picture=base_index,
+        family="category",
+    ),
+    Layout(PARQUET, "dev", "cn", annotations="", id="index", picture=base_index, family="category"),
+    Layout(PARQUET, "test", "cn", id="index", picture=base_index, family="category", caution=_SERVER),
+)
+
 BENCHMARK = Benchmark(
-    name="mmbench-cn", variants=VARIANTS, limits=LIMITS, prompt=prompt, score=score, submission=submission
+    name="mmbench-cn",
+    variants=VARIANTS,
+    limits=LIMITS,
+    prompt=prompt,
+    score=score,
+    submission=submission,
+    layouts=LAYOUTS,
+    submission_suffix=".xlsx",
+    answer_fields=answer_fields,
 )

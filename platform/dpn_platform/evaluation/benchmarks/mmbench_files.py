@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.alignment import pair
@@ -23,6 +24,12 @@ _WRITERS = {".xlsx": to_xlsx, ".tsv": to_tsv}
 def options_of(row: Row) -> dict[str, str]:
     """Letter -> text of the options there are, up to the first missing one."""
     return dict(zip(_LETTERS, options_before_gap([row.get(letter) for letter in _LETTERS]), strict=False))
+
+
+def answer_fields(row: Row) -> dict[str, Any]:
+    """What LLaVA's runner adds to a line of answers; the options are asked in their own order: one round."""
+    options = options_of(row)
+    return {"round_id": 0, "options": list(options.values()), "option_char": list(options)}
 
 
 def base_index(row: Row) -> int:

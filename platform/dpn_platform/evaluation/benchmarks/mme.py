@@ -14,10 +14,13 @@ from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
 from dpn_platform.evaluation.benchmarks.contract import (
     HARNESS,
+    LLAVA,
+    PARQUET,
     REFERENCE,
     Benchmark,
     Headline,
     Inputs,
+    Layout,
     Prompt,
     QuestionScore,
     Report,
@@ -169,6 +172,19 @@ def _pairs(answers: list[Answer], gold: list[Row], inputs: Inputs) -> list[tuple
     return pair(answers, answer_key, gold, row_key, inputs, TITLE)
 
 
+LAYOUTS = (
+    Layout(
+        LLAVA,
+        "all",
+        "MME/llava_mme.jsonl",
+        "MME/MME_Benchmark_release_version",
+        "MME/MME_Benchmark_release_version",
+        picture="image",
+        family="category",
+    ),
+    Layout(PARQUET, "test", "data", annotations="", picture="question_id", family="category"),
+)
+
 BENCHMARK = Benchmark(
     name="mme",
     variants={
@@ -178,4 +194,5 @@ BENCHMARK = Benchmark(
     limits=LIMITS,
     prompt=prompt,
     score=score,
+    layouts=LAYOUTS,
 )

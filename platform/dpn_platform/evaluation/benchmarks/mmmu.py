@@ -12,9 +12,11 @@ from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
 from dpn_platform.evaluation.benchmarks.contract import (
     HARNESS,
+    PARQUET,
     REFERENCE,
     Benchmark,
     Inputs,
+    Layout,
     Prompt,
     QuestionScore,
     Report,
@@ -123,6 +125,8 @@ def _splits(rows: Sequence[Row]) -> str:
     return ", ".join(sorted({str(row["id"]).partition("_")[0] for row in rows}))
 
 
+LAYOUTS = (Layout(PARQUET, "validation", "", annotations="", id="id"),)
+
 BENCHMARK = Benchmark(
     name="mmmu",
     variants={
@@ -133,4 +137,5 @@ BENCHMARK = Benchmark(
     limits=LIMITS,
     prompt=prompt,
     score=score,
+    layouts=LAYOUTS,
 )

@@ -10,10 +10,13 @@ import numpy as np
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
 from dpn_platform.evaluation.benchmarks.contract import (
     HARNESS,
+    LLAVA,
+    PARQUET,
     REFERENCE,
     Benchmark,
     Headline,
     Inputs,
+    Layout,
     Prompt,
     QuestionScore,
     Report,
@@ -126,6 +129,19 @@ def _resampled_f1(questions: Sequence[QuestionScore], seed: int, stratum: int) -
     return 100.0 * np.divide(2 * hits, 2 * hits + wrong, out=np.zeros(len(counts)), where=2 * hits + wrong > 0)
 
 
+LAYOUTS = (
+    Layout(
+        LLAVA,
+        "test",
+        "pope/llava_pope_test.jsonl",
+        "pope/val2014",
+        "pope/coco",
+        picture="image",
+        family="category",
+    ),
+    Layout(PARQUET, "test", "data", annotations="", id="id", picture="image_source", family="category"),
+)
+
 BENCHMARK = Benchmark(
     name="pope",
     variants={
@@ -135,4 +151,5 @@ BENCHMARK = Benchmark(
     limits=LIMITS,
     prompt=prompt,
     score=score,
+    layouts=LAYOUTS,
 )

@@ -92,7 +92,7 @@ def check_variant(benchmark: Benchmark, variant: str | None) -> str:
     if variant is None:
         return allowed[0]
     if variant not in allowed:
-        raise DpnError(f"{benchmark.name}: variant '{variant}' is unknown{_nearest(variant, allowed)}")
+        raise DpnError(f"{benchmark.name}: variant '{variant}' is unknown{nearest(variant, allowed)}")
     return variant
 
 
@@ -100,7 +100,8 @@ def _spellings() -> dict[str, str]:
     return {_plain(canonical): canonical for canonical in MODULES} | _ALIASES
 
 
-def _nearest(value: str, allowed: Iterable[str]) -> str:
+def nearest(value: str, allowed: Iterable[str]) -> str:
+    """The end of a refusal: the nearest allowed value, and all."""
     names = list(allowed)
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
     return (f" (did you mean '{near[0]}'?)" if near else "") + f"; allowed are {', '.join(names)}"

@@ -11,9 +11,12 @@ from dpn_platform.evaluation.benchmarks.aggregation import accuracy_headline, by
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
 from dpn_platform.evaluation.benchmarks.contract import (
     HARNESS,
+    LLAVA,
+    PARQUET,
     REFERENCE,
     Benchmark,
     Inputs,
+    Layout,
     Prompt,
     QuestionScore,
     Report,
@@ -131,6 +134,19 @@ def _groups(questions: Sequence[QuestionScore], rows: Sequence[Row]) -> dict[str
     return groups
 
 
+LAYOUTS = (
+    Layout(
+        LLAVA, "test", "scienceqa/llava_test_CQM-A.json", "scienceqa/images/test", "scienceqa", id="id", picture="image"
+    ),
+    Layout(PARQUET, "test", "ScienceQA-IMG", annotations="", id="", family="subject"),
+)
+
+
+def stored_prompt(prompt: Prompt) -> str:
+    """With the image tag, by which the official program tells image questions from others."""
+    return f"{_IMAGE_TAG}\n{prompt.text}" if prompt.images else prompt.text
+
+
 BENCHMARK = Benchmark(
     name="scienceqa-img",
     variants={
@@ -141,4 +157,6 @@ BENCHMARK = Benchmark(
     limits=LIMITS,
     prompt=prompt,
     score=score,
+    layouts=LAYOUTS,
+    stored_prompt=stored_prompt,
 )

@@ -11,9 +11,12 @@ from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import read_answers
 from dpn_platform.evaluation.benchmarks.contract import (
     HARNESS,
+    LLAVA,
+    PARQUET,
     REFERENCE,
     Benchmark,
     Inputs,
+    Layout,
     Prompt,
     QuestionScore,
     Report,
@@ -116,6 +119,26 @@ def _type_name(row: Row) -> str | None:
     return None if kind is None else TYPES.get(int(kind), f"type {kind}")
 
 
+LAYOUTS = (
+    Layout(
+        LLAVA,
+        "image",
+        "seed_bench/llava-seed-bench.jsonl",
+        "seed_bench",
+        "seed_bench/SEED-Bench.json",
+        picture="image",
+        is_asked=lambda row: not str(row.get("image")).startswith("SEED-Bench-video"),
+    ),
+    Layout(
+        PARQUET,
+        "test",
+        "data",
+        annotations="",
+        picture="data_id",
+        is_asked=lambda row: row.get("data_type") == "image",
+    ),
+)
+
 BENCHMARK = Benchmark(
     name="seed-image",
     variants={
@@ -125,4 +148,5 @@ BENCHMARK = Benchmark(
     limits=LIMITS,
     prompt=prompt,
     score=score,
+    layouts=LAYOUTS,
 )

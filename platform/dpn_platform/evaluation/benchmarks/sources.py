@@ -13,7 +13,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Row
 from dpn_platform.storage import exists, list_files, open_uri, read_bytes
 
-_TABLES = (".tsv", ".csv")
+TABLES = (".tsv", ".csv")
 _BLOCK_BYTES = 1 << 28  # a row must fit in a block; a base64 picture makes rows of megabytes
 
 
@@ -36,7 +36,7 @@ def read_document(uri: str, split: str | None = None) -> Any:
     name = uri.lower()
     if name.endswith(".parquet"):
         return _read_parquet(uri)
-    if name.endswith(_TABLES):
+    if name.endswith(TABLES):
         return _read_table(uri, "\t" if name.endswith(".tsv") else ",")
     if not name.endswith((".json", ".jsonl", ".txt")) and is_folder(uri):
         return _read_parquet_folder(uri, split)
@@ -114,12 +114,34 @@ def _parse_json(uri: str, text: str) -> Any:
         return _parse_lines(uri, text)
 
 
-def _read_table(uri: str, delimiter: str) -> list[Row]:
+def read_table_with_pictures(uri: str) -> list[Row]:
+    """The rows of a TSV or CSV file with their `image` column (base64), which scoring leaves out.
+
+    Raises:
+        DpnError: as `read_document`.
+    """
+    return _read_table(uri, "\t" if uri.lower().endswith(".tsv") else ",", pictures=True)
+
+
+def parquet_parts(uri: str, split: str | None) -> list[str]:
+    """The parquet files of a folder: those of the split where names say so (`validation-00000-of-00001.parquet`).
+
+    Raises:
+        DpnError: there are none.
+    """
+    parts = list_files(uri, ".parquet")
+    of_split = [part for part in parts if part.rpartition("/")[2].startswith(f"{split}-")]
+    if not parts:
+        raise DpnError(f"{uri}: a folder without parquet files")
+    return of_split or parts
+
+
+def _read_table(uri: str, delimiter: str, *, pictures: bool = False) -> list[Row]:
     from pyarrow import csv
 
     data = read_bytes(uri)
     header = data.decode("utf-8-sig", errors="replace").partition("\n")[0].rstrip("\r").split(delimiter)
-    columns = [name.strip('"') for name in header if name.strip('"') != "image"]
+    columns = [name.strip('"') for name in header if pictures or name.strip('"') != "image"]
     try:
         table = csv.read_csv(
             pa.BufferReader(data),
@@ -135,12 +157,7 @@ def _read_table(uri: str, delimiter: str) -> list[Row]:
 
 
 def _read_parquet_folder(uri: str, split: str | None) -> list[Row]:
-    parts = list_files(uri, ".parquet")
-    of_split = [part for part in parts if part.rpartition("/")[2].startswith(f"{split}-")]
-    parts = of_split or parts
-    if not parts:
-        raise DpnError(f"{uri}: a folder without parquet files")
-    return [row for part in parts for row in _read_parquet(part)]
+    return [row for part in parquet_parts(uri, split) for row in _read_parquet(part)]
 
 
 def _read_parquet(uri: str) -> list[Row]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
-from dpn_platform.evaluation.benchmarks.contract import HARNESS, REFERENCE, Benchmark, Inputs, Prompt, Report, Row
+from dpn_platform.evaluation.benchmarks.contract import (
+    HARNESS,
+    LLAVA,
+    PARQUET,
+    REFERENCE,
+    Benchmark,
+    Inputs,
+    Layout,
+    Prompt,
+    Report,
+    Row,
+)
 from dpn_platform.evaluation.benchmarks.prompts import SHORT, SHORT_LIMIT
 from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
 from dpn_platform.evaluation.benchmarks.vqa_metric import grade_textvqa
@@ -74,6 +85,18 @@ def _row_key(row: Row) -> tuple[str, str]:
     return str(row["image_id"]), row["question"].lower()
 
 
+LAYOUTS = (
+    Layout(
+        LLAVA,
+        "val",
+        "textvqa/llava_textvqa_val_v051_ocr.jsonl",
+        "textvqa/train_images",
+        "textvqa/TextVQA_0.5.1_val.json",
+        picture="image",
+    ),
+    Layout(PARQUET, "validation", "data", annotations="", picture="image_id"),
+)
+
 BENCHMARK = Benchmark(
     name="textvqa",
     variants={
@@ -83,4 +106,5 @@ BENCHMARK = Benchmark(
     limits=LIMITS,
     prompt=prompt,
     score=score,
+    layouts=LAYOUTS,
 )

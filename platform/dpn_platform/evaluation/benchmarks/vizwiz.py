@@ -7,7 +7,18 @@ import json
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
-from dpn_platform.evaluation.benchmarks.contract import HARNESS, REFERENCE, Benchmark, Inputs, Prompt, Report, Row
+from dpn_platform.evaluation.benchmarks.contract import (
+    HARNESS,
+    LLAVA,
+    PARQUET,
+    REFERENCE,
+    Benchmark,
+    Inputs,
+    Layout,
+    Prompt,
+    Report,
+    Row,
+)
 from dpn_platform.evaluation.benchmarks.prompts import SHORT_LIMIT, UNANSWERABLE
 from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
 from dpn_platform.evaluation.benchmarks.vqa_metric import grade_submitted, grade_textvqa
@@ -51,12 +62,16 @@ def submission(inputs: Inputs, suffix: str) -> bytes:
     if inputs.questions is None:
         raise DpnError("vizwiz: --submission needs --questions llava_test.jsonl, which names the images")
     rows = read_rows(inputs.questions)
-    need_columns(rows, inputs.questions, TITLE, "question_id", "image")
+    need_columns(rows, inputs.questions, TITLE, "question_id")
     asked = Inputs(inputs.predictions, inputs.questions)
     answers = read_answers(inputs.predictions)
     pairs = pair(answers, lambda answer: answer.key, rows, lambda row: str(row["question_id"]), asked, TITLE)
     return json.dumps(
-        [{"image": row["image"], "answer": normalise_textvqa(answer.text)} for answer, row in pairs]
+        [
+            # In the parquet the picture's name is the question's id.
+            {"image": row.get("image", row["question_id"]), "answer": normalise_textvqa(answer.text)}
+            for answer, row in pairs
+        ]
     ).encode()
 
 
@@ -80,6 +95,13 @@ def _pairs(answers: list[Answer], rows: list[Row], inputs: Inputs) -> list[tuple
     )
 
 
+_SERVER = "scored by the server alone; VizWiz's val is a proxy and not comparable"
+LAYOUTS = (
+    Layout(LLAVA, "test", "vizwiz/llava_test.jsonl", "vizwiz/test", picture="image", caution=_SERVER),
+    Layout(PARQUET, "val", "data", annotations="", family="category", caution=PROXY_SPLIT),
+    Layout(PARQUET, "test", "data", caution=_SERVER),
+)
+
 BENCHMARK = Benchmark(
     name="vizwiz",
     variants={
@@ -90,4 +112,5 @@ BENCHMARK = Benchmark(
     prompt=prompt,
     score=score,
     submission=submission,
+    layouts=LAYOUTS,
 )

@@ -7,7 +7,18 @@ import json
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import read_answers
-from dpn_platform.evaluation.benchmarks.contract import HARNESS, REFERENCE, Benchmark, Inputs, Prompt, Report, Row
+from dpn_platform.evaluation.benchmarks.contract import (
+    HARNESS,
+    LLAVA,
+    PARQUET,
+    REFERENCE,
+    Benchmark,
+    Inputs,
+    Layout,
+    Prompt,
+    Report,
+    Row,
+)
 from dpn_platform.evaluation.benchmarks.prompts import HARNESS_SHORT_LIMIT, SHORT, SHORT_LIMIT
 from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
 from dpn_platform.evaluation.benchmarks.vqa_metric import grade_harness, grade_official, grade_submitted
@@ -66,6 +77,27 @@ def submission(inputs: Inputs, suffix: str) -> bytes:
     return json.dumps(listed).encode()
 
 
+_SERVER = "scored by the server alone; VQAv2's val2014 is a proxy and not comparable"
+LAYOUTS = (
+    Layout(
+        LLAVA,
+        "test-dev2015",
+        "vqav2/llava_vqav2_mscoco_test-dev2015.jsonl",
+        "vqav2/test2015",
+        picture="image",
+        caution=_SERVER,
+        all_questions="vqav2/llava_vqav2_mscoco_test2015.jsonl",
+    ),
+    Layout(
+        LLAVA, "test2015", "vqav2/llava_vqav2_mscoco_test2015.jsonl", "vqav2/test2015", picture="image", caution=_SERVER
+    ),
+    Layout(
+        PARQUET, "validation", "data", annotations="", picture="image_id", family="question_type", caution=PROXY_SPLIT
+    ),
+    Layout(PARQUET, "testdev", "data", picture="image_id", caution=_SERVER),
+    Layout(PARQUET, "test", "data", picture="image_id", caution=_SERVER),
+)
+
 BENCHMARK = Benchmark(
     name="vqav2",
     variants={
@@ -77,4 +109,5 @@ BENCHMARK = Benchmark(
     prompt=prompt,
     score=score,
     submission=submission,
+    layouts=LAYOUTS,
 )

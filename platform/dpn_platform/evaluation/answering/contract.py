@@ -1,0 +1,104 @@
+"""What the runner asks of a model: encode questions on the host, answer a batch, say what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded RGB picture; `sha` tells equal ones."""
+
+    sha: str
+    image: Image.Image
+
+
+@dataclass(frozen=True)
+class EncodedQuestion:
+    """A question as a model takes it.
+
+    Attributes:
+        length: what batches are sorted by: tokens, or characters where tokens are not known yet.
+        has_picture: whether it shows one.
+        payload: the model's own.
+    """
+
+    length: int
+    has_picture: bool
+    payload: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answer and what it took.
+
+    Attributes:
+        text: without special tokens and blanks at the ends.
+        new_tokens: generated, the end of the answer included.
+        prompt_tokens: of the prompt, visual ones included, before any reduction.
+        visual_tokens: before the first reduction and after each.
+        visual_tokens_mean: over the decoder's layers.
+        kv_bytes: keys and values of the prompt in all layers; None where the cache cannot be read.
+        route: one choice per site, joined by commas; empty for a model without sites.
+        sites: 1-based layers after which a reduction ran.
+        has_router: whether the model chose the route itself.
+        macs: `<convention>_macs` and `<convention>_dense` of the prefill; empty where nobody has counted.
+    """
+
+    text: str
+    new_tokens: int
+    prompt_tokens: int
+    visual_tokens: tuple[int, ...]
+    visual_tokens_mean: float
+    kv_bytes: int | None
+    route: str = ""
+    sites: tuple[int, ...] = ()
+    has_router: bool = False
+    macs: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall time of some batches, in seconds, the device waited for.
+
+    Attributes:
+        num_samples: answered in that time.
+        vision_s: vision tower, once per picture; part of `prefill_s` where a model does not tell them apart.
+        prefill_s: up to the first token of every answer.
+        decode_s: all further tokens.
+        decode_tokens: how many those are, over all samples.
+    """
+
+    num_samples: int = 0
+    vision_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    decode_tokens: int = 0
+
+    def __add__(self, other: Timing) -> Timing:
+        return Timing(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+class AnsweringModel(Protocol):
+    """A model on one device."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What must be known beside its figures: dtype, attention implementation, device."""
+
+    def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
+        """A question without conversation template and image tag, with its pictures in order.
+
+        Raises:
+            DpnError: more pictures than the model takes.
+        """
+
+    def answer(self, batch: Sequence[EncodedQuestion], max_new_tokens: int) -> tuple[list[Answered], Timing]:
+        """Greedy answers, in the batch's order. An answer does not depend on its batch."""
+
+    def forget_pictures(self) -> None:
+        """Drop what was kept of pictures for further questions."""

@@ -1,0 +1,117 @@
+"""What a checkpoint folder holds, told without torch; and the model in it, loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.storage import download_folder, list_files, open_uri, read_json
+
+if TYPE_CHECKING:
+    from dpn_platform.evaluation.answering.contract import AnsweringModel
+
+_OURS = "dpn_processor.json"
+_DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A from_pretrained folder.
+
+    Attributes:
+        fingerprint: changes with its files' names, sizes or times.
+        method: the reduction method of a checkpoint of ours; None for a model of transformers.
+    """
+
+    uri: str
+    fingerprint: str
+    method: str | None
+
+    @property
+    def name(self) -> str:
+        """For people: the folder's name, with the run's before it where the folder is only called `export`."""
+        parts = self.uri.rstrip("/").split("/")
+        return "-".join(parts[-2:]) if parts[-1] == "export" else parts[-1]
+
+
+def find_checkpoint(uri: str) -> Checkpoint:
+    """Looks at a folder.
+
+    Raises:
+        DpnError: there is no checkpoint.
+    """
+    location = open_uri(uri)
+    files = list_files(location.uri, recursive=False)
+    names = {file.rpartition("/")[2] for file in files}
+    if "config.json" not in names:
+        raise DpnError(f"{uri}: no checkpoint there (no config.json); give a from_pretrained folder")
+    infos = location.filesystem.get_file_info([open_uri(file).path for file in files])
+    stamps = sorted((info.base_name, info.size, info.mtime_ns) for info in infos)
+    config = read_json(f"{location.uri.rstrip('/')}/config.json")
+    method = str((config.get("method") or {}).get("name", "dense")) if _OURS in names else None
+    return Checkpoint(location.uri, hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16], method)
+
+
+def check_dtype(dtype: str) -> str:
+    """Refuses another dtype than the allowed ones.
+
+    Raises:
+        DpnError: it is none of them.
+    """
+    if dtype not in _DTYPES:
+        raise DpnError(f"dtype '{dtype}' is unknown; allowed are {', '.join(_DTYPES)}")
+    return dtype
+
+
+def load_model(checkpoint: Checkpoint, *, use_gpu: bool, dtype: str = "auto") -> AnsweringModel:
+    """The model, on this process's device.
+
+    Args:
+        checkpoint: of `find_checkpoint`.
+        use_gpu: on the first visible one.
+        dtype: "auto" is float16 on a GPU, as in the reference protocol, and float32 on a CPU.
+
+    Raises:
+        DpnError: it cannot be loaded.
+    """
+    import torch
+
+    from dpn_platform.evaluation.answering.packed_model import PackedModel
+    from dpn_platform.evaluation.answering.transformers_model import TransformersModel
+
+    device = torch.device("cuda" if use_gpu else "cpu")
+    chosen = getattr(torch, ("float16" if use_gpu else "float32") if dtype == "auto" else dtype)
+    with local_folder(checkpoint.uri) as folder:
+        if checkpoint.method is None:
+            return TransformersModel(folder, device, chosen)
+        try:
+            return PackedModel(*load_ours(folder), device, chosen)
+        except (ValueError, OSError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise DpnError(f"{checkpoint.uri}: cannot be loaded: {line}") from error
+
+
+def load_ours(folder: str) -> tuple[Any, Any]:
+    """Model and processor of a local from_pretrained folder of ours."""
+    from dpn_model import DpnForConditionalGeneration
+    from dpn_model.processing import DpnProcessor
+
+    return DpnForConditionalGeneration.from_pretrained(folder), DpnProcessor.from_pretrained(folder)
+
+
+@contextmanager
+def local_folder(uri: str) -> Iterator[str]:
+    """The folder on this machine's disk: itself, or a copy for as long as it is needed."""
+    location = open_uri(uri)
+    if location.is_local:
+        yield location.path
+        return
+    with tempfile.TemporaryDirectory(prefix="dpn-checkpoint-") as folder:
+        download_folder(uri, folder)
+        yield folder

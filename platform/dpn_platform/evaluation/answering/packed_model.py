@@ -1,0 +1,169 @@
+"""Our checkpoints: packed batches, each picture through the vision tower once for all its questions.
+
+Shape letters: V visual tokens of some images together, D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import StoppingCriteriaList
+
+from dpn_model import DpnForConditionalGeneration, RoutingReport
+from dpn_model.flops import MAC_CONVENTIONS, mean_visual_tokens, routing_costs
+from dpn_model.processing import DpnProcessor
+from dpn_model.processing.images import fit_square, normalise, prepare_image
+from dpn_model.processing.processor import EncodedSample
+from dpn_model.vision.image_side import ImageSide
+from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens, now
+from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
+
+_IMAGE_TAG = "<image>"
+
+
+class RememberedImages:
+    """An image side whose pictures are encoded beforehand, once; they are told apart as the tensors they are."""
+
+    def __init__(self, inner: ImageSide) -> None:
+        self.inner = inner
+        self._features: dict[int, Tensor] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def encode(self, model: Any, pixel_values: Sequence[Tensor], thw: Tensor | None) -> Tensor:
+        """float[V, D]: what `learn` found, in reading order."""
+        return torch.cat([self._features[id(pixels)] for pixels in pixel_values])
+
+    @torch.no_grad()
+    def learn(self, model: Any, pixel_values: Sequence[Tensor]) -> None:
+        """Runs the tower over the pictures it has not seen."""
+        new = [pixels for pixels in {id(one): one for one in pixel_values}.values() if id(pixels) not in self._features]
+        if new:
+            sizes = [height * width for height, width in self.inner.grids(new, None)]
+            features = self.inner.encode(model, torch.stack(new), None).split(sizes)
+            self._features.update((id(pixels), one) for pixels, one in zip(new, features, strict=True))
+
+    def forget(self) -> None:
+        """Drops all features."""
+        self._features.clear()
+
+
+class PackedModel:
+    """A DPN checkpoint, with or without reductions."""
+
+    def __init__(
+        self, model: DpnForConditionalGeneration, processor: DpnProcessor, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.model = model.to(device, dtype).eval()
+        self.processor = processor
+        processor.max_length = None  # a limit of training: a prompt that is cut loses its end, where the answer begins
+        self.device, self.dtype = device, dtype
+        self.images = RememberedImages(model.image_side)
+        self.model.image_side = self.images
+        self._pixels: dict[str, Tensor] = {}
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """See `AnsweringModel`."""
+        backend = getattr(self.model.model.language_model.config, "_attn_implementation", None)
+        return {"dtype": str(self.dtype).removeprefix("torch."), "attention": backend, "device": self.device.type}
+
+    def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
+        """See `AnsweringModel`."""
+        if len(pictures) > 1:
+            raise DpnError(
+                f"a question shows {len(pictures)} pictures and this checkpoint's conversation has room for one; "
+                "variant 'reference' asks every benchmark with one picture"
+            )
+        processor = self.processor
+        shown = [fit_square(picture.image, processor.image_size, processor.aspect_ratio) for picture in pictures]
+        question = f"{_IMAGE_TAG}\n{text}" if pictures else text
+        sample = processor.encode_prompt(question, shown, router=self.model.needs_router_token)
+        for picture in pictures:
+            if picture.sha not in self._pixels:
+                pixels = prepare_image(picture.image, processor.image_size, processor.aspect_ratio)
+                self._pixels[picture.sha] = normalise(pixels.to(self.device)).to(self.dtype)
+        payload = (sample.input_ids, sample.labels, tuple(picture.sha for picture in pictures))
+        return EncodedQuestion(len(sample.input_ids), bool(pictures), payload)
+
+    def answer(self, batch: Sequence[EncodedQuestion], max_new_tokens: int) -> tuple[list[Answered], Timing]:
+        """See `AnsweringModel`."""
+        collated = self.processor.collate([EncodedSample(ids, labels, ()) for ids, labels, _ in _payloads(batch)])
+        pixels = [self._pixels[sha] for _, _, shas in _payloads(batch) for sha in shas]
+        before = now(self.device)
+        self.images.learn(self.model.model, pixels)
+        vision_s = now(self.device) - before
+        ids, mask = collated["input_ids"], collated["attention_mask"]
+        assert ids is not None
+        assert mask is not None
+        tokenizer = self.processor.tokenizer
+        clock = GenerationClock(self.device)
+        generated = self.model.generate(
+            ids.to(self.device),
+            mask.to(self.device),
+            pixels or None,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            stopping_criteria=StoppingCriteriaList([clock]),
+        )
+        new_ids = generated[:, ids.shape[1] :].tolist()
+        counts = [count_new_tokens(row, {tokenizer.eos_token_id}) for row in new_ids]
+        timing = clock.read(counts, vision_s)
+        routing = self.model.last_routing
+        assert routing is not None
+        costs = sample_costs(self.model, routing)
+        texts = [self.processor.decode(row) for row in new_ids]
+        return [self._answered(*found) for found in zip(texts, counts, costs, strict=True)], timing
+
+    def forget_pictures(self) -> None:
+        """See `AnsweringModel`."""
+        self.images.forget()
+        self._pixels.clear()
+
+    def _answered(self, text: str, new_tokens: int, cost: Mapping[str, Any]) -> Answered:
+        return Answered(
+            text=text,
+            new_tokens=new_tokens,
+            prompt_tokens=cost["text_tokens"] + cost["visual_tokens"][0],
+            kv_bytes=cost["kv_elements"] * self.dtype.itemsize,
+            macs={name: value for name, value in cost.items() if name.endswith(("_macs", "_dense"))},
+            visual_tokens=tuple(cost["visual_tokens"]),
+            visual_tokens_mean=cost["visual_tokens_mean"],
+            route=cost["route"],
+            sites=tuple(cost["sites"]),
+            has_router=cost["has_router"],
+        )
+
+
+def sample_costs(model: DpnForConditionalGeneration, routing: RoutingReport) -> list[dict[str, Any]]:
+    """Route, tokens, KV cache and multiply-accumulates of every sample of a forward pass.
+
+    `kv_elements` are keys and values of the prompt in all layers; a convention's `_dense` is the same prompt without
+    reduction.
+    """
+    shape = model.model_shape.decoder
+    by_convention = {name: routing_costs(shape, routing, name) for name in MAC_CONVENTIONS}
+    return [
+        {
+            "has_router": model.needs_router_token,
+            "route": ",".join(routing.route(sample)),
+            "sites": list(routing.sites),
+            "text_tokens": routing.text_tokens[sample],
+            "visual_tokens": list(routing.visual_tokens_per_stage(sample)),
+            "visual_tokens_mean": mean_visual_tokens(shape, routing, sample),
+            "kv_elements": sum(group.num_bytes for group in routing.kv_groups(sample, bytes_per_element=1)),
+            **{f"{name}_macs": costs[sample].total for name, costs in by_convention.items()},
+            **{f"{name}_dense": costs[sample].dense for name, costs in by_convention.items()},
+        }
+        for sample in range(routing.num_samples)
+    ]
+
+
+def _payloads(batch: Sequence[EncodedQuestion]) -> list[tuple[Tensor, Tensor, tuple[str, ...]]]:
+    return [question.payload for question in batch]

@@ -1,0 +1,1 @@
+"""Runs a benchmark: questions in shards over Ray Data actors, answer files that grow, score and cost beside them."""

@@ -1,0 +1,139 @@
+"""The stateful worker: one model on one device, which answers shard after shard and writes each as it is done."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
+from dpn_platform.evaluation.answering.loading import Checkpoint, load_model
+from dpn_platform.evaluation.benchmarks.questions import PictureRef, Question
+from dpn_platform.evaluation.image_statistics import image_statistics
+from dpn_platform.evaluation.runner.lines import Line, ShardFiles, answer_line
+from dpn_platform.evaluation.runner.pictures import decode, fetch
+from dpn_platform.evaluation.runner.shards import Shard
+
+_DECODERS = 4
+
+
+@dataclass(frozen=True)
+class AnswererSettings:
+    """What every worker is told.
+
+    Attributes:
+        output_uri: folder that shards are written below.
+        batch_size: questions per forward pass.
+        num_threads: of torch; 0 leaves torch's own choice.
+    """
+
+    checkpoint: Checkpoint
+    output_uri: str
+    batch_size: int
+    dtype: str = "auto"
+    num_threads: int = 0
+    use_gpu: bool = False
+
+
+def with_pictures(table: pa.Table) -> Iterator[pa.Table]:
+    """Stage before the worker, on any CPU: a shard with the encoded pictures of its questions."""
+    for packed in table.column("shard").to_pylist():
+        found = fetch(pickle.loads(packed).pictures())
+        # Pickled as one value: Arrow's own lists would copy every picture twice more.
+        yield pa.table({"shard": [packed], "pictures": pa.array([pickle.dumps(found)], pa.large_binary())})
+
+
+class ShardAnswerer:
+    """Callable for `map_batches`: shards with their pictures to a line about each."""
+
+    def __init__(self, settings: AnswererSettings) -> None:
+        if settings.num_threads:
+            torch.set_num_threads(settings.num_threads)
+        self.settings = settings
+        self.files = ShardFiles(settings.output_uri)
+        self.is_warm = False
+        self.refusal: DpnError | None = None
+        try:
+            self.model = load_model(settings.checkpoint, use_gpu=settings.use_gpu, dtype=settings.dtype)
+        except DpnError as error:
+            self.refusal = error  # of what a constructor raises, Ray keeps a text; of what a call raises, the error
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Answers and writes.
+
+        Raises:
+            DpnError: the checkpoint cannot be loaded, or a picture not be decoded.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+        done = []
+        for packed, pictures in zip(table.column("shard").to_pylist(), table.column("pictures"), strict=True):
+            shard = pickle.loads(packed)
+            self._answer_shard(shard, pickle.loads(pictures.as_py()))
+            done.append({"shard": shard.name, "questions": len(shard.questions)})
+        return pa.Table.from_pylist(done)
+
+    def _answer_shard(self, shard: Shard, encoded: Mapping[PictureRef, bytes]) -> None:
+        started = time.perf_counter()
+        with ThreadPoolExecutor(_DECODERS) as pool:
+            references = shard.pictures()
+            decoded = pool.map(lambda reference: decode(encoded[reference], reference), references)
+            pictures = dict(zip(references, decoded, strict=True))
+        answers, timing = self.answer(shard.questions, pictures)
+        self.model.forget_pictures()
+        lines = [
+            answer_line(
+                question, answers.get(question.place), self.settings.checkpoint.name, _shown(question, pictures)
+            )
+            for question in shard.questions
+        ]
+        self._write(shard, lines, timing, time.perf_counter() - started)
+
+    def answer(
+        self, questions: Sequence[Question], pictures: Mapping[PictureRef, Picture]
+    ) -> tuple[dict[int, Answered], Timing]:
+        """By place in the question file; what the first batch of a worker took is not counted."""
+        asked = [question for question in questions if question.fixed_answer is None]
+        encoded = [
+            self.model.encode(question.text, [pictures[picture] for picture in question.pictures]) for question in asked
+        ]
+        answers: dict[int, Answered] = {}
+        total = Timing()
+        for places in batches(asked, encoded, self.settings.batch_size):
+            found, timing = self.model.answer([encoded[place] for place in places], asked[places[0]].max_new_tokens)
+            answers |= {asked[place].place: answered for place, answered in zip(places, found, strict=True)}
+            total = total + timing if self.is_warm else total
+            self.is_warm = True
+        return answers, total
+
+    def _write(self, shard: Shard, lines: Sequence[Line], timing: Timing, wall_s: float) -> None:
+        times = {"timing": asdict(timing), "wall_s": wall_s, "num_questions": len(lines)}
+        run = {"batch_size": self.settings.batch_size, **self.model.facts}
+        self.files.write(shard, lines, times | {"run": run})
+
+
+def batches(
+    questions: Sequence[Question], encoded: Sequence[EncodedQuestion], batch_size: int
+) -> Iterator[Sequence[int]]:
+    """Places of the questions that share a forward pass: same limit, all with a picture or none, of similar length."""
+    kinds: dict[tuple[int, bool], list[int]] = {}
+    for place, (question, one) in enumerate(zip(questions, encoded, strict=True)):
+        kinds.setdefault((question.max_new_tokens, one.has_picture), []).append(place)
+    for _, places in sorted(kinds.items()):
+        by_length = sorted(places, key=lambda place: encoded[place].length)
+        for start in range(0, len(by_length), batch_size):
+            yield by_length[start : start + batch_size]
+
+
+def _shown(question: Question, pictures: Mapping[PictureRef, Picture]) -> dict[str, Any]:
+    """Figures of the question's first picture, against which routes are held."""
+    first = pictures[question.pictures[0]] if question.pictures else None
+    statistics = image_statistics(None if first is None else first.image)
+    return {"image_sha": None if first is None else first.sha, **statistics}

@@ -1,0 +1,82 @@
+"""The Ray Data job: pictures are fetched on any CPU while the actors, one per device, answer."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.data.ray_context import quiet_data_context
+from dpn_platform.data.stream import READ_CPUS
+from dpn_platform.evaluation.runner.actor import AnswererSettings, ShardAnswerer, with_pictures
+from dpn_platform.evaluation.runner.shards import Shard
+
+OnProgress = Callable[[int], None]
+
+
+def answer_shards(
+    shards: Sequence[Shard],
+    settings: AnswererSettings,
+    *,
+    num_actors: int = 1,
+    cpus_per_actor: float = 1,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Answer shards; each is written as soon as it is done. Ray must be initialised.
+
+    Args:
+        shards: those that are not answered yet.
+        settings: of the actors.
+        num_actors: at most; no more than there are shards.
+        cpus_per_actor: reserved for each.
+        on_progress: called with the questions answered so far.
+
+    Raises:
+        DpnError: a picture cannot be read, or the checkpoint not be loaded; finished shards stay.
+    """
+    items = [{"shard": pickle.dumps(shard)} for shard in shards]
+    actors = min(num_actors, len(shards))
+    with quiet_data_context(preserve_order=False):
+        dataset = (
+            ray.data.from_items(items, override_num_blocks=len(items))
+            .map_batches(
+                with_pictures,
+                batch_size=1,
+                batch_format="pyarrow",
+                num_cpus=READ_CPUS,
+                compute=ray.data.TaskPoolStrategy(size=min(2 * actors, len(items))),
+            )
+            .map_batches(
+                ShardAnswerer,
+                fn_constructor_args=(settings,),
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ActorPoolStrategy(size=actors),
+                num_cpus=cpus_per_actor,
+                num_gpus=1 if settings.use_gpu else 0,
+            )
+        )
+        answered = 0
+        try:
+            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                answered += sum(table.column("questions").to_pylist())
+                if on_progress:
+                    on_progress(answered)
+        except Exception as error:
+            raise _said_by_us(error) or error from None
+
+
+def _said_by_us(error: BaseException) -> DpnError | None:
+    """The refusal at the bottom of what Ray wraps around it; a wrapper may call itself a DpnError too."""
+    seen: list[Any] = [error]
+    while seen:
+        current = seen.pop()
+        causes = [cause for name in ("cause", "__cause__") if (cause := getattr(current, name, None)) is not None]
+        if isinstance(current, DpnError) and not hasattr(current, "cause"):
+            return current
+        seen += causes
+    return None
