@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from dpn_platform.config.guards import GuardConfig
 from dpn_platform.config.method import ExpertSet, MethodConfig
 from dpn_platform.config.section import Section
 
@@ -87,6 +88,10 @@ class TrainConfig(Section):
     log_every_steps: int = Field(10, gt=0)
     num_checkpoints_to_keep: int = Field(2, gt=0)
     max_failures: int = Field(1, ge=0)
+    peak_tflops: float | None = Field(
+        None, gt=0, description="of one worker's device, for train/mfu; default: the measured peak of a known GPU"
+    )
+    guards: GuardConfig = GuardConfig()
     seed: int = 0
 
     @model_validator(mode="after")

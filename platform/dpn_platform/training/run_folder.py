@@ -38,9 +38,11 @@ NOT_THE_RUN = (
     "train.activation_checkpointing",
     "train.checkpoint_every_steps",
     "train.cpus_per_worker",
+    "train.guards",
     "train.log_every_steps",
     "train.max_failures",
     "train.num_checkpoints_to_keep",
+    "train.peak_tflops",
     "train.threads_per_worker",
 )
 
