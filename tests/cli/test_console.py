@@ -59,7 +59,7 @@ def test_progress_without_a_terminal_prints_lines_to_stderr(capsys, monkeypatch)
         advance(3, "still counting", 5)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines() == ["counting ...", "counting: 2 of 4", "still counting: 3 of 5"]
+    assert captured.err.splitlines() == ["counting ...", "2 of 4: counting", "3 of 5: still counting"]
 
 
 def test_progress_is_quiet_between_intervals(capsys):
