@@ -112,7 +112,7 @@ def two_workers(config: Callable[..., ExperimentConfig]) -> Callable[..., Experi
 
 @pytest.fixture(scope="module")
 def undisturbed(two_workers: Callable[..., ExperimentConfig]) -> TrainingOutcome:
-    return run_training(two_workers(), run_name="undisturbed")
+    return run_training(two_workers(eval_every_steps=6, eval_samples=9), run_name="undisturbed")
 
 
 def losses(outcome: TrainingOutcome) -> list[float]:
@@ -176,6 +176,8 @@ def test_lines_tell_speed_cost_and_routers(undisturbed: TrainingOutcome) -> None
         shares = [share for key, share in line.items() if key.startswith("routes/layer_02/")]
         assert sum(shares) == pytest.approx(1)
         assert line["train/lr_router"] == 0.5 * line["train/lr"]
+    assert [line["step"] for line in lines if "eval/loss_lm" in line] == [6, 12]
+    assert lines[11]["eval/loss_lm"] < lines[5]["eval/loss_lm"]
     hours = [line["train/device_hours"] for line in lines]
     assert sorted(hours) == hours
     history = storage.read_json(f"{undisturbed.run_uri}/routing.json")

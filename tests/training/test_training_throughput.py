@@ -127,6 +127,15 @@ def test_frozen_parts_cost_what_flows_through_them(build_tiny_model) -> None:
     assert Passes.of(model, is_checkpointed=True).decoder == pytest.approx(3.5, abs=0.01)
 
 
+def test_adapters_run_beside_frozen_weights(build_tiny_model) -> None:
+    model = build_tiny_model("dense")
+    model.model.language_model.requires_grad_(False)
+    plain = Passes.of(model, is_checkpointed=False).decoder
+    weights = sum(parameter.numel() for parameter in model.model.language_model.layers.parameters())
+    model.model.language_model.lora_A = torch.nn.Parameter(torch.zeros(weights // 10))
+    assert Passes.of(model, is_checkpointed=False).decoder == pytest.approx(plain + 0.3, abs=0.01)
+
+
 def test_lines_say_what_the_routers_did(slow_loop, routed) -> None:
     line = slow_loop()
     first = routed.routing.records[0]

@@ -14,6 +14,7 @@ CONTENTS = {
     "metrics.jsonl": "one line per log step: losses, rates, speed, routers",
     "step_*/": "checkpoints: engine state, data position; numbers are steps",
     "checkpoint_manager_snapshot.json": "Ray Train's list of complete checkpoints",
+    ".validate_storage_marker": "Ray Train's proof that every node reaches this folder",
     "export/": "the trained model and its processor, a from_pretrained folder",
     "routing.json": "per site over time: share of each expert, entropy of the router, tokens kept",
     "evaluation/": "predictions, scores and cost of a sweep's trial",

@@ -34,6 +34,8 @@ NOT_THE_RUN = (
     "train.activation_checkpointing",
     "train.checkpoint_every_steps",
     "train.cpus_per_worker",
+    "train.eval_every_steps",
+    "train.eval_samples",
     "train.guards",
     "train.log_every_steps",
     "train.max_failures",

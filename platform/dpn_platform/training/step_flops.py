@@ -29,8 +29,8 @@ class Passes:
 
     @classmethod
     def of(cls, model: nn.Module, *, is_checkpointed: bool) -> Passes:
-        """Of a model whose trained parameters require gradients (adapters count as their share of the weights)."""
-        counts = {part: [0, 0] for part in ("vision", "projector", "decoder", "head")}
+        """Of a model whose trained parameters require gradients; low-rank adapters run beside the decoder's weights."""
+        counts = {part: [0, 0] for part in ("vision", "projector", "decoder", "head", "adapters")}
         for name, parameter in model.named_parameters():
             size = getattr(parameter, "ds_numel", parameter.numel())  # ZeRO-3 keeps a shard, which knows the whole
             if (part := _part_of(name)) is not None:
@@ -39,12 +39,14 @@ class Passes:
         shares = {part: trained / total if total else 0.0 for part, (trained, total) in counts.items()}
         again = FORWARD if is_checkpointed else 0.0
         gradients = {part: share * WEIGHT_GRADIENT for part, share in shares.items()}
+        beside = counts["adapters"][1] / max(counts["decoder"][1], 1)
+        trained = FORWARD + INPUT_GRADIENT + WEIGHT_GRADIENT
         trains_vision = shares["vision"] > 0
         trains_below_decoder = trains_vision or shares["projector"] > 0
         return cls(
             vision=FORWARD + (INPUT_GRADIENT + gradients["vision"] + again if trains_vision else 0.0),
             projector=FORWARD + gradients["projector"] + (INPUT_GRADIENT if trains_below_decoder else 0.0),
-            decoder=FORWARD + INPUT_GRADIENT + gradients["decoder"] + again,
+            decoder=FORWARD + INPUT_GRADIENT + gradients["decoder"] + again + beside * (trained + again),
             head=FORWARD + INPUT_GRADIENT + gradients["head"],
         )
 
@@ -100,6 +102,8 @@ def _part_of(name: str) -> str | None:
     """Part of the model a parameter belongs to; None for reducers and embeddings, which multiply next to nothing."""
     if "reducers." in name or "embed_tokens" in name:
         return None
+    if "lora_" in name:
+        return "adapters"
     if "vision_tower" in name:
         return "vision"
     if "projector" in name:

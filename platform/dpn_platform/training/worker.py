@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dpn_platform.training.callbacks import Checkpointing, EarlyStop
 from dpn_platform.training.checkpoints import CheckpointWriter, Resume, checkpoint_name, latest_checkpoint
 from dpn_platform.training.engine import build_engine, consolidated_weights
 from dpn_platform.training.guards import BudgetGuard, NanGuard
+from dpn_platform.training.held_out import HeldOutLoss, read_held_out
 from dpn_platform.training.loop import Callback, run_loop
 from dpn_platform.training.loss_meter import LossMeter
 from dpn_platform.training.metrics import MetricsLog, read_metrics
@@ -68,8 +70,8 @@ def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
             return problem
         engine = build_engine(model.train(), config.train)
         resume.load_into(engine)
-    log, checkpointing, callbacks = _callbacks(given, config, resume)
     collator = SampleCollator(processor, router=model.needs_router_token, decode=config.data.decode)
+    log, checkpointing, callbacks = _callbacks(given, config, resume, collator)
     batches = iter(()) if reader is None else reader.collated(collator)
     steps, stopped = run_loop(engine, batches, config.train, start_step=resume.step, callbacks=callbacks)
     if log.is_diverged:
@@ -97,11 +99,13 @@ def _agreed_model(config: ExperimentConfig) -> tuple[tuple[Any, Any], str | None
 
 
 def _callbacks(
-    given: WorkerSettings, config: ExperimentConfig, resume: Resume
+    given: WorkerSettings, config: ExperimentConfig, resume: Resume, collator: SampleCollator
 ) -> tuple[MetricsLog, Checkpointing, list[Callback]]:
     """In this order: what stops the run first, then the checkpoint, so that a stopped run has its last step saved."""
     train = config.train
-    meters = (LossMeter(), Throughput(train, spent_device_hours(read_metrics(given.run_uri))), RouterMonitor())
+    speed = Throughput(train, spent_device_hours(read_metrics(given.run_uri)))
+    held_out = HeldOutLoss(train, partial(read_held_out, config, collator))
+    meters = (LossMeter(), speed, RouterMonitor(), held_out)
     log = MetricsLog(given.run_uri, train, resume.step, meters)
     writer = CheckpointWriter(run_fingerprint(config), resume.consumed, resume.step)
     checkpointing = Checkpointing(writer, train, log)
