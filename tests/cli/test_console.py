@@ -1,11 +1,14 @@
 """The console: stdout carries the result and nothing else."""
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from dpn_platform.cli import console
 
@@ -67,6 +70,16 @@ def test_progress_is_quiet_between_intervals(capsys):
         for done in range(1000):
             advance(done)
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_narrow_terminal_keeps_the_count_beside_a_long_description(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "stderr_console", lambda: Console(file=screen, width=60, force_terminal=True))
+    with console.progress("training", 120) as advance:
+        advance(40, "loss 1.234, keeps 42%, 31.2 samples/s, 2.41k tokens/s, 12 min left")
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue()).split("\r")[-1]
+    assert " 40/120 " in last
+    assert "12 min left" in " ".join(last.split())
 
 
 def _env():

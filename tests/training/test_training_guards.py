@@ -8,13 +8,29 @@ from typing import Any
 
 import pytest
 
+from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.guards import GuardConfig
+from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import TrainConfig
 from dpn_platform.training.guards import BudgetGuard, Budgets, NanGuard, has_room
 from dpn_platform.training.metrics import MetricsLog
 from dpn_platform.training.run_folder import TrainingOutcome
 
 BAND = {"flops_ratio": (0.4, 0.8), "grace_steps": 20, "patience_lines": 2}
+
+
+@pytest.mark.parametrize(
+    ("guards", "message"),
+    [
+        ({"flops_ratio": [0.5, 0.2]}, r"train.guards.flops_ratio = \[0.5, 0.2\]: must be \[low, high\]"),
+        ({"keep_ratios": [0.5, 0.9]}, "did you mean 'train.guards.keep_ratio'"),
+        ({"action": "kill"}, "train.guards.action = 'kill': allowed are stop, warn"),
+        ({"max_device_hours": 0}, "train.guards.max_device_hours"),
+    ],
+)
+def test_bad_guards_are_named(guards: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"name": "x", "train": {"guards": guards}})
 
 
 def log_of(runs_uri: str, **line: float) -> MetricsLog:
