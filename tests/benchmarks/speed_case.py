@@ -60,14 +60,22 @@ def make_case(options: argparse.Namespace) -> Case:
         torch.set_default_dtype(torch.float32)
     model.eval()
     generator = torch.Generator().manual_seed(options.seed)
+    ids, mask, pixels = picture_inputs(model, options, generator)
+    with torch.no_grad():
+        state, _ = model.pack(ids, mask, pixels, None)
+    return Case(model, state, told_reducers(model, options, generator), min(ANSWER_TOKENS, options.text[0]))
+
+
+def picture_inputs(
+    model: DpnForConditionalGeneration, options: argparse.Namespace, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, mask and pixels of one picture and some text per sample."""
     low, high = options.text
     text = torch.randint(low, high + 1, (options.batch,), generator=generator).tolist()
     ids, mask = prompts(model, text)
-    size = config.base.vision_config.image_size
-    pixels = torch.randn(options.batch, 3, size, size, generator=generator).to(options.device, dtype)
-    with torch.no_grad():
-        state, _ = model.pack(ids, mask, pixels, None)
-    return Case(model, state, told_reducers(model, options, generator), min(ANSWER_TOKENS, low))
+    size, like = model.config.base.vision_config.image_size, model.lm_head.weight
+    pixels = torch.randn(options.batch, 3, size, size, generator=generator).to(like.device, like.dtype)
+    return ids, mask, pixels
 
 
 def prompts(model: DpnForConditionalGeneration, text: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,11 +1,14 @@
 """The console: stdout carries the result and nothing else."""
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from dpn_platform.cli import console
 
@@ -59,7 +62,7 @@ def test_progress_without_a_terminal_prints_lines_to_stderr(capsys, monkeypatch)
         advance(3, "still counting", 5)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines() == ["counting ...", "counting: 2 of 4", "still counting: 3 of 5"]
+    assert captured.err.splitlines() == ["counting ...", "2 of 4: counting", "3 of 5: still counting"]
 
 
 def test_progress_is_quiet_between_intervals(capsys):
@@ -67,6 +70,16 @@ def test_progress_is_quiet_between_intervals(capsys):
         for done in range(1000):
             advance(done)
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_narrow_terminal_keeps_the_count_beside_a_long_description(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "stderr_console", lambda: Console(file=screen, width=60, force_terminal=True))
+    with console.progress("training", 120) as advance:
+        advance(40, "loss 1.234, keeps 42%, 31.2 samples/s, 2.41k tokens/s, 12 min left")
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue()).split("\r")[-1]
+    assert " 40/120 " in last
+    assert "12 min left" in " ".join(last.split())
 
 
 def _env():

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-from collections.abc import Iterator
+import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
 
+from dpn_platform import services as embedded
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import TrackingConfig
 from dpn_platform.evaluation.points import POINT_ARTIFACT, FamilyScore, Point
@@ -20,66 +17,25 @@ from dpn_platform.reports.publish import publish_report
 from dpn_platform.reports.record import StudyRecord
 from dpn_platform.reports.source import study_from_mlflow
 from dpn_platform.services.endpoints import Endpoints
+from dpn_platform.services.home import Home, record_path
+from dpn_platform.services.processes import ProcessRecord, stop
 from dpn_platform.tracking import mlflow_tracker, open_tracker
+from dpn_platform.tracking.background import BackgroundTracker
 from dpn_platform.tracking.mlflow_tracker import MlflowTracker
 
 pytestmark = pytest.mark.services
 
 
-class Gate:
-    """A loopback port that passes connections on to a server, until it is shut: an outage without a dead server."""
-
-    def __init__(self, target: str) -> None:
-        parts = urlsplit(target)
-        self._target = (parts.hostname or "", parts.port or 80)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._listener: socket.socket | None = None
-        self._open_connections: list[socket.socket] = []
-
-    def open(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self._port))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def shut(self) -> None:
-        if self._listener is not None:
-            # close() alone leaves a thread that waits in accept() listening.
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-        for connection in self._open_connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-        self._listener, self._open_connections = None, []
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(self._target)
-            self._open_connections += [client, server]
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
+def home() -> Path:
+    """The state folder of the session's services."""
+    return Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
 
 
-@pytest.fixture
-def gate(services: Endpoints) -> Iterator[Gate]:
-    gate = Gate(services.mlflow_url)
-    gate.open()
-    yield gate
-    gate.shut()
+def kill_mlflow() -> None:
+    """Ends the real server and what came from it, as a crash of its node would."""
+    record = ProcessRecord.load(record_path(Home(home()), "mlflow"))
+    assert record is not None
+    stop({record: 0.0})
 
 
 def make_point(name: str, method: str, accuracy: float, ratio: float, run_id: str) -> Point:
@@ -99,26 +55,32 @@ def make_point(name: str, method: str, accuracy: float, ratio: float, run_id: st
     )
 
 
-def test_outage_is_survived_and_nothing_is_lost_or_doubled(
-    gate: Gate, services: Endpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_server_neither_stops_the_work_nor_loses_or_doubles_anything(
+    services: Endpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Written to all along while the server is killed and started again, in the background as `dpn train` does."""
     monkeypatch.setattr(mlflow_tracker, "_FIRST_PAUSE_S", 0.05)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    tracker = MlflowTracker("tracker-outage", gate.url, spool_folder=tmp_path / "spool")
+    plain = MlflowTracker("tracker-outage", services.mlflow_url, spool_folder=tmp_path / "spool")
+    tracker = BackgroundTracker(plain)
     run = tracker.start_run("trial", key="trial")
     tracker.log_metrics(run, {"train/loss": 0.0}, 0)
-    gate.shut()
-    for step in range(1, 20):
-        tracker.log_metrics(run, {"train/loss": float(step)}, step)
-    late = tracker.start_run("late", key="late", parent_id=run)
-    tracker.log_artifact(late, "written during the outage", "note.txt")
-    assert len(list((tmp_path / "spool").iterdir())) == 1
-    gate.open()
+    tracker.flush()
+    kill_mlflow()
+    try:
+        for step in range(1, 200):
+            tracker.log_metrics(run, {"train/loss": float(step), "train/lr": 0.1}, step)
+        late = tracker.start_run("late", key="late", parent_id=run)
+        tracker.log_artifact(late, "written during the outage", "note.txt")
+        assert len(list((tmp_path / "spool").iterdir())) == 1
+    finally:
+        assert embedded.up(home()) == services
     tracker.end_run(late)
     tracker.end_run(run)
+
     client = MlflowClient(services.mlflow_url)
-    steps = [point.step for point in client.get_metric_history(run, "train/loss")]
-    assert sorted(steps) == list(range(20))
+    history = [(point.step, point.value) for point in client.get_metric_history(run, "train/loss")]
+    assert history == [(step, float(step)) for step in range(200)]
     experiment = client.get_experiment_by_name("tracker-outage")
     runs = {found.info.run_name: found for found in client.search_runs([experiment.experiment_id])}
     assert {name: found.info.status for name, found in runs.items()} == {"trial": "FINISHED", "late": "FINISHED"}

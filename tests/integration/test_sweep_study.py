@@ -65,7 +65,8 @@ def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
         outcome = TrainingOutcome(name, uri, f"{uri}/step_4", f"{uri}/export", "finished", 4, {"train/loss_lm": 0.5})
         Path(uri).mkdir(parents=True, exist_ok=True)
         (Path(uri) / "metrics.jsonl").write_text(
-            '{"step": 2, "train/loss_lm": 1.0}\n{"step": 4, "train/loss_lm": 0.5}\n'
+            '{"step": 2, "train/loss_lm": 1.0, "router/keep_ratio_layer_02": 0.5, "routes/layer_02/2x2": 1.0}\n'
+            '{"step": 4, "train/loss_lm": 0.5}\n'
         )
         write_json(f"{uri}/outcome.json", {**vars(outcome)})
         if problem == "stop":
@@ -116,6 +117,8 @@ def test_a_study_from_start_to_end(config: ExperimentConfig, tmp_path: Path) -> 
         assert child.metrics["cost/flops_ratio_swiglu"] == {4: point.flops_ratio_swiglu}
         assert child.models[f"s-{point.name}"].uri == point.checkpoint_uri
         assert {"point.json", "config.yaml", "provenance.json"} <= set(child.artifacts)
+        assert json.loads(child.artifacts["routing.json"])["sites"][0]["expert_shares"] == {"2x2": [1.0, None]}
+        assert "routes/layer_02/2x2" not in child.metrics
     provenance = json.loads(parent.artifacts["provenance.json"])
     assert provenance["data_fingerprint"] == "data1"
     assert provenance["seeds"] == {"train": 0, "sweep": 0}

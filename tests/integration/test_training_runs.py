@@ -28,6 +28,8 @@ from dpn_platform.data.manifest import load_manifest
 from dpn_platform.data.order import plan_reads, planned_keys
 from dpn_platform.data.prepare import DemoRecipe, ensure_demo
 from dpn_platform.services.ray_client import init_ray
+from dpn_platform.training.about import ABOUT, CONTENTS
+from dpn_platform.training.checkpoints import checkpoint_name
 from dpn_platform.training.metrics import read_metrics
 from dpn_platform.training.run import run_training
 from dpn_platform.training.run_folder import TrainingOutcome
@@ -93,6 +95,7 @@ def config(data_uri: str) -> Callable[..., ExperimentConfig]:
                 "checkpoint_every_steps": CHECKPOINT_EVERY,
                 "log_every_steps": 1,
                 "threads_per_worker": 1,
+                "peak_tflops": 0.1,
                 "micro_batch_size": GLOBAL_BATCH,
                 **train,
             },
@@ -104,16 +107,28 @@ def config(data_uri: str) -> Callable[..., ExperimentConfig]:
 
 @pytest.fixture(scope="module")
 def two_workers(config: Callable[..., ExperimentConfig]) -> Callable[..., ExperimentConfig]:
-    return lambda **values: config(num_workers=2, micro_batch_size=4, zero_stage=2, **values)
+    return lambda **values: config(num_workers=2, micro_batch_size=4, zero_stage=2, router_lr=5e-4, **values)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(two_workers: Callable[..., ExperimentConfig]) -> TrainingOutcome:
-    return run_training(two_workers(), run_name="undisturbed")
+    return run_training(two_workers(eval_every_steps=6, eval_samples=9), run_name="undisturbed")
 
 
 def losses(outcome: TrainingOutcome) -> list[float]:
     return [line["train/loss"] for line in read_metrics(outcome.run_uri)]
+
+
+def files_of(uri: str) -> list[str]:
+    """Paths below a folder."""
+    root = storage.open_uri(uri).uri
+    return [storage.open_uri(file).uri.removeprefix(root).lstrip("/") for file in storage.list_files(uri)]
+
+
+def documented() -> set[str]:
+    """What `about.md` may name, checkpoints by their names."""
+    steps = {checkpoint_name(step) for step in range(STEPS + 1)}
+    return {name.rstrip("/") for name in CONTENTS} | steps | {ABOUT}
 
 
 def consumed(outcome: TrainingOutcome) -> list[int]:
@@ -140,13 +155,45 @@ def test_two_workers_train_and_leave_a_folder_that_explains_itself(
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert lines[-1]["train/loss_lm"] < 0.7 * lines[0]["train/loss_lm"]
     assert 0 < lines[-1]["router/keep_ratio_layer_02"] <= 1
-    for name in ("config.yaml", "provenance.json", "outcome.json"):
+    assert {path.partition("/")[0] for path in files_of(undisturbed.run_uri)} <= documented()
+    for name in ("about.md", "config.yaml", "provenance.json", "routing.json", "outcome.json"):
         assert storage.exists(f"{undisturbed.run_uri}/{name}")
 
     storage.download_folder(undisturbed.export_uri, tmp_path)
     model = DpnForConditionalGeneration.from_pretrained(tmp_path)
     assert sorted(model.reducers) == ["2", "4", "6"]
     assert DpnProcessor.from_pretrained(tmp_path).tokens_per_image == model.num_visual_tokens()
+
+
+def test_lines_tell_speed_cost_and_routers(undisturbed: TrainingOutcome) -> None:
+    lines = read_metrics(undisturbed.run_uri)
+    for line in lines:
+        assert line["train/samples_per_second"] * line["train/step_ms"] / 1e3 == pytest.approx(GLOBAL_BATCH)
+        assert 0 <= line["train/data_wait_fraction"] <= 1
+        assert 0 < line["train/mfu"] < 1
+        assert 0 < line["train/flops_ratio_swiglu"] <= 1
+        assert 0 < line["router/entropy_layer_02"] <= 1 + 1e-6
+        shares = [share for key, share in line.items() if key.startswith("routes/layer_02/")]
+        assert sum(shares) == pytest.approx(1)
+        assert line["train/lr_router"] == 0.5 * line["train/lr"]
+    assert [line["step"] for line in lines if "eval/loss_lm" in line] == [6, 12]
+    assert lines[11]["eval/loss_lm"] < lines[5]["eval/loss_lm"]
+    hours = [line["train/device_hours"] for line in lines]
+    assert sorted(hours) == hours
+    history = storage.read_json(f"{undisturbed.run_uri}/routing.json")
+    assert history["steps"] == list(range(1, STEPS + 1))
+    assert [site["after_layer"] for site in history["sites"]] == [2, 4, 6]
+
+
+def test_a_run_whose_hours_are_spent_goes_on_when_it_gets_more(config) -> None:
+    stopped = run_training(config(guards={"max_device_hours": 1e-9}), run_name="hours")
+    assert (stopped.status, stopped.steps) == ("stopped", 1)
+    assert "train.guards.max_device_hours is 1e-09" in str(stopped.stop_reason)
+    done = run_training(config(guards={"max_device_hours": 1}), run_name="hours")
+    assert (done.status, done.steps, done.resumed_from, done.stop_reason) == ("finished", STEPS, 1, None)
+    hours = [line["train/device_hours"] for line in read_metrics(done.run_uri)]
+    assert len(hours) == STEPS
+    assert sorted(hours) == hours
 
 
 def test_no_credential_is_written_into_the_run(undisturbed: TrainingOutcome, services) -> None:

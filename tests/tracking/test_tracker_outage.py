@@ -66,7 +66,7 @@ def tracker(runs: FlakyRuns, tmp_path: Path) -> MlflowTracker:
 
 def test_a_short_hiccup_is_retried_without_a_spool(tracker: MlflowTracker, runs: FlakyRuns, tmp_path: Path) -> None:
     run = tracker.start_run("a", key="a")
-    original = runs.__getattr__("log_metrics")
+    original = runs.__getattr__("log_lines")
     failures = iter([True, True, False])
 
     def hiccup(**kwargs: Any) -> None:
@@ -74,9 +74,9 @@ def test_a_short_hiccup_is_retried_without_a_spool(tracker: MlflowTracker, runs:
             raise MlflowException("try again", error_code=6) if False else RequestsConnectionError("hiccup")
         original(**kwargs)
 
-    runs.log_metrics = hiccup  # type: ignore[attr-defined]
+    runs.log_lines = hiccup  # type: ignore[attr-defined]
     tracker.log_metrics(run, {"loss": 1.0}, 1)
-    assert [verb for verb, _ in runs.arrived] == ["start_run", "log_metrics"]
+    assert [verb for verb, _ in runs.arrived] == ["start_run", "log_lines"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -94,7 +94,8 @@ def test_an_outage_is_spooled_and_replayed_in_order(
     assert "hush-hush" not in next(tmp_path.iterdir()).read_text()
     runs.is_away = False
     tracker.end_run(run)
-    assert [kwargs["step"] for verb, kwargs in runs.arrived if verb == "log_metrics"] == list(range(50))
+    requests = [kwargs["lines"] for verb, kwargs in runs.arrived if verb == "log_lines"]
+    assert [[line["step"] for line in lines] for lines in requests] == [list(range(50))]  # in one request
     assert [verb for verb, _ in runs.arrived[-2:]] == ["log_text", "end_run"]
     assert list(tmp_path.iterdir()) == []
 
@@ -106,7 +107,8 @@ def test_replayed_metrics_keep_their_time(tracker: MlflowTracker, runs: FlakyRun
     spooled = json.loads(next(tmp_path.iterdir()).read_text())
     runs.is_away = False
     tracker.end_run(run)
-    assert runs.arrived[1][1]["timestamp"] == spooled["timestamp"]
+    assert runs.arrived[1][1]["lines"] == spooled["lines"]
+    assert spooled["lines"][0]["timestamp"] > 1.6e12
 
 
 def test_a_run_started_during_an_outage_gets_its_id_later(tracker: MlflowTracker, runs: FlakyRuns) -> None:
@@ -120,9 +122,9 @@ def test_a_run_started_during_an_outage_gets_its_id_later(tracker: MlflowTracker
     runs.is_away = False
     tracker.end_run(child)
     arrived = dict(runs.arrived)
-    assert [verb for verb, _ in runs.arrived] == ["start_run", "start_run", "log_metrics", "log_model", "end_run"]
+    assert [verb for verb, _ in runs.arrived] == ["start_run", "start_run", "log_lines", "log_model", "end_run"]
     assert arrived["start_run"]["parent_id"] == "id-study"
-    assert arrived["log_metrics"]["run_id"] == "id-study/1"
+    assert arrived["log_lines"]["run_id"] == "id-study/1"
     assert tracker.run_url(child).endswith("/runs/id-study/1")
 
 
@@ -136,12 +138,12 @@ def test_a_waiting_request_that_is_refused_does_not_block_the_rest(
     runs.is_away, runs.refuses = False, {"log_text"}
     with caplog.at_level(logging.WARNING):
         tracker.end_run(run)
-    assert [verb for verb, _ in runs.arrived] == ["start_run", "log_metrics", "end_run"]
+    assert [verb for verb, _ in runs.arrived] == ["start_run", "log_lines", "end_run"]
     assert "log_text was refused and is dropped" in caplog.text
 
 
 def test_a_wrong_request_fails_at_once(tracker: MlflowTracker, runs: FlakyRuns) -> None:
-    runs.refuses = {"log_metrics"}
+    runs.refuses = {"log_lines"}
     with pytest.raises(MlflowException, match="no such run"):
         tracker.log_metrics("x", {"loss": 1.0})
 
@@ -150,7 +152,7 @@ def test_what_a_dead_process_left_is_sent_by_the_next(runs: FlakyRuns, tmp_path:
     code = (
         "import sys; from pathlib import Path; from dpn_platform.tracking.spool import Spool; "
         f"spool = Spool('exp', '{SERVER}', Path(sys.argv[1])); "
-        "spool.append({'verb': 'log_metrics', 'timestamp': 5, 'run_id': 'r', 'metrics': {'loss': 1.0}, 'step': 3})"
+        "spool.append({'verb': 'log_text', 'timestamp': 5, 'run_id': 'r', 'text': 'x', 'name': 'note.txt'})"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
     left = next(tmp_path.iterdir())
@@ -159,8 +161,8 @@ def test_what_a_dead_process_left_is_sent_by_the_next(runs: FlakyRuns, tmp_path:
     assert left.exists()
     tracker = MlflowTracker("exp", SERVER, spool_folder=tmp_path)
     tracker.start_run("next", key="next")
-    assert [verb for verb, _ in runs.arrived] == ["log_metrics", "start_run"]
-    assert runs.arrived[0][1] == {"run_id": "r", "metrics": {"loss": 1.0}, "step": 3, "timestamp": 5}
+    assert [verb for verb, _ in runs.arrived] == ["log_text", "start_run"]
+    assert runs.arrived[0][1] == {"run_id": "r", "text": "x", "name": "note.txt"}
     assert list(tmp_path.iterdir()) == []
 
 

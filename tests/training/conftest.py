@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,22 @@ def build_batch(processor: DpnProcessor) -> Callable[..., dict[str, Any]]:
             turns = [(question, "one" if number % 2 else "two")] + [("is there a circle ?", "yes")] * (number % 4)
             encoded.append(processor.encode_training(turns, images, router=True))
         return {**processor.collate(encoded), "sample_keys": torch.tensor(list(samples))}
+
+    return build
+
+
+@pytest.fixture
+def build_log_engine(build_tiny_model: Callable[..., DpnForConditionalGeneration]) -> Callable[..., Any]:
+    """What the meters ask an engine for, around the tiny model; it trains nothing."""
+
+    def build(method: str = "dpn") -> Any:
+        return SimpleNamespace(
+            device=torch.device("cpu"),
+            module=build_tiny_model(method),
+            optimizer=SimpleNamespace(param_groups=[{"name": "base", "lr": 0.1}, {"name": "router", "lr": 0.4}]),
+            get_lr=lambda: [0.1, 0.4],
+            get_global_grad_norm=lambda: 2.0,
+        )
 
     return build
 

@@ -9,7 +9,7 @@ import pytest
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import load_config, parse_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.storage import read_json
+from dpn_platform.storage import read_bytes, read_json
 from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcome, write_outcome
 
 
@@ -25,6 +25,17 @@ def test_the_folder_explains_the_run(runs_uri: str) -> None:
     assert provenance["data_fingerprint"] == "data-1"
     assert provenance["seed"] == 3
     assert "torch" in provenance["packages"]
+    about = read_bytes(f"{runs_uri}/a/about.md").decode()
+    assert "dpn train config.yaml --name a " in about
+    assert f'download_folder("{runs_uri}/a/export", "a")' in about
+
+
+def test_a_trial_is_continued_with_its_study(runs_uri: str) -> None:
+    values = {"name": "test", "sweep": {}, "data": {"uri": "s3://user:hunter2@host/set"}}
+    claim(f"{runs_uri}/s-dense", parse_config(values), "data-1")
+    about = read_bytes(f"{runs_uri}/s-dense/about.md").decode()
+    assert "dpn sweep CONFIG --name STUDY --resume" in about
+    assert "hunter2" not in about
 
 
 def test_the_same_run_is_claimed_again_with_other_bookkeeping(runs_uri: str) -> None:

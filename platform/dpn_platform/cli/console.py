@@ -12,9 +12,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 _PIPED_WIDTH = 140  # rich takes 80 columns where there is no terminal
+_BAR_WIDTH = 20
 _PLAIN_INTERVAL_S = 10.0  # a log file wants a line now and then, not a moving bar
 
 Advance = Callable[..., None]
@@ -97,8 +98,10 @@ def progress(description: str, total: float | None = None) -> Iterator[Advance]:
     if not console.is_terminal:
         yield _plain_progress(description, total)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
+    # A long description takes more lines on a narrow terminal, and leaves the bar and the count as they are.
+    description_column = TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold"))
+    columns = (SpinnerColumn(), description_column, BarColumn(_BAR_WIDTH), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=total)
 
         def advance(completed: float, description: str | None = None, total: float | None = None) -> None:
@@ -119,6 +122,6 @@ def _plain_progress(description: str, total: float | None) -> Advance:
             return
         state["printed_at"] = time.monotonic()
         of_total = f" of {state['total']:g}" if isinstance(state["total"], int | float) else ""
-        note(f"{state['description']}: {completed:g}{of_total}")
+        note(f"{completed:g}{of_total}: {state['description']}")
 
     return advance

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, progress
-from dpn_platform.config.load import dump_config, fingerprint, flatten, load_config
-from dpn_platform.config.provenance import manifest_of_versions
+from dpn_platform.config.load import fingerprint, load_config
 from dpn_platform.config.schema import ExperimentConfig
+
+EXIT_STOPPED = 1
 
 if TYPE_CHECKING:
     from dpn_platform.tracking import Tracker
@@ -34,7 +33,10 @@ def train(
     export: Annotated[Path | None, typer.Option(help="Copy the from_pretrained folder here in the end.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """Train one model. Stopped or killed, the same command continues from the latest checkpoint."""
+    """Train one model. Interrupted or killed, the same command continues from the latest checkpoint.
+
+    A run that one of its guards (train.guards) has stopped ends with exit code 1.
+    """
     experiment = load_config(config, overrides or [])
     with clean_stdout():
         _connect()
@@ -59,6 +61,9 @@ def train(
     else:
         facts = {key: value for key, value in document.items() if key != "metrics" and value is not None}
         print_facts("run", {**facts, "train/loss_lm": outcome.loss_lm})
+    if outcome.status == "stopped":
+        note(f"run {run_name} was stopped at step {outcome.steps}: {outcome.stop_reason}")
+        raise typer.Exit(EXIT_STOPPED)
 
 
 def _connect() -> None:
@@ -72,41 +77,27 @@ def _connect() -> None:
 
 
 def _train_tracked(config: ExperimentConfig, run_name: str, tracker: Tracker) -> tuple[TrainingOutcome, str]:
-    """Train with the metric lines going to the tracker and the bar; the tracked run ends as the training does.
-
-    It is opened by the first line: a name that belongs to another configuration is refused before that, and the
-    tracked run of that name stays as it was.
-    """
+    """Train with the metric lines going to the bar and the tracker; the tracked run ends as the training does."""
+    from dpn_platform.cli.tracked_run import TrackedRun
+    from dpn_platform.cli.train_progress import TrainProgress
+    from dpn_platform.training.guards import Budgets
     from dpn_platform.training.run import run_training
 
-    params = dict(flatten(config))
-
-    @cache
-    def run_id() -> str:
-        opened = tracker.start_run(run_name, key=run_name, params=params, tags={"dpn.kind": "run"})
-        tracker.log_artifact(opened, dump_config(config), "config.yaml")
-        tracker.log_artifact(opened, json.dumps(manifest_of_versions(), indent=2), "provenance.json")
-        note(f"run {run_name}: {tracker.run_url(opened)}")
-        return opened
-
+    tracked, budgets = TrackedRun(tracker, config, run_name), Budgets(config.train.guards)
+    warns = config.train.guards.action == "warn"
     try:
         with progress(f"training {run_name}", config.train.steps) as advance:
+            show = TrainProgress(advance, config.train.steps)
 
             def on_report(line: dict[str, float]) -> None:
-                step = int(line["step"])
-                tracker.log_metrics(run_id(), _metrics_of(line), step)
-                advance(step, f"training {run_name}, loss {line['train/loss_lm']:.3f}")
+                tracked.log_line(line)
+                show(line)
+                if warns and (breach := budgets.judge(line)) is not None:
+                    note(f"warning: {breach}")
 
             outcome = run_training(config, run_name=run_name, on_report=on_report)
     except BaseException as error:
-        if run_id.cache_info().currsize:
-            tracker.end_run(run_id(), "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        tracked.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    method = {key: value for key, value in params.items() if key.startswith("method.")}
-    tracker.log_model(run_id(), run_name, outcome.export_uri, params=method, metrics=_metrics_of(outcome.metrics))
-    tracker.end_run(run_id())
-    return outcome, run_id()
-
-
-def _metrics_of(line: dict[str, float]) -> dict[str, float]:
-    return {key: value for key, value in line.items() if key != "step"}
+    tracked.finish(outcome)
+    return outcome, tracked.run_id

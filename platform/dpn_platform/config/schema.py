@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dpn_platform.config.controls import Control, method_of_control
+from dpn_platform.config.guards import GuardConfig
 from dpn_platform.config.method import ExpertSet, MethodConfig
 from dpn_platform.config.section import Section
 
@@ -77,6 +78,12 @@ class TrainConfig(Section):
     log_every_steps: int = Field(10, gt=0)
     num_checkpoints_to_keep: int = Field(2, gt=0)
     max_failures: int = Field(1, ge=0)
+    peak_tflops: float | None = Field(
+        None, gt=0, description="of one worker's device, for train/mfu; default: the measured peak of a known GPU"
+    )
+    guards: GuardConfig = GuardConfig()
+    eval_every_steps: int | None = Field(None, gt=0, description="eval/loss_lm on the held-out split this often")
+    eval_samples: int = Field(256, gt=0, description="held-out rows it is measured on")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -87,6 +94,16 @@ class TrainConfig(Section):
                 f"global_batch_size {self.global_batch_size} is not a multiple of "
                 f"micro_batch_size x num_workers = {per_step}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _lines_are_written_where_it_is_evaluated(self) -> TrainConfig:
+        if self.eval_every_steps is not None and self.eval_every_steps % self.log_every_steps:
+            raise ValueError(
+                f"eval_every_steps {self.eval_every_steps} is not a multiple of log_every_steps {self.log_every_steps}"
+            )
+        if self.eval_every_steps is not None and self.zero_stage == 3:
+            raise ValueError("eval_every_steps needs zero_stage 0, 1 or 2: under 3 all ranks must run the same modules")
         return self
 
     @property

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dpn_platform.config.devices import PEAK_TFLOPS
 from dpn_platform.config.errors import ConfigError
 
 if TYPE_CHECKING:
     from dpn_model.cost import ModelShape
 
 FORWARD, FORWARD_AND_BACKWARD = 1, 3
-#: dense bf16 TFLOP/s a large matrix product reaches, measured (spec performance, head); of other devices the user tells
-PEAK_TFLOPS = {"h200": 790.0}
 #: target of spec performance 7, T8
 ASSUMED_MFU = 0.45
 _SECONDS_PER_HOUR = 3600

@@ -20,8 +20,8 @@ DPI = 150
 ROUTES_SHOWN, GROUPS_SHOWN = 7, 12
 _COLUMNS = 4
 _BAR, _OTHERS = "#0f766e", "#94a3b8"
-_KERNEL_COLOURS = ("#134e4a", "#0f766e", "#2dd4bf", "#99f6e4", "#fbbf24", "#c2410c", "#7c3aed")
-_RC = {"font.family": ["DejaVu Sans"], "font.size": 9.5, "axes.edgecolor": "#94a3b8", "axes.labelcolor": INK}
+KERNEL_COLOURS = ("#134e4a", "#0f766e", "#2dd4bf", "#99f6e4", "#fbbf24", "#c2410c", "#7c3aed")
+RC = {"font.family": ["DejaVu Sans"], "font.size": 9.5, "axes.edgecolor": "#94a3b8", "axes.labelcolor": INK}
 _FIGURE_NAMES = {
     "edge_density": "edge density",
     "image_entropy": "entropy of the picture",
@@ -35,7 +35,7 @@ def routing_png(statistics: Mapping[str, Any], title: str) -> bytes:
     labels = route_labels(statistics["groups"])
     rows = math.ceil(len(groups) / _COLUMNS)
     height = 1.3 + 2.3 * rows + 3.1
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         figure = Figure(figsize=(13.0, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
         grid = GridSpec(
@@ -83,7 +83,8 @@ def _headings(figure: Figure, statistics: Mapping[str, Any], title: str, height:
     figure.text(0.02, 1 - 0.56 / height, note + ", then 1x2, then none.", fontsize=9.5, color=QUIET, va="center")
 
 
-def _plain(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
+    """No frame above and to the right; quiet ticks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=QUIET, length=2)
 
@@ -104,7 +105,7 @@ def _routes(axes: Axes, name: str, group: Mapping[str, Any], labels: Mapping[str
     axes.set_ylabel("samples (%)")
     count = f"{group['distinct_routes']} route" + ("" if group["distinct_routes"] == 1 else "s")
     axes.set_title(f"{name}: {count}, keeps {100 * group['keep_ratio']:.0f}%", fontsize=10, color=INK, loc="left")
-    _plain(axes)
+    plain_axes(axes)
 
 
 def _sites(axes: Axes, groups: Mapping[str, Mapping[str, Any]]) -> None:
@@ -120,7 +121,7 @@ def _sites(axes: Axes, groups: Mapping[str, Mapping[str, Any]]) -> None:
             for place, site in enumerate(group["sites"]):
                 heights[place] += 100 * site["choices"].get(choice, 0.0) * group["n"] / total
                 layers[place] = site["after_layer"]
-        colour = _KERNEL_COLOURS[number % len(_KERNEL_COLOURS)]
+        colour = KERNEL_COLOURS[number % len(KERNEL_COLOURS)]
         axes.bar(range(sites), heights, bottom=bottoms, color=colour, width=0.6, label=choice)
         bottoms = [low + high for low, high in zip(bottoms, heights, strict=True)]
     labels = [f"site {n + 1}" if layer is None else f"after layer {layer}" for n, layer in enumerate(layers)]
@@ -128,7 +129,7 @@ def _sites(axes: Axes, groups: Mapping[str, Mapping[str, Any]]) -> None:
     axes.set_ylabel("samples (%)")
     axes.set_title("kernel chosen at each site", fontsize=10, color=INK, loc="left")
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.1), frameon=False, handlelength=1.0, ncols=len(choices))
-    _plain(axes)
+    plain_axes(axes)
 
 
 def _question_types(axes: Axes, statistics: Mapping[str, Any]) -> None:
@@ -144,12 +145,12 @@ def _question_types(axes: Axes, statistics: Mapping[str, Any]) -> None:
     axes.set_title("by question type and correctness", fontsize=10, color=INK, loc="left")
     axes.grid(axis="x", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
-    _plain(axes)
+    plain_axes(axes)
 
 
 def _image(axes: Axes, figures: Mapping[str, Any]) -> None:
     """Keep ratio over quartiles of the first recorded figure of the picture; the accuracy in each as text."""
-    _plain(axes)
+    plain_axes(axes)
     name = next(iter(figures), None)
     if name is None:
         axes.text(0.5, 0.5, "no picture statistics recorded", transform=axes.transAxes, ha="center", color=QUIET)

@@ -13,6 +13,8 @@ from dpn_platform.evaluation.points import POINT_ARTIFACT, Point
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.sweeps.trials import Trial, run_name, shown_params, trial_config
 from dpn_platform.tracking import Status, Tracker
+from dpn_platform.training.metrics import read_metrics, tracked_metrics
+from dpn_platform.training.router_monitor import ROUTING, routing_history
 from dpn_platform.training.run_folder import TrainingOutcome
 
 
@@ -54,11 +56,10 @@ class StudyTracking:
 
     def log_line(self, trial: Trial, line: Mapping[str, float]) -> None:
         """One metric line of the trial's training."""
-        metrics = {name: value for name, value in line.items() if name != "step"}
-        self.tracker.log_metrics(_run_of(trial), metrics, int(line["step"]))
+        self.tracker.log_metrics(_run_of(trial), tracked_metrics(line), int(line["step"]))
 
     def finish_trial(self, trial: Trial, outcome: TrainingOutcome, result: EvaluationResult, point: Point) -> None:
-        """Final metrics, the checkpoint as a model, the point; closes the run."""
+        """Final metrics, the checkpoint as a model, the point, routing over time; closes the run."""
         run_id = _run_of(trial)
         self.tracker.log_metrics(run_id, result.metrics(), outcome.steps)
         self.tracker.log_model(
@@ -69,6 +70,8 @@ class StudyTracking:
             metrics=result.metrics(),
         )
         self.tracker.log_artifact(run_id, json.dumps(point.to_json(), indent=2), POINT_ARTIFACT)
+        if (history := routing_history(read_metrics(outcome.run_uri))) is not None:
+            self.tracker.log_artifact(run_id, json.dumps(history), ROUTING)
         self.tracker.end_run(run_id)
 
     def close_trial(self, trial: Trial, status: Status, reason: str, detail: str = "") -> None:

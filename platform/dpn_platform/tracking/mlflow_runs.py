@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
@@ -29,6 +29,14 @@ _KEY_CHARACTERS = re.compile(r"[^\w\-. :/]", re.ASCII)
 _MODEL_NAME_CHARACTERS = re.compile(r"[/:.%\"']")
 
 Item = TypeVar("Item")
+
+
+class MetricLine(TypedDict):
+    """Metrics of one step and when they were logged, in milliseconds since 1970."""
+
+    step: int
+    timestamp: int
+    metrics: dict[str, float]
 
 
 class MlflowRuns:
@@ -107,13 +115,16 @@ class MlflowRuns:
         """From now on look up what the run holds before logging a metric, and leave out what is there."""
         self._stored.setdefault(run_id, {})
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int, timestamp: int) -> None:
-        """Log the metrics of one step, in one request unless there are more than a thousand."""
-        fresh = {_valid_key(key): float(value) for key, value in metrics.items()}
+    def log_lines(self, run_id: str, lines: Sequence[MetricLine]) -> None:
+        """Log the metrics of any number of steps, a thousand values to a request."""
+        points = (
+            Metric(_valid_key(key), float(value), line["timestamp"], line["step"])
+            for line in lines
+            for key, value in line["metrics"].items()
+        )
         if run_id in self._stored:
-            fresh = {key: value for key, value in fresh.items() if self._is_new(run_id, key, step, value)}
-        entities = (Metric(key, value, timestamp, step) for key, value in fresh.items())
-        for batch in _batches(entities, _METRICS_PER_REQUEST):
+            points = (point for point in points if self._is_new(run_id, point.key, point.step, point.value))
+        for batch in _batches(points, _METRICS_PER_REQUEST):
             self.client.log_batch(run_id, metrics=batch)
 
     def _is_new(self, run_id: str, key: str, step: int, value: float) -> bool:

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from requests.exceptions import RequestException
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.tracking.guard import Guard
-from dpn_platform.tracking.mlflow_runs import MlflowRuns
+from dpn_platform.tracking.mlflow_runs import MetricLine, MlflowRuns
 from dpn_platform.tracking.spool import Entry, Spool
 from dpn_platform.tracking.tracker import Status
 
@@ -39,6 +40,12 @@ def is_unreachable(error: BaseException) -> bool:
     if isinstance(error, RequestException | ConnectionError | TimeoutError):
         return True
     return isinstance(error, MlflowException) and error.error_code in _TRANSIENT
+
+
+def metric_line(metrics: Mapping[str, float], step: int) -> MetricLine:
+    """Metrics of one step, logged now."""
+    plain = {key: float(value) for key, value in metrics.items()}
+    return {"step": int(step), "timestamp": _now_ms(), "metrics": plain}
 
 
 class MlflowTracker:
@@ -86,8 +93,11 @@ class MlflowTracker:
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """See `Tracker.log_metrics`."""
         if metrics:
-            plain = {key: float(value) for key, value in metrics.items()}
-            self._send(self._entry("log_metrics", run_id=run_id, metrics=plain, step=int(step)))
+            self.log_lines(run_id, [metric_line(metrics, step)])
+
+    def log_lines(self, run_id: str, lines: list[MetricLine]) -> None:
+        """Log the metrics of several steps at once."""
+        self._send(self._entry("log_lines", run_id=run_id, lines=lines))
 
     def log_artifact(self, run_id: str, path_or_text: Path | str, name: str) -> None:
         """See `Tracker.log_artifact`.
@@ -141,7 +151,7 @@ class MlflowTracker:
 
     @staticmethod
     def _entry(verb: str, **arguments: Any) -> Entry:
-        return {"verb": verb, "timestamp": time.time_ns() // 1_000_000, **arguments}
+        return {"verb": verb, "timestamp": _now_ms(), **arguments}
 
     def _send(self, entry: Entry) -> str | None:
         """Send what waits, then this; spool it when the server is away. Returns the verb's result, if sent."""
@@ -176,7 +186,7 @@ class MlflowTracker:
     def _drain(self) -> bool:
         """Send the spooled requests in order; whether all are sent."""
         while len(self._spool):
-            entry = self._spool.first
+            entry, count = self._first_waiting()
             try:
                 self._perform(entry, is_replay=True)
             except Exception as error:
@@ -184,16 +194,24 @@ class MlflowTracker:
                     self._next_probe = time.monotonic() + _PROBE_EVERY_S
                     return False
                 log.warning("MLflow: a waiting %s was refused and is dropped: %s", entry["verb"], error)
-            self._spool.drop_first()
+            self._spool.drop(count)
         log.warning("MLflow answers again, all waiting requests were sent")
         return True
+
+    def _first_waiting(self) -> tuple[Entry, int]:
+        """What to send next, and how many entries that is: metrics of one run that follow each other are joined."""
+        first = next(iter(self._spool))
+        if first["verb"] != "log_lines":
+            return first, 1
+        same = list(takewhile(lambda entry: _is_of(entry, "log_lines", first["run_id"]), self._spool))
+        return {**first, "lines": [line for entry in same for line in entry["lines"]]}, len(same)
 
     def _perform(self, entry: Entry, is_replay: bool = False) -> str | None:
         arguments = {name: value for name, value in entry.items() if name != "verb"}
         for name in ("run_id", "parent_id"):
             if arguments.get(name):
                 arguments[name] = self._real_id(arguments[name])
-        if entry["verb"] in ("log_text", "log_path"):
+        if entry["verb"] in ("log_text", "log_path", "log_lines"):
             del arguments["timestamp"]
         if entry["verb"] == "log_path":
             arguments["path"] = Path(arguments["path"])
@@ -216,3 +234,11 @@ class MlflowTracker:
                 raise DpnError(f"run '{run_id}' was never started")
             self._ids[run_id] = found
         return self._ids[run_id]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _is_of(entry: Entry, verb: str, run_id: str) -> bool:
+    return bool(entry["verb"] == verb and entry["run_id"] == run_id)

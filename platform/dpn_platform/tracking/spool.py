@@ -12,6 +12,7 @@ import re
 import socket
 import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,8 @@ class Spool:
     def __len__(self) -> int:
         return len(self._entries)
 
-    @property
-    def first(self) -> Entry:
-        """The oldest entry."""
-        return self._entries[0]
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
 
     def append(self, entry: Entry) -> None:
         """Add an entry; it is on disk when this returns."""
@@ -52,9 +51,9 @@ class Spool:
             os.fsync(stream.fileno())
         self._entries.append(entry)
 
-    def drop_first(self) -> None:
-        """Forget the oldest entry, in the file too."""
-        self._entries.pop(0)
+    def drop(self, count: int) -> None:
+        """Forget the `count` oldest entries, in the file too."""
+        del self._entries[:count]
         if not self._entries:
             self.path.unlink(missing_ok=True)
             return

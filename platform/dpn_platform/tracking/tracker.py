@@ -47,7 +47,7 @@ class Tracker(Protocol):
         ...
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log several metrics of one step in one request."""
+        """Log several metrics of one step; may return before they are sent."""
         ...
 
     def log_artifact(self, run_id: str, path_or_text: Path | str, name: str) -> None:
@@ -70,7 +70,7 @@ class Tracker(Protocol):
         ...
 
     def end_run(self, run_id: str, status: Status = "FINISHED") -> None:
-        """Close the run."""
+        """Close the run; what was logged before is sent, or kept on disk, when this returns."""
         ...
 
     def experiment_url(self) -> str:
@@ -97,6 +97,7 @@ def open_tracker(config: TrackingConfig, environment: Mapping[str, str] | None =
         raise DpnError(
             "no MLflow address: set tracking.uri or MLFLOW_TRACKING_URI, or start the embedded services with `dpn up`"
         )
+    from dpn_platform.tracking.background import BackgroundTracker
     from dpn_platform.tracking.mlflow_tracker import MlflowTracker
 
-    return MlflowTracker(config.experiment, uri)
+    return BackgroundTracker(MlflowTracker(config.experiment, uri))

@@ -1,4 +1,4 @@
-"""What happens between steps besides metric lines: checkpoints, and the end of a hopeless trial."""
+"""What happens between steps besides metric lines and guards: checkpoints, and the end of a hopeless trial."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dpn_platform.training.metrics import MetricsLog
 
 
 class Checkpointing:
-    """Saves every `checkpoint_every_steps` and at the last step; after `MetricsLog`, which guards against NaN."""
+    """Saves every `checkpoint_every_steps` and at the last step; after `MetricsLog` and `NanGuard`."""
 
     def __init__(self, writer: CheckpointWriter, train: TrainConfig, log: MetricsLog) -> None:
         self.writer = writer

@@ -6,7 +6,8 @@ number of workers do not change them. Random numbers are a function of (seed, st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,6 +36,8 @@ class StepResult:
         num_tokens: tokens of this rank that entered the decoder.
         sample_keys: samples this rank consumed.
         routing: reports of this rank's micro-batches.
+        began, fetched, ended: seconds on the loop's clock: before the batches were asked for, when they were there, and
+            after the optimiser step.
     """
 
     step: int
@@ -44,6 +47,9 @@ class StepResult:
     num_tokens: int = 0
     sample_keys: list[int] = field(default_factory=list)
     routing: list[RoutingReport] = field(default_factory=list)
+    began: float = 0.0
+    fetched: float = 0.0
+    ended: float = 0.0
 
 
 class Callback(Protocol):
@@ -54,7 +60,13 @@ class Callback(Protocol):
 
 
 def run_loop(
-    engine: Any, batches: Iterator[Batch], train: TrainConfig, *, start_step: int, callbacks: Sequence[Callback]
+    engine: Any,
+    batches: Iterator[Batch],
+    train: TrainConfig,
+    *,
+    start_step: int,
+    callbacks: Sequence[Callback],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[int, str | None]:
     """Train from `start_step` to the configured number of steps, or until a callback stops it.
 
@@ -64,6 +76,7 @@ def run_loop(
         train: steps, accumulation, seed.
         start_step: steps done by earlier attempts.
         callbacks: called after every step, in order.
+        clock: seconds.
 
     Returns:
         Steps done over all attempts, and why the run was stopped (None: it ran to its end).
@@ -71,7 +84,11 @@ def run_loop(
     engine.train()
     for step in range(start_step + 1, train.steps + 1):
         torch.manual_seed(step_seed(train.seed, step, dist.get_rank()))
-        result = train_step(engine, [next(batches) for _ in range(train.gradient_accumulation_steps)], step)
+        began = clock()
+        micro_batches = [next(batches) for _ in range(train.gradient_accumulation_steps)]
+        fetched = clock()
+        result = train_step(engine, micro_batches, step)
+        result.began, result.fetched, result.ended = began, fetched, clock()
         reasons = [callback.after_step(engine, result) for callback in callbacks]
         stopped = next((reason for reason in reasons if reason is not None), None)
         if stopped is not None:

@@ -1,5 +1,6 @@
 """The run's metric lines: averaged over ranks and steps, kept in `metrics.jsonl` of the run's folder.
 
+What a line holds is said by meters (`loss_meter`, `throughput`, `router_monitor`); all of them share one all_reduce.
 An object store cannot append, so rank 0 rewrites the object: in the background while training, surely at every
 checkpoint. A resumed run drops the lines behind its checkpoint and writes them again.
 """
@@ -9,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -22,8 +24,21 @@ from dpn_platform.training.loop import StepResult
 
 FILE_NAME = "metrics.jsonl"
 WRITE_EVERY_S = 1.0
+#: of what is kept in lines and in `routing.json`, and not sent to a tracker: one series per site and expert
+SHARES_PREFIX = "routes/"
 
 Line = dict[str, float]
+Sums = dict[str, float | Tensor]
+
+
+class Meter(Protocol):
+    """One part of every metric line."""
+
+    def local(self, engine: Any, window: Sequence[StepResult]) -> Sums:
+        """This rank's addends over the steps since the line before: the same keys in the same order on every rank."""
+
+    def line(self, engine: Any, window: Sequence[StepResult], total: Mapping[str, float]) -> Line:
+        """Metrics from the sums over all ranks."""
 
 
 def read_metrics(run_uri: str) -> list[Line]:
@@ -35,44 +50,65 @@ def read_metrics(run_uri: str) -> list[Line]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def tracked_metrics(line: Mapping[str, float]) -> Line:
+    """What of a line goes to a tracker: all but its step and the shares of experts."""
+    return {key: value for key, value in line.items() if key != "step" and not key.startswith(SHARES_PREFIX)}
+
+
 class MetricsLog:
     """Callback that adds a line every `log_every_steps`, before every checkpoint and at the end.
 
-    A line holds means over the steps since the line before. Stops the run on a loss that is not finite.
+    A line holds means over the steps since the line before.
 
     Attributes:
         lines: of all attempts; those of this attempt are the same on every rank.
     """
 
-    def __init__(self, run_uri: str, train: TrainConfig, start_step: int) -> None:
+    def __init__(self, run_uri: str, train: TrainConfig, start_step: int, meters: Sequence[Meter]) -> None:
         self.uri = f"{run_uri}/{FILE_NAME}"
         self.train = train
         self.lines = [line for line in read_metrics(run_uri) if line["step"] <= start_step]
+        self.meters = meters
         self._window: list[StepResult] = []
-        self._since = time.monotonic()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         self._written: Future[None] | None = None
         self._written_at = 0.0
 
     def after_step(self, engine: Any, result: StepResult) -> str | None:
-        """Adds a line when it is time."""
+        """Adds a line when it is time. Never stops the run."""
         self._window.append(result)
         train, step = self.train, result.step
         is_checkpoint = step % train.checkpoint_every_steps == 0 or step == train.steps
-        if step % train.log_every_steps and not is_checkpoint:
-            return None
-        line = self._summarise(engine)
+        if step % train.log_every_steps == 0 or is_checkpoint:
+            self.add_line(engine)
+        return None
+
+    def add_line(self, engine: Any) -> None:
+        """A line of the steps since the one before; nothing when there are none. Collective."""
+        if not self._window:
+            return
+        sums: Sums = {}
+        for meter in self.meters:
+            sums |= meter.local(engine, self._window)
+        total = _sum_over_ranks(sums, engine.device)
+        line: Line = {"step": self._window[-1].step}
+        for meter in self.meters:
+            line |= meter.line(engine, self._window, total)
         self.lines.append(line)
+        self._window = []
         if time.monotonic() - self._written_at > WRITE_EVERY_S and (self._written is None or self._written.done()):
             self._written = self._submit()
-        if self.is_diverged:
-            return f"train/loss is {line['train/loss']} at step {step}; lower train.lr or look at the data"
-        return None
 
     @property
     def is_diverged(self) -> bool:
-        """Whether the latest loss is not a number any more; no checkpoint is taken then."""
-        return bool(self.lines) and not math.isfinite(self.lines[-1]["train/loss"])
+        """Whether the latest loss or gradient is not a number any more; no checkpoint is taken then."""
+        return self.diverged_key is not None
+
+    @property
+    def diverged_key(self) -> str | None:
+        """The metric of the latest line that is not finite and has to be; None: all is well."""
+        keys = ("train/loss", "train/grad_norm")
+        return next((key for key in keys if not math.isfinite(self.last.get(key, 0.0))), None)
 
     def flush(self) -> None:
         """Have all lines in storage when this returns.
@@ -96,56 +132,11 @@ class MetricsLog:
         data = "".join(json.dumps(line) + "\n" for line in self.lines).encode()
         return self._writer.submit(write_bytes, self.uri, data)
 
-    def _summarise(self, engine: Any) -> Line:
-        window, elapsed = self._window, max(time.monotonic() - self._since, 1e-9)
-        hinges = [hinge for result in window for hinge in result.loss_routing]
-        layers, kept = _visual_tokens(window)
-        local = [
-            sum(float(result.loss_lm) * result.num_supervised_tokens for result in window),
-            float(sum(hinges)),
-            len(hinges),
-            sum(result.num_tokens for result in window),
-            sum(len(result.sample_keys) for result in window),
-            *kept,
-        ]
-        weighted, hinge, num_hinges, tokens, samples, *visual = _sum_over_ranks(local, engine.device)
-        line: Line = {
-            "step": window[-1].step,
-            "train/loss_lm": weighted / sum(result.num_supervised_tokens for result in window),
-            "train/lr": float(engine.get_lr()[0]),
-            "train/grad_norm": float(engine.get_global_grad_norm() or 0.0),
-            "train/tokens_per_second": tokens / elapsed,
-            "train/samples_per_second": samples / elapsed,
-        }
-        line["train/loss"] = line["train/loss_lm"]
-        if num_hinges:
-            line["train/loss_routing"] = hinge / num_hinges
-            line["train/loss"] += engine.module.config.method_settings.routing_loss.weight * hinge / num_hinges
-        for number, layer in enumerate(layers):
-            before, after = visual[2 * number : 2 * number + 2]
-            line[f"router/keep_ratio_layer_{layer:02d}"] = after / before if before else 1.0
-        self._window, self._since = [], time.monotonic()
-        return line
 
-
-def _visual_tokens(window: list[StepResult]) -> tuple[tuple[int, ...], list[int]]:
-    """Layers of the sites, and for each of them the visual tokens that went in and that came out."""
-    reports = [report for result in window for report in result.routing]
-    by_site = list(zip(*(report.records for report in reports), strict=True))
-    counts = [
-        sum(tokens)
-        for records in by_site
-        for tokens in (
-            [count for record in records for count in record.tokens_in],
-            [count for record in records for count in record.tokens_out],
-        )
-    ]
-    return reports[0].sites, counts
-
-
-def _sum_over_ranks(values: list[float], device: torch.device) -> list[float]:
-    summed: Tensor = torch.tensor(values, dtype=torch.float64, device=device)
+def _sum_over_ranks(sums: Sums, device: torch.device) -> dict[str, float]:
+    """Sums by key, in one all_reduce and one copy to the host."""
+    parts = [torch.as_tensor(value, dtype=torch.float64, device=device).reshape(()) for value in sums.values()]
+    summed = torch.stack(parts)
     if dist.get_world_size() > 1:
         dist.all_reduce(summed)
-    result: list[float] = summed.tolist()
-    return result
+    return dict(zip(sums, summed.tolist(), strict=True))

@@ -30,6 +30,7 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.manifest import load_manifest
 from dpn_platform.storage import join_uri, open_uri
 from dpn_platform.training.batches import plan_run
+from dpn_platform.training.guards import has_room
 from dpn_platform.training.loop import Callback
 from dpn_platform.training.metrics import Line, read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcome, record_batches
@@ -70,6 +71,8 @@ def run_training(
     manifest.split(config.data.train_split)
     claim(run_uri, config, manifest.fingerprint)
     outcome = read_outcome(run_uri)
+    if outcome is not None and has_room(outcome, config.train.guards):
+        outcome = None
     if outcome is None:
         # Here as well as in the workers: bad settings are refused before they start, and the counts are on record.
         record_batches(run_uri, config, plan_run(config, manifest))

@@ -1,12 +1,6 @@
 """A run's folder in storage, which explains itself: what was asked for, from what code and data, and what came out.
 
-- config.yaml: the resolved configuration
-- provenance.json: fingerprints, seed, versions of code and packages
-- batches.json: rows, steps and epochs that were planned, rows left out, how pictures are decoded
-- metrics.jsonl: one line per log step
-- step_*/: checkpoints (engine state), and Ray Train's own snapshot of which are complete
-- export/: the trained model and its processor, a from_pretrained folder
-- outcome.json: written last; the run is complete
+`about.py` lists the files, for people too: `about.md` in the folder is written from it.
 """
 
 from __future__ import annotations
@@ -17,10 +11,12 @@ from typing import Any
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import difference, dump_config, fingerprint, parse_config
 from dpn_platform.config.provenance import manifest_of_versions
+from dpn_platform.config.redact import without_credentials
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.yaml_text import parse_yaml
 from dpn_platform.data.batch_plan import BatchPlan
 from dpn_platform.storage import MissingObjectError, read_bytes, read_json, write_bytes, write_json
+from dpn_platform.training.about import ABOUT, about_run
 
 BATCHES = "batches.json"
 CONFIG = "config.yaml"
@@ -38,9 +34,13 @@ NOT_THE_RUN = (
     "train.activation_checkpointing",
     "train.checkpoint_every_steps",
     "train.cpus_per_worker",
+    "train.eval_every_steps",
+    "train.eval_samples",
+    "train.guards",
     "train.log_every_steps",
     "train.max_failures",
     "train.num_checkpoints_to_keep",
+    "train.peak_tflops",
     "train.threads_per_worker",
 )
 
@@ -91,6 +91,7 @@ def claim(run_uri: str, config: ExperimentConfig, data_fingerprint: str) -> None
         provenance = read_json(f"{run_uri}/{PROVENANCE}")
     except MissingObjectError:
         write_bytes(f"{run_uri}/{CONFIG}", dump_config(config).encode())
+        write_bytes(f"{run_uri}/{ABOUT}", without_credentials(about_run(run_uri, config)).encode())
         write_json(f"{run_uri}/{PROVENANCE}", _provenance(config, data_fingerprint))
         return
     changes = []

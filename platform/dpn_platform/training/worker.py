@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,20 @@ from dpn_model.processing import DpnProcessor
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.collate import SampleCollator
-from dpn_platform.storage import upload_folder
+from dpn_platform.storage import upload_folder, write_json
 from dpn_platform.training.base import build_model
 from dpn_platform.training.batches import open_batches
 from dpn_platform.training.callbacks import Checkpointing, EarlyStop
 from dpn_platform.training.checkpoints import CheckpointWriter, Resume, checkpoint_name, latest_checkpoint
 from dpn_platform.training.engine import build_engine, consolidated_weights
+from dpn_platform.training.guards import BudgetGuard, NanGuard
+from dpn_platform.training.held_out import HeldOutLoss, read_held_out
 from dpn_platform.training.loop import Callback, run_loop
-from dpn_platform.training.metrics import MetricsLog
+from dpn_platform.training.loss_meter import LossMeter
+from dpn_platform.training.metrics import MetricsLog, read_metrics
+from dpn_platform.training.router_monitor import ROUTING, RouterMonitor, routing_history
 from dpn_platform.training.run_folder import EXPORT, TrainingOutcome, run_fingerprint, write_outcome
+from dpn_platform.training.throughput import Throughput, spent_device_hours
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
             return problem
         engine = build_engine(model.train(), config.train)
         resume.load_into(engine)
-    log, checkpointing, callbacks = _callbacks(given, config, resume)
     collator = SampleCollator(processor, router=model.needs_router_token, decode=config.data.decode)
+    log, checkpointing, callbacks = _callbacks(given, config, resume, collator)
     batches = iter(()) if reader is None else reader.collated(collator)
     steps, stopped = run_loop(engine, batches, config.train, start_step=resume.step, callbacks=callbacks)
     if log.is_diverged:
@@ -73,6 +79,8 @@ def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
     checkpointing.save(engine, steps)
     _export(engine, processor, f"{given.run_uri}/{EXPORT}")
     if dist.get_rank() == 0:
+        if (history := routing_history(log.lines)) is not None:
+            write_json(f"{given.run_uri}/{ROUTING}", history)
         write_outcome(_outcome(given, steps, stopped, log.last, resume.step))
     return None
 
@@ -91,14 +99,19 @@ def _agreed_model(config: ExperimentConfig) -> tuple[tuple[Any, Any], str | None
 
 
 def _callbacks(
-    given: WorkerSettings, config: ExperimentConfig, resume: Resume
+    given: WorkerSettings, config: ExperimentConfig, resume: Resume, collator: SampleCollator
 ) -> tuple[MetricsLog, Checkpointing, list[Callback]]:
     """In this order: what stops the run first, then the checkpoint, so that a stopped run has its last step saved."""
-    log = MetricsLog(given.run_uri, config.train, resume.step)
+    train = config.train
+    speed = Throughput(train, spent_device_hours(read_metrics(given.run_uri)))
+    held_out = HeldOutLoss(train, partial(read_held_out, config, collator))
+    meters = (LossMeter(), speed, RouterMonitor(), held_out)
+    log = MetricsLog(given.run_uri, train, resume.step, meters)
     writer = CheckpointWriter(run_fingerprint(config), resume.consumed, resume.step)
-    checkpointing = Checkpointing(writer, config.train, log)
+    checkpointing = Checkpointing(writer, train, log)
     rule = config.sweep.early_stopping if config.sweep else None
-    guards = [EarlyStop(rule, given.reference_loss, log)] if rule and rule.enabled and given.reference_loss else []
+    early = [EarlyStop(rule, given.reference_loss, log)] if rule and rule.enabled and given.reference_loss else []
+    guards: list[Callback] = [NanGuard(log), BudgetGuard(train.guards, log), *early]
     return log, checkpointing, [log, *guards, checkpointing, *given.callbacks]
 
 

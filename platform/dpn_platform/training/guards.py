@@ -1,0 +1,91 @@
+"""What ends a run before its last step: a loss that is not a number, and the budgets of `train.guards`.
+
+Both judge the latest metric line, which is the same on every rank: all ranks agree without a collective of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dpn_platform.config.guards import Band, GuardConfig
+from dpn_platform.training.router_monitor import KEEP_RATIO
+from dpn_platform.training.throughput import DEVICE_HOURS
+
+if TYPE_CHECKING:
+    from dpn_platform.training.loop import StepResult
+    from dpn_platform.training.metrics import MetricsLog
+    from dpn_platform.training.run_folder import TrainingOutcome
+
+
+class NanGuard:
+    """Callback that ends a run whose loss or gradient is not finite; after `MetricsLog`, before the checkpoint."""
+
+    def __init__(self, log: MetricsLog) -> None:
+        self.log = log
+
+    def after_step(self, engine: Any, result: StepResult) -> str | None:
+        """Judges the latest line."""
+        key = self.log.diverged_key
+        if key is None:
+            return None
+        return f"{key} is {self.log.last[key]} at step {result.step}; lower train.lr or look at the data"
+
+
+class Budgets:
+    """Judges metric lines, in order, by `train.guards`; the same lines give the same verdicts wherever it runs."""
+
+    def __init__(self, guards: GuardConfig) -> None:
+        self.guards = guards
+        self._outside = dict.fromkeys(("flops_ratio", "keep_ratio"), 0)
+
+    def judge(self, line: Mapping[str, float]) -> str | None:
+        """What the line breaks, None while it is within all budgets."""
+        return (
+            self._hours(line)
+            or self._ratio(line, "flops_ratio", "train/flops_ratio_swiglu")
+            or self._ratio(line, "keep_ratio", KEEP_RATIO)
+        )
+
+    def _hours(self, line: Mapping[str, float]) -> str | None:
+        limit, spent = self.guards.max_device_hours, line.get(DEVICE_HOURS, 0.0)
+        if limit is None or spent < limit:
+            return None
+        return f"{spent:.4g} device-hours at step {line['step']:.0f}, train.guards.max_device_hours is {limit:g}"
+
+    def _ratio(self, line: Mapping[str, float], name: str, key: str) -> str | None:
+        band: Band | None = getattr(self.guards, name)
+        value = line.get(key)
+        if band is None or value is None or line["step"] < self.guards.grace_steps:
+            return None
+        self._outside[name] = 0 if band[0] <= value <= band[1] else self._outside[name] + 1
+        if self._outside[name] < self.guards.patience_lines:
+            return None
+        lines = self.guards.patience_lines
+        return (
+            f"{key} is {value:.3f} at step {line['step']:.0f}, for {lines} lines outside "
+            f"train.guards.{name} [{band[0]:g}, {band[1]:g}]"
+        )
+
+
+class BudgetGuard:
+    """Callback that ends a run which breaks a budget, where `train.guards.action` is stop."""
+
+    def __init__(self, guards: GuardConfig, log: MetricsLog) -> None:
+        self.log = log
+        self.ends_runs = guards.action == "stop"
+        self.budgets = Budgets(guards)
+
+    def after_step(self, engine: Any, result: StepResult) -> str | None:
+        """Judges at every new line of the log."""
+        if not self.ends_runs or self.log.last.get("step") != result.step:
+            return None
+        return self.budgets.judge(self.log.last)
+
+
+def has_room(outcome: TrainingOutcome, guards: GuardConfig) -> bool:
+    """Whether a run that was stopped for its hours may go on under these guards."""
+    if outcome.status != "stopped" or "max_device_hours" not in (outcome.stop_reason or ""):
+        return False
+    spent = outcome.metrics.get(DEVICE_HOURS, 0.0)
+    return guards.max_device_hours is None or guards.action == "warn" or spent < guards.max_device_hours

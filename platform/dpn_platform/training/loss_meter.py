@@ -1,0 +1,40 @@
+"""Losses, learning rates and the gradient's norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dpn_platform.training.loop import StepResult
+from dpn_platform.training.metrics import Line, Sums
+
+
+class LossMeter:
+    """`train/loss` (eq. 7) and its two terms, means over tokens and steps; `train/lr_*` of each parameter group."""
+
+    def local(self, engine: Any, window: Sequence[StepResult]) -> Sums:
+        """See `Meter`."""
+        hinges = [hinge for result in window for hinge in result.loss_routing]
+        return {
+            "loss_lm": sum(result.loss_lm.double() * result.num_supervised_tokens for result in window),
+            "hinge": sum(hinge.double() for hinge in hinges),
+            "num_hinges": len(hinges),
+        }
+
+    def line(self, engine: Any, window: Sequence[StepResult], total: Mapping[str, float]) -> Line:
+        """See `Meter`."""
+        line: Line = {"train/loss_lm": total["loss_lm"] / sum(result.num_supervised_tokens for result in window)}
+        line["train/loss"] = line["train/loss_lm"]
+        if total["num_hinges"]:
+            line["train/loss_routing"] = total["hinge"] / total["num_hinges"]
+            weight = engine.module.config.method_settings.routing_loss.weight
+            line["train/loss"] += weight * line["train/loss_routing"]
+        line["train/grad_norm"] = float(engine.get_global_grad_norm() or 0.0)
+        return line | _learning_rates(engine)
+
+
+def _learning_rates(engine: Any) -> Line:
+    """Of the next step, by group; `train/lr` is the first group's."""
+    rates = {str(group["name"]): float(group["lr"]) for group in engine.optimizer.param_groups if "name" in group}
+    named = {f"train/lr_{name}": rate for name, rate in rates.items()}
+    return {"train/lr": float(engine.get_lr()[0]), **named}
