@@ -52,13 +52,6 @@ def test_what_does_not_fit_is_named(values: dict[str, Any], message: str) -> Non
         build_model(config(**values))
 
 
-def test_stage_three_is_refused_for_routed_methods() -> None:
-    values = {"name": "test", "model": {"base": "tiny"}, "train": {"zero_stage": 3}}
-    with pytest.raises(DpnError, match="zero_stage 3 cannot train method dpn"):
-        build_model(parse_config(values, "test"))
-    build_model(parse_config(values | {"method": {"name": "static"}}, "test"))
-
-
 def test_relative_folders_are_meant_from_the_package(repo_root: Path, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_folder("dpn_model/bases") == repo_root / "dpn_model" / "bases"
