@@ -52,8 +52,10 @@ def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, 
 
 def reading_processor(processor: DpnProcessor, settings: ModelConfig) -> DpnProcessor:
     """The processor that a run reads samples with; the base's own, with the template for talking, is exported."""
+    if settings.template is None:
+        return processor
     reading = copy(processor)
-    reading.template = settings.template or processor.template
+    reading.template, reading.aspect_ratio = settings.template, "crop"  # LLaVA's stage 1 does not pad
     return reading
 
 
