@@ -35,6 +35,7 @@ from dpn_model.pyramid.budget import Dial
 from dpn_model.pyramid.router import Router
 from dpn_model.pyramid.routing_loss import routing_loss
 from dpn_model.pyramid.score_gradient import score_term
+from dpn_model.reduction import joined
 from dpn_model.registry import build_reducers
 from dpn_model.sample_keys import sample_keys
 from dpn_model.steering import Steering
@@ -176,7 +177,7 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         ids = pack_ids(
             input_ids,
             attention_mask,
-            device=self.lm_head.weight.device,
+            device=self.device,
             image_token_id=self.image_token_id,
             router_token_id=self.config.router_token_id,
             grids=() if pixels is None else self.image_side.grids(pixels, thw),
@@ -187,9 +188,9 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
             tokens_VD = self.encode_images(pixels, thw).to(hidden_TD.dtype)
             hidden_TD = hidden_TD.masked_scatter(ids.is_image_T[:, None], tokens_VD)
         elif self.training:
-            # A text-only batch still runs the tower once, times zero: every rank joins the same collectives (spec
+            # A text-only batch runs tower and projector as well: every rank joins the same collectives (spec
             # platform-conventions 3.1).
-            hidden_TD = hidden_TD + self.encode_images(*self.image_side.blank(hidden_TD)).sum() * 0.0
+            hidden_TD = joined(hidden_TD, [self.encode_images(*self.image_side.blank(hidden_TD))])
         index_T = torch.arange(len(ids.ids_T), device=hidden_TD.device)
         keys: tuple[int, ...] = ()
         if self.needs_sample_keys:
@@ -218,8 +219,6 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         loss = loss_lm if hinge is None else loss_lm + method.routing_loss.weight * hinge
         if method.router_gradient == "score":
             loss = loss + score_term(losses_R, torch.bucketize(rows, ends), routing.records)
-        idle = [reducer.idle_loss(final) for reducer in self.reducers_by_layer().values()] if self.training else []
-        loss = loss + sum(term for term in idle if term is not None)
         return DpnOutput(
             loss=loss, loss_lm=loss_lm, loss_routing=hinge, num_supervised_tokens=len(rows), routing=routing
         )

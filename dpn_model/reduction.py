@@ -8,7 +8,7 @@ Shape letters: B samples, T packed tokens, D model width, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,7 +53,12 @@ class ReductionRecord:
 
 
 class TokenReducer(nn.Module):
-    """A method at one site. Subclasses implement `forward`; text and router tokens are never dropped."""
+    """A method at one site. Subclasses implement `forward`; text and router tokens are never dropped.
+
+    In training, every module of a reducer that has weights runs once a call, in one order, and gets a gradient,
+    whatever the batch holds: sharded training (ZeRO-3) gathers weights where a module runs, on all ranks together, and
+    a rank that leaves one out stops the others for good. What has nothing to do runs on no rows (see `joined`).
+    """
 
     #: whether prompts must carry the `<ROUTER>` token
     needs_router_token = False
@@ -71,12 +76,15 @@ class TokenReducer(nn.Module):
         """Reduce the visual tokens of `state` after layer `self.layer`."""
         raise NotImplementedError
 
-    def idle_loss(self, state: PackedSequence) -> Tensor | None:
-        """A zero that touches every parameter, so that ranks without images join the same collectives."""
-        parameters = list(self.parameters())
-        if not parameters:
-            return None
-        return sum((p.sum() * 0.0 for p in parameters), state.hidden_TD.new_zeros(()))
+
+def joined(hidden_TD: Tensor, outputs: Iterable[Tensor]) -> Tensor:
+    """`hidden_TD` unchanged, from which zeros flow back to whatever computed `outputs`.
+
+    It adds the sum of none of their rows, which unlike a sum times zero stays zero where an output is NaN.
+    """
+    for output in outputs:
+        hidden_TD = hidden_TD + output[:0].sum().to(hidden_TD.dtype)
+    return hidden_TD
 
 
 #: float[V_out, K, D] window cells and bool[V_out, K] absent cells (None: all are there) -> float[V_out, D]
@@ -123,7 +131,11 @@ class _WindowGroup:
 
 
 def replace_image_rows(
-    state: PackedSequence, rows: Sequence[ImageRows], *, keep_positions: bool = False
+    state: PackedSequence,
+    rows: Sequence[ImageRows],
+    *,
+    keep_positions: bool = False,
+    always: Sequence[tuple[PoolWindows, int]] = (),
 ) -> tuple[PackedSequence, Tensor]:
     """Rebuild a packed batch in which every image's rows are pooled from windows of its old rows.
 
@@ -131,11 +143,12 @@ def replace_image_rows(
         state: the batch before.
         rows: one entry per `state.images`.
         keep_positions: keep the rotary position of each window's first cell instead of renumbering 0..n-1.
+        always: poolings, with the cells of their windows, that run first and in this order, on no window if need be.
 
     Returns:
         The batch after, and int64[T_out]: the image (index into `images`) behind every row, -1 for text.
     """
-    first_T, image_T, groups, spans, lengths = _plan_rows(state, rows)
+    first_T, image_T, groups, spans, lengths = _plan_rows(state, rows, always)
     device = state.hidden_TD.device
     first = torch.from_numpy(first_T).to(device)
     hidden_TD = state.hidden_TD[first]
@@ -159,12 +172,14 @@ def replace_image_rows(
 
 
 def _plan_rows(
-    state: PackedSequence, rows: Sequence[ImageRows]
+    state: PackedSequence, rows: Sequence[ImageRows], always: Sequence[tuple[PoolWindows, int]]
 ) -> tuple[np.ndarray, np.ndarray, list[_WindowGroup], tuple[ImageSpan, ...], tuple[int, ...]]:
     """Index arrays on the host: source row and image of every new row, and the windows by pooling and size."""
     pieces: list[np.ndarray] = []
     images: list[np.ndarray] = []
-    groups: dict[tuple[PoolWindows, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    groups: dict[tuple[PoolWindows, int], list[tuple[np.ndarray, np.ndarray]]] = {
+        (pool, cells): [(np.empty((0, cells), np.int64), np.empty(0, np.int64))] for pool, cells in always
+    }
     spans, lengths = [], list(state.lengths)
     read = written = 0
     for number, (old, new) in enumerate(zip(state.images, rows, strict=True)):

@@ -67,6 +67,10 @@ class DynamicPoolingExperts(PoolingSite):
         )
         return Decision(choice.experts, self._scale(choice), choice.probs_BE, choice.logits_BE)
 
+    def run_on_nothing(self, empty_TD: Tensor) -> list[Tensor]:
+        """The router's logits of no sample."""
+        return [self.router(empty_TD)]
+
     def _check_forced(self, samples: tuple[int, ...], tokens_BE: Sequence[tuple[int, ...]]) -> None:
         for sample, tokens in zip(samples, tokens_BE, strict=True):
             if self.forced_expert is not None and not tokens[self.forced_expert]:

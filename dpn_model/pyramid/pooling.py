@@ -19,6 +19,7 @@ from dpn_model.reduction import (
     PoolWindows,
     ReductionRecord,
     TokenReducer,
+    joined,
     max_of_windows,
     replace_image_rows,
 )
@@ -70,7 +71,9 @@ class PoolingSite(TokenReducer):
         """
         tokens_in = state.visual_tokens()
         if not state.images:
-            return state, ReductionRecord(self.layer, tokens_in, tokens_in, ("-",) * state.num_samples)
+            return self._without_images(state), ReductionRecord(
+                self.layer, tokens_in, tokens_in, ("-",) * state.num_samples
+            )
         samples = tuple(sorted({image.sample for image in state.images}))
         tokens_BE = self._tokens_left(state, samples)
         decision = self.decide(state, samples, tokens_BE)
@@ -80,9 +83,12 @@ class PoolingSite(TokenReducer):
             pool_image(image, self.kernels[expert], self.method.rounding, self._pool(expert))
             for image, expert in zip(state.images, experts, strict=True)
         ]
-        after, image_T = replace_image_rows(state, rows, keep_positions=self.method.positions == "keep")
+        keep_positions = self.method.positions == "keep"
+        after, image_T = replace_image_rows(state, rows, keep_positions=keep_positions, always=self._always())
         if decision.scale_B is not None:
             after = after.with_hidden(_scaled(after, image_T, state, decision.scale_B, samples))
+        if self.training and decision.logits_BE is not None:
+            after = after.with_hidden(joined(after.hidden_TD, [decision.logits_BE]))
         return after, ReductionRecord(
             layer=self.layer,
             tokens_in=tokens_in,
@@ -95,6 +101,25 @@ class PoolingSite(TokenReducer):
             expert_tokens_BE=tokens_BE,
             method_macs=self._macs(chosen, after, tokens_in),
         )
+
+    def run_on_nothing(self, empty_TD: Tensor) -> list[Tensor]:
+        """Outputs of the modules that decide, on float[0, D]."""
+        return []
+
+    def _without_images(self, state: PackedSequence) -> PackedSequence:
+        """Nothing to pool; in training, what has weights runs all the same (`TokenReducer`)."""
+        if not self.training:
+            return state
+        empty_TD = state.hidden_TD[:0]
+        outputs = self.run_on_nothing(empty_TD)
+        outputs += [pool(empty_TD[:, None].expand(-1, cells, -1), None) for pool, cells in self._always()]
+        return state.with_hidden(joined(state.hidden_TD, outputs))
+
+    def _always(self) -> list[tuple[PoolWindows, int]]:
+        """Poolings with weights and their windows' cells, which training runs whatever was chosen."""
+        if self.method.pool != "conv" or not self.training:
+            return []
+        return [(self.convolutions[name], math.prod(parse_kernel(name))) for name in self.convolutions]
 
     def _macs(self, chosen: dict[int, int], after: PackedSequence, tokens_in: tuple[int, ...]) -> tuple[int, ...]:
         """Decision and convolution of every sample; a maximum or a mean multiplies nothing."""

@@ -57,7 +57,9 @@ class Router(nn.Module):
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one decision."""
-        return sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
+        # Not from the weights: touching them in a forward pass would gather sharded ones, on this rank alone.
+        linear = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        return sum(module.in_features * module.out_features for module in linear)
 
     def forward(self, states_BD: Tensor) -> Tensor:
         """float32[B, E]: logits divided by the temperature (softmax is taken in fp32 by the caller)."""

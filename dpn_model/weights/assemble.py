@@ -35,6 +35,7 @@ def assemble(
     slow_vision_tower: Path | None = None,
     *,
     image_size: int = IMAGE_SIZE,
+    fresh_projector: bool = False,
 ) -> DpnForConditionalGeneration:
     """Build a dense model; routers are fresh once a method is configured.
 
@@ -44,6 +45,7 @@ def assemble(
         mm_projector: the projector's file, with the final merge for LLaVA-HR; None where the LLM's folder has it.
         slow_vision_tower: file of a ConvNeXt in timm's or open_clip's names; with it, the model is a LLaVA-HR.
         image_size: of LLaVA-HR, in pixels.
+        fresh_projector: draw the projector (and the final merge) from torch's generator, for stage 1.
 
     Raises:
         FileNotFoundError: a part is not there.
@@ -64,7 +66,8 @@ def assemble(
     if isinstance(base, LlavaHrConfig):
         base.adapter_layers = list(ADAPTER_LAYERS)
     model = DpnForConditionalGeneration(DpnConfig(base_config=base, router_token_id=vocab_size - 1))
-    load_checked(model, tensors, str(language_model), may_miss=("model.vision_tower.adapters.",))
+    drawn = ("model.multi_modal_projector.", "model.vision_tower.merge.") if fresh_projector else ()
+    load_checked(model, tensors, str(language_model), may_miss=("model.vision_tower.adapters.", *drawn))
     return model.eval()
 
 

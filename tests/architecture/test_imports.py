@@ -11,6 +11,7 @@ MODEL_MAY_IMPORT = {"torch", "transformers", "tokenizers", "safetensors", "numpy
 CONFINED = {
     "ray": {"data", "training", "sweeps", "evaluation", "services"},
     "deepspeed": {"training"},
+    "peft": {"training"},
     "mlflow": {"tracking"},
     "boto3": {"storage"},
     "botocore": {"storage"},

@@ -243,6 +243,12 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_one_line(config) -> None:
         run_training(config(method="dense", zero_stage=0), run_name="nan", callbacks=[NanAt()])
 
 
+@pytest.mark.parametrize(("train", "needed"), [({"use_gpu": True}, "1 GPUs"), ({"cpus_per_worker": 999}, "999 CPUs")])
+def test_devices_that_never_come_are_named(config, train: dict[str, Any], needed: str) -> None:
+    with pytest.raises(DpnError, match=f"train.num_workers = 1 needs {needed}, the local Ray cluster has"):
+        run_training(config(**train), run_name="no-devices")
+
+
 def test_a_base_that_is_not_there_is_named(config) -> None:
     broken = config().model_copy(update={"model": config().model.model_copy(update={"base": "no/such/base"})})
     with pytest.raises(DpnError, match="no/such/base"):

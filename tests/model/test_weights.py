@@ -216,6 +216,9 @@ def test_parts_make_a_model(kind: str, prefix: str | None, tmp_path: Path) -> No
             assert torch.equal(tensor, expected[name]), name
         elif "slow_proj" in name:
             assert not tensor.any()  # fresh adapters are the identity
+    fresh = assemble(vicuna, clip_folder, None, slow, image_size=PIXELS[kind], fresh_projector=True)
+    weight = "model.multi_modal_projector.linear_1.weight"
+    assert torch.equal(fresh.state_dict()[weight], expected[weight]) == (prefix is None)
 
 
 def test_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -84,3 +84,23 @@ def test_storage_holds_the_checkpoints_kept_and_the_export():
     assert kept_bytes(parameters, recipe) == 3 * 1600 + export_bytes(parameters)
     short = recipe.model_copy(update={"steps": 15})
     assert kept_bytes(parameters, short) == 2 * 1600 + 400
+
+
+def test_what_is_offloaded_is_on_the_host():
+    parameters = Parameters(1000, 0)
+    kept = {stage: state_bytes(parameters, train(stage, "bf16")) for stage in (2, 3)}
+    states = state_bytes(parameters, train(2, "bf16", offload="optimizer"))
+    assert (states.gradients, states.optimizer, states.weights) == (0, 0, kept[2].weights)
+    assert states.host == kept[2].gradients + kept[2].optimizer
+    everything = state_bytes(parameters, train(3, "bf16", offload="all"))
+    assert everything.host == kept[3].gradients + kept[3].optimizer + 1000
+    assert everything.weights == kept[3].weights - 1000
+
+
+def test_sgd_keeps_one_moment():
+    adamw, sgd = (checkpoint_bytes(Parameters(1000, 0), train(2, "bf16", optimizer=name)) for name in ("adamw", "sgd"))
+    assert adamw - sgd == 4000
+
+
+def test_adapters_are_merged_in_the_export():
+    assert export_bytes(Parameters(trained=50, frozen=1000, adapters=40)) == 4 * 1010

@@ -15,12 +15,13 @@ from dpn_platform.training.base import method_of
 
 CONFIGS = Path(__file__).parents[2] / "jobs/configs"
 NAMES = ("llava-1.5-7b", "llava-1.5-13b", "llava-hr-7b", "llava-hr-x-13b")
+PRETRAIN = "llava-1.5-7b-pretrain"
 GIB = 2**30
 
 
 @cache
-def plan(name, *overrides):
-    return build_plan(load_config(CONFIGS / f"{name}.yaml", overrides), Assumptions(text_tokens=ASSUMED_TEXT_TOKENS))
+def plan(name, *overrides, text_tokens=ASSUMED_TEXT_TOKENS):
+    return build_plan(load_config(CONFIGS / f"{name}.yaml", overrides), Assumptions(text_tokens=text_tokens))
 
 
 @pytest.fixture(autouse=True)
@@ -30,21 +31,50 @@ def _no_services(monkeypatch, tmp_path):
     monkeypatch.setenv("DPN_HOME", str(tmp_path))
 
 
-def expected_line(dpn, dense):
-    hours, control = dpn["total"]["device_hours"], dense["total"]["device_hours"]
-    memory, kept = dpn["methods"][0]["memory"]["total"], dpn["total"]["bytes_kept"]
-    return (
-        f"# Expected:  {hours['low']:.1f} to {hours['high']:.1f} h200-hours (dense {control['high']:.1f}), "
-        f"{memory / GIB:.0f} GiB a device, {kept / GIB:.0f} GiB kept"
-    )
+def expected_line(planned, dense=None):
+    hours = planned["total"]["device_hours"]
+    memory, kept = planned["methods"][0]["memory"]["total"], planned["total"]["bytes_kept"]
+    told = f"{hours['high']:.1f} h200-hours"
+    if dense is not None:
+        told = f"{hours['low']:.1f} to {told} (dense {dense['total']['device_hours']['high']:.1f})"
+    return f"# Expected:  {told}, {memory / GIB:.0f} GiB a device, {kept / GIB:.0f} GiB kept"
 
 
-@pytest.mark.parametrize("name", NAMES)
+def assumed(text_tokens):
+    return f"{text_tokens} text tokens a sample, {ASSUMED_MFU:.0%} of {PEAK_TFLOPS['h200']:g} TFLOP/s"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "llava-1.5-7b-lora"])
 def test_the_head_says_what_the_plan_says(name):
     lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()
     assert expected_line(plan(name), plan(name, "method.name=dense")) in lines
-    assumed = f"{ASSUMED_TEXT_TOKENS} text tokens a sample, {ASSUMED_MFU:.0%} of {PEAK_TFLOPS['h200']:g} TFLOP/s"
-    assert any(assumed in line for line in lines)
+    assert any(assumed(ASSUMED_TEXT_TOKENS) in line for line in lines)
+
+
+@pytest.mark.parametrize(("name", "text_tokens"), [("llava-1.5-7b-dense", ASSUMED_TEXT_TOKENS), (PRETRAIN, 30)])
+def test_the_head_of_a_dense_recipe_says_what_the_plan_says(name, text_tokens):
+    lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()
+    assert expected_line(plan(name, text_tokens=text_tokens)) in lines
+    assert any(assumed(text_tokens) in line for line in lines)
+
+
+def test_frozen_layers_are_passed_through():
+    """Adapters and the projector need gradients of the decoder's inputs, not of its weights: 3 passes of 4."""
+    whole, adapted, passed = (
+        plan(name)["methods"][0] for name in ("llava-1.5-7b-dense", "llava-1.5-7b-lora", PRETRAIN)
+    )
+    decoder = [method["training_flops_per_sample"]["dearest"]["decoder"] for method in (whole, adapted, passed)]
+    assert decoder[1] == decoder[2] == pytest.approx(0.75 * decoder[0])
+    # spec base-models B.1; adapters of rank 128 beside 7 matrices of 32 layers
+    assert passed["parameters"]["trained"] == 20_979_712
+    assert adapted["parameters"]["adapters, in the language model"] == 128 * 32 * (4 * 2 * 4096 + 3 * (4096 + 11008))
+
+
+def test_stage_1_is_the_authors():
+    config = load_config(CONFIGS / f"{PRETRAIN}.yaml")
+    train = config.train
+    assert (train.global_batch_size, train.projector_lr, train.lr, train.warmup_ratio) == (256, 1e-3, 0, 0.03)
+    assert (train.steps, config.model.template) == (-(-558_128 // 256), "plain")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from PIL import Image
 
 from dpn_model import DpnForConditionalGeneration, Method
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
-from dpn_model.processing.tokenizer import build_word_tokenizer
-
-IMAGE_SIZE, PATCH_SIZE = 96, 12
+from tests.training.tiny import tiny_batch, tiny_model, tiny_processor
 
 
 @pytest.fixture(scope="session")
@@ -35,44 +31,19 @@ def process_group() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def processor() -> DpnProcessor:
     """For pictures of 8 x 8 patches."""
-    words = "is there a red circle ? yes no how many one two".split()
-    tokens = (IMAGE_SIZE // PATCH_SIZE) ** 2
-    return DpnProcessor(build_word_tokenizer(words), image_size=IMAGE_SIZE, tokens_per_image=tokens, template="short")
+    return tiny_processor()
 
 
 @pytest.fixture(scope="session")
-def build_tiny_model(processor: DpnProcessor) -> Callable[..., DpnForConditionalGeneration]:
+def build_tiny_model() -> Callable[..., DpnForConditionalGeneration]:
     """The same weights at every call, with a method attached."""
-
-    def build(method: str = "dpn") -> DpnForConditionalGeneration:
-        torch.manual_seed(0)
-        model = DpnForConditionalGeneration(
-            tiny_config(len(processor.tokenizer), image_size=IMAGE_SIZE, patch_size=PATCH_SIZE)
-        )
-        model.configure_method(Method(name=method))
-        return model.train()
-
-    return build
+    return lambda method="dpn": tiny_model(Method(name=method))
 
 
 @pytest.fixture(scope="session")
 def build_batch(processor: DpnProcessor) -> Callable[..., dict[str, Any]]:
     """A collated micro-batch; sample i depends on i alone. Every third is text only unless told otherwise."""
-
-    def build(samples: range, *, text_only: bool | None = None) -> dict[str, Any]:
-        encoded = []
-        for number in samples:
-            is_text = number % 3 == 2 if text_only is None else text_only
-            rng = np.random.default_rng(number)
-            images = (
-                [] if is_text else [Image.fromarray(rng.integers(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8))]
-            )
-            question = ("" if is_text else "<image>\n") + "how many red circle ?"
-            turns = [(question, "one" if number % 2 else "two")] + [("is there a circle ?", "yes")] * (number % 4)
-            encoded.append(processor.encode_training(turns, images, router=True))
-        return {**processor.collate(encoded), "sample_keys": torch.tensor(list(samples))}
-
-    return build
+    return partial(tiny_batch, processor)
 
 
 @pytest.fixture

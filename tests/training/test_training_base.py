@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.training.base import build_model, find_folder
+from dpn_platform.training.base import build_model, build_tiny, find_folder, reading_processor
 
 
 def config(base: str = "tiny", seed: int = 0, **method: Any) -> ExperimentConfig:
@@ -52,11 +53,26 @@ def test_what_does_not_fit_is_named(values: dict[str, Any], message: str) -> Non
         build_model(config(**values))
 
 
-def test_stage_three_is_refused_for_routed_methods() -> None:
-    values = {"name": "test", "model": {"base": "tiny"}, "train": {"zero_stage": 3}}
-    with pytest.raises(DpnError, match="zero_stage 3 cannot train method dpn"):
+def test_adapters_are_attached_where_they_are_asked_for() -> None:
+    values = {"name": "test", "model": {"base": "tiny"}, "train": {"lora": {"target_modules": ["q_proj", "v_proj"]}}}
+    names = [name for name, _ in build_model(parse_config(values, "test"))[0].named_parameters() if ".lora_" in name]
+    assert len(names) == 2 * 2 * 8
+    values["train"]["lora"]["target_modules"] = ["c_attn"]
+    with pytest.raises(DpnError, match="train.lora.target_modules: the language model has no linear layer c_attn"):
         build_model(parse_config(values, "test"))
-    build_model(parse_config(values | {"method": {"name": "static"}}, "test"))
+
+
+def test_captions_are_read_plain_and_cropped_and_the_base_keeps_its_template() -> None:
+    settings = parse_config({"name": "test", "model": {"template": "plain"}, "method": {"name": "dense"}}, "test").model
+    _, processor = build_tiny()
+    reading = reading_processor(processor, settings)
+    picture = Image.new("RGB", (96, 48))
+    sample = reading.encode_training([("<image>\nwhat is it ?", "red circle")], [picture], router=False)
+    assert (reading.template, reading.aspect_ratio) == ("plain", "crop")
+    assert processor.decode(sample.input_ids[sample.labels != -100].tolist()) == "red circle"
+    assert len(sample.input_ids) == 1 + processor.tokens_per_image + int((sample.labels != -100).sum())
+    assert processor.template == "short"
+    assert reading_processor(processor, settings.model_copy(update={"template": None})) is processor
 
 
 def test_relative_folders_are_meant_from_the_package(repo_root: Path, monkeypatch, tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from dpn_platform.config.schema import TrainConfig
-from dpn_platform.training.engine import build_engine, build_optimizer, build_schedule
+from dpn_platform.training.engine import build_engine
 from dpn_platform.training.loop import run_loop, step_seed, to_device
+from dpn_platform.training.optimizer import build_optimizer, build_schedule
 
 STEPS, GLOBAL_BATCH = 6, 8
-# Measured: 1.5e-7 without accumulation, 5.5e-7 with; the order of sums differs.
+# Measured: 5.5e-7; the order of sums differs.
 TOLERANCE = 5e-6
 
 
@@ -51,13 +52,11 @@ def plain_losses(model: Any, build_batch: Any, train: TrainConfig) -> list[float
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("zero_stage", "micro_batch_size"), [(0, 8), (1, 8), (2, 2)])
-def test_losses_are_those_of_plain_pytorch(
-    process_group, build_tiny_model, build_batch, zero_stage: int, micro_batch_size: int
-) -> None:
-    train = train_config(micro_batch_size, zero_stage=zero_stage, weight_decay=0.1)
+def test_losses_are_those_of_plain_pytorch(process_group, build_tiny_model, build_batch) -> None:
+    """On one worker without ZeRO; two workers under ZeRO are in test_training_ranks.py."""
+    train = train_config(2, zero_stage=0, weight_decay=0.1)
     log = Losses()
-    batches = (build_batch(range(first, first + micro_batch_size)) for first in range(0, 1000, micro_batch_size))
+    batches = (build_batch(range(first, first + 2)) for first in range(0, 1000, 2))
 
     engine = build_engine(build_tiny_model("dense"), train)
     done = run_loop(engine, batches, train, start_step=0, callbacks=[log])

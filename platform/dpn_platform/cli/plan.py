@@ -101,7 +101,8 @@ def _show_memory(config: ExperimentConfig, method: dict[str, Any]) -> None:
     train = config.train
     title = "memory of one device, GiB, on the dearest route"
     settings = {"ZeRO stage": train.zero_stage, "devices": train.num_workers}
-    print_facts(title, settings | {part: _gib(size) for part, size in method["memory"].items()})
+    memory: dict[str, Any] = {part: _gib(size) for part, size in method["memory"].items() if size or part != "host"}
+    print_facts(title, settings | memory)
     parts = list(method["activations"]["kept"])
     rows = [
         (name, *(_gib(method["activations"][key][part]) for part in parts))

@@ -21,6 +21,7 @@ PACKAGES = (
     "transformers",
     "ray",
     "deepspeed",
+    "peft",
     "mlflow",
     "optuna",
     "pyarrow",

@@ -52,6 +52,20 @@ class ModelConfig(Section):
         "dpn_model/assets/tiny-llava",
         description="from_pretrained folder (path or URI), 'tiny', or a named base to plan",
     )
+    template: Literal["plain"] | None = Field(
+        None, description="plain: pictures and their captions, to pretrain a projector; default: the base's own"
+    )
+
+
+class LoraSettings(Section):
+    """Low-rank adapters (LoRA, Hu et al. 2021); the defaults are those of LLaVA's scripts."""
+
+    rank: int = Field(128, gt=0)
+    alpha: int = Field(256, gt=0, description="an adapter's output is scaled by alpha / rank")
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None, description="names of linear layers of the language model; default: all"
+    )
 
 
 class TrainConfig(Section):
@@ -64,14 +78,19 @@ class TrainConfig(Section):
     use_gpu: bool = False
     cpus_per_worker: float = Field(1, gt=0)
     threads_per_worker: int = Field(0, ge=0, description="torch threads; 0 leaves torch's own choice")
-    lr: float = Field(1e-3, gt=0)
-    router_lr: float | None = Field(None, gt=0, description="default: lr")
-    vision_lr: float | None = Field(None, ge=0, description="default: lr; 0 freezes the vision tower")
-    weight_decay: float = Field(0.0, ge=0)
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: its momentum is the first of betas")
+    lr: float = Field(1e-3, ge=0, description="peak, of the language model or its adapters; a rate of 0 freezes a part")
+    projector_lr: float | None = Field(None, ge=0, description="default: lr")
+    router_lr: float | None = Field(None, ge=0, description="default: lr")
+    vision_lr: float | None = Field(None, ge=0, description="default: lr")
+    weight_decay: float = Field(0.0, ge=0, description="of matrices; norms and biases are spared")
     betas: tuple[Beta, Beta] = (0.9, 0.98)
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
     zero_stage: Literal[0, 1, 2, 3] = 1
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none", description="kept in host memory: optimiser states (zero_stage 2, 3), or weights as well (3)"
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
     activation_checkpointing: bool = Field(False, description="keep each layer's input and compute the rest again")
     checkpoint_every_steps: int = Field(100, gt=0)
@@ -85,6 +104,21 @@ class TrainConfig(Section):
     eval_every_steps: int | None = Field(None, gt=0, description="eval/loss_lm on the held-out split this often")
     eval_samples: int = Field(256, gt=0, description="held-out rows it is measured on")
     seed: int = 0
+    lora: LoraSettings | None = Field(None, description="train adapters in place of the language model")
+
+    @model_validator(mode="after")
+    def _offload_fits_the_stage(self) -> TrainConfig:
+        allowed = {"none": (0, 1, 2, 3), "optimizer": (2, 3), "all": (3,)}[self.offload]
+        if self.zero_stage not in allowed:
+            stages = " or ".join(map(str, allowed))
+            raise ValueError(f"offload {self.offload} needs zero_stage {stages}, this is {self.zero_stage}")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_are_trained(self) -> TrainConfig:
+        if self.lora is not None and self.lr == 0:
+            raise ValueError("lora trains adapters of the language model at lr, which is 0; allowed: lr above 0")
+        return self
 
     @model_validator(mode="after")
     def _batch_divides(self) -> TrainConfig:
@@ -189,6 +223,12 @@ class ExperimentConfig(Section):
     storage: StorageConfig = StorageConfig()
     tracking: TrackingConfig = TrackingConfig()
     sweep: SweepConfig | None = None
+
+    @model_validator(mode="after")
+    def _captions_have_no_router(self) -> ExperimentConfig:
+        if self.model.template == "plain" and self.method.name == "dpn":
+            raise ValueError("model.template plain has no question that <ROUTER> could end; allowed: methods but dpn")
+        return self
 
     @model_validator(mode="after")
     def _sweep_decides_the_kernels(self) -> ExperimentConfig:

@@ -23,8 +23,7 @@ from dpn_platform.storage import (
 )
 
 FILE_NAME = "manifest.json"
-VERSIONS_FOLDER = "manifests"
-SHARDS_FOLDER = "shards"
+VERSIONS_FOLDER, SHARDS_FOLDER = "manifests", "shards"
 
 
 class _Record(BaseModel):

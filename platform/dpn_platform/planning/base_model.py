@@ -14,12 +14,8 @@ from dpn_platform.planning.states import Parameters
 if TYPE_CHECKING:
     from dpn_model import DpnConfig, DpnForConditionalGeneration
 
-#: the part of the model each parameter belongs to, by what its name begins with
-PARTS = {
-    "model.vision_tower.": "vision tower",
-    "model.multi_modal_projector.": "projector",
-    "reducers.": "routers",
-}
+#: how a plan calls the parts of the model
+PARTS = {"vision": "vision tower", "projector": "projector", "llm": "language model", "router": "routers"}
 
 
 def base_config(base: str) -> DpnConfig:
@@ -62,18 +58,21 @@ def meta_model(config: DpnConfig, method: MethodConfig, train: TrainConfig) -> D
     """The model a run would train, in the run's precision, with its trained parameters marked; without memory.
 
     Raises:
-        ConfigError: a method that does not fit the base.
+        DpnError: a method or adapters that do not fit the base, or nothing that is trained.
     """
     import torch
 
     from dpn_model import DpnForConditionalGeneration
     from dpn_platform.training.base import method_of
-    from dpn_platform.training.engine import parameter_groups
+    from dpn_platform.training.lora import attach_adapters
+    from dpn_platform.training.optimizer import parameter_groups
 
     try:
         with torch.device("meta"):
             model = DpnForConditionalGeneration(config)
             model.configure_method(method_of(method, train.seed))
+            if train.lora is not None:
+                attach_adapters(model, train.lora)
     except ValueError as error:
         raise ConfigError(f"method.{error}") from None
     parameter_groups(model, train)
@@ -82,24 +81,33 @@ def meta_model(config: DpnConfig, method: MethodConfig, train: TrainConfig) -> D
 
 def parameters_of(model: DpnForConditionalGeneration) -> Parameters:
     """How many parameters a run trains and how many stay as they are."""
-    sizes = {True: 0, False: 0}
-    for parameter in model.parameters():
+    from dpn_platform.training.optimizer import ADAPTER
+
+    sizes, adapters = {True: 0, False: 0}, 0
+    for name, parameter in model.named_parameters():
         sizes[parameter.requires_grad] += parameter.numel()
-    return Parameters(sizes[True], sizes[False])
+        adapters += parameter.numel() if ADAPTER in name else 0
+    return Parameters(sizes[True], sizes[False], adapters)
 
 
 def parameters_by_part(model: DpnForConditionalGeneration) -> dict[str, int]:
     """Parameters of the vision tower, projector, language model and routers."""
-    sizes = dict.fromkeys(("vision tower", "projector", "language model", "routers"), 0)
+    from dpn_platform.training.optimizer import part_of
+
+    sizes = dict.fromkeys(PARTS.values(), 0)
     for name, parameter in model.named_parameters():
-        part = next((part for prefix, part in PARTS.items() if name.startswith(prefix)), "language model")
-        sizes[part] += parameter.numel()
+        sizes[PARTS[part_of(name)]] += parameter.numel()
     return sizes
 
 
 def trains_vision(model: DpnForConditionalGeneration) -> bool:
     """Whether any parameter of the vision tower is trained."""
     return any(parameter.requires_grad for parameter in model.model.vision_tower.parameters())
+
+
+def trains_decoder(model: DpnForConditionalGeneration) -> bool:
+    """Whether the decoder's own weights are trained, not adapters beside them."""
+    return bool(model.lm_head.weight.requires_grad)
 
 
 def router_macs(model: DpnForConditionalGeneration) -> int:

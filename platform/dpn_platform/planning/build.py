@@ -47,8 +47,8 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
     """The plan of a run or sweep.
 
     Raises:
-        DpnError: no such base, a method that does not fit it or that the ZeRO stage cannot train, a data set without
-            the split, a device without peak or price; and, where strict, a data set or weights that are not there.
+        DpnError: no such base, a method that does not fit it, a data set without the split, a device without peak or
+            price; and, where strict, a data set or weights that are not there.
     """
     base = base_model.base_config(config.model.base)
     facts, manifest = data_set.look_at(config)

@@ -1,7 +1,8 @@
 """FLOPs of training, and how long devices take for them.
 
-A multiply-accumulate is two operations; a backward pass costs two forward passes; activation checkpointing runs layers
-once more; a frozen tower runs forward alone (spec performance 2.4, whose table the tests repeat).
+A multiply-accumulate is two operations; a backward pass costs two forward passes, one for the gradient of the input and
+one for that of the weights, which frozen layers are spared; activation checkpointing runs layers once more; a frozen
+tower runs forward alone (spec performance 2.4, whose table the tests repeat).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from dpn_model.cost import ModelShape
 
 FORWARD, FORWARD_AND_BACKWARD = 1, 3
+#: of layers that are frozen above something that is trained
+PASSED_THROUGH = 2
 #: target of spec performance 7, T8
 ASSUMED_MFU = 0.45
 _SECONDS_PER_HOUR = 3600
@@ -43,17 +46,25 @@ class Passes:
 
     vision: int
     decoder: int
-    head: int = FORWARD_AND_BACKWARD
+    head: int
+    adapters: int
 
     @classmethod
-    def of(cls, *, trains_vision: bool, checkpointed: bool) -> Passes:
+    def of(cls, *, trains_vision: bool, checkpointed: bool, trains_decoder: bool = True) -> Passes:
         """Of a recipe. A recomputed tower counts whole, though a ConvNeXt in it is not recomputed."""
         again = 1 if checkpointed else 0
-        return cls(FORWARD_AND_BACKWARD + again if trains_vision else FORWARD, FORWARD_AND_BACKWARD + again)
+        through = FORWARD_AND_BACKWARD if trains_decoder else PASSED_THROUGH
+        vision = FORWARD_AND_BACKWARD + again if trains_vision else FORWARD
+        return cls(vision, through + again, through, FORWARD_AND_BACKWARD + again)
 
 
 def training_flops(
-    shape: ModelShape, sites: Sequence[int], visual_tokens: Sequence[int], means: SampleMeans, passes: Passes
+    shape: ModelShape,
+    sites: Sequence[int],
+    visual_tokens: Sequence[int],
+    means: SampleMeans,
+    passes: Passes,
+    adapters: int = 0,
 ) -> dict[str, float]:
     """Operations of one sample's share of a training step, by part. A mean of costs: text-only samples are apart.
 
@@ -63,19 +74,23 @@ def training_flops(
         visual_tokens: of a sample with a picture, before the first site and after each.
         means: the average sample.
         passes: see `Passes.of`.
+        adapters: parameters of the decoder's low-rank adapters, every layer's alike.
     """
-    from dpn_model.flops import UNITS_PER_MAC, sample_cost
+    from dpn_model.flops import UNITS_PER_MAC, layers_per_stage, sample_cost
 
     flops_per_mac = UNITS_PER_MAC["true"]
     text = round(means.text_tokens)
     with_picture = sample_cost(shape.decoder, sites, visual_tokens, text, "true").total
     text_only = sample_cost(shape.decoder, (), (0,), text, "true").total
     head = flops_per_mac * shape.decoder.hidden_size * shape.decoder.vocab_size
+    stages = zip(layers_per_stage(shape.decoder.num_layers, sites), visual_tokens, strict=True)
+    tokens = sum(layers * (means.images_per_sample * seen + text) for layers, seen in stages) / shape.decoder.num_layers
     return {
         "vision": flops_per_mac * passes.vision * means.images_per_sample * (shape.vision_macs or 0),
         "projector": flops_per_mac * FORWARD_AND_BACKWARD * means.images_per_sample * (shape.projector_macs or 0),
         "decoder": passes.decoder
         * (means.images_per_sample * with_picture + (1 - means.images_per_sample) * text_only),
+        "adapters": flops_per_mac * passes.adapters * adapters * tokens,
         "head": passes.head * means.supervised_tokens * head,
     }
 

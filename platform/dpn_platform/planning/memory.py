@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import TrainConfig
 from dpn_platform.planning.activations import UnitBytes, activation_bytes
 from dpn_platform.planning.compute import SampleMeans
 from dpn_platform.planning.states import ZERO_STAGES, Parameters, state_bytes
-
-if TYPE_CHECKING:
-    from dpn_model import DpnForConditionalGeneration
 
 
 def micro_batch_memory(
@@ -46,13 +42,12 @@ def device_memory(parameters: Parameters, train: TrainConfig, activations: dict[
 
 
 def alternatives(
-    model: DpnForConditionalGeneration,
     parameters: Parameters,
     train: TrainConfig,
     activations: dict[str, Any],
     world_sizes: Sequence[int],
 ) -> list[dict[str, int]]:
-    """The same micro-batch under every ZeRO stage that can train the model, on other numbers of devices."""
+    """The same micro-batch under every ZeRO stage, on other numbers of devices."""
     return [
         {
             "zero_stage": stage,
@@ -62,16 +57,5 @@ def alternatives(
             ),
         }
         for stage in ZERO_STAGES
-        if _can_train(model, stage)
         for workers in world_sizes
     ]
-
-
-def _can_train(model: DpnForConditionalGeneration, zero_stage: int) -> bool:
-    from dpn_platform.training.base import check_zero_stage
-
-    try:
-        check_zero_stage(model, zero_stage)
-    except DpnError:
-        return False
-    return True

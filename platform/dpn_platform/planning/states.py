@@ -2,7 +2,7 @@
 
 The bytes per parameter are those of DeepSpeed as `training.engine` configures it, measured on two ranks by
 tests/benchmarks/zero_memory.py. Under bf16, AdamW works on fp32 masters (4 bytes) with two moments (8); ZeRO keeps such
-masters under fp32 too, beside the weights.
+masters under fp32 too, beside the weights. Offloading moves a rank's part of them, and of the gradients, to its host.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dpn_platform.config.schema import TrainConfig
 
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2}
 MASTER_BYTES = 4
-MOMENTS_BYTES = 8
+#: fp32: AdamW's two moments, SGD's momentum
+MOMENTS_BYTES = {"adamw": 8, "sgd": 4}
 #: DeepSpeed's defaults: elements of a bucket of gradients on their way to other ranks (`reduce_bucket_size`), and of
 #: gathered weights that ZeRO-3 lets live at a time (`stage3_max_live_parameters`)
 BUCKET_ELEMENTS = 500_000_000
@@ -28,27 +29,30 @@ class StateBytes:
     Attributes:
         weights: all of them; under ZeRO-3 this rank's part, and what is gathered at a time.
         gradients: between backward pass and step; of the whole model below ZeRO-2.
-        optimizer: fp32 masters and AdamW's two moments.
+        optimizer: fp32 masters and the optimiser's moments.
         buckets: gradients on their way to other ranks, allocated at their full size during a backward pass.
+        host: what is offloaded to the host's memory; not in the total.
     """
 
     weights: int
     gradients: int
     optimizer: int
     buckets: int
+    host: int = 0
 
     @property
     def total(self) -> int:
-        """All four."""
+        """All four on the device."""
         return self.weights + self.gradients + self.optimizer + self.buckets
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Numbers of parameters that are trained, and that are frozen."""
+    """Numbers of parameters that are trained, and that are frozen; how many of the trained are adapters'."""
 
     trained: int
     frozen: int
+    adapters: int = 0
 
     @property
     def total(self) -> int:
@@ -64,19 +68,21 @@ def state_bytes(parameters: Parameters, train: TrainConfig) -> StateBytes:
         train: its precision, ZeRO stage and number of workers.
     """
     element, stage, ranks = WEIGHT_BYTES[train.precision], train.zero_stage, train.num_workers
-    weights = element * parameters.total
+    weights, live = element * parameters.total, 0
     if stage == 3:
-        weights = _part(weights, ranks) + element * min(LIVE_ELEMENTS, parameters.total)
+        weights, live = _part(weights, ranks), element * min(LIVE_ELEMENTS, parameters.total)
     gradients = element * parameters.trained
+    gradients = _part(gradients, ranks) if stage >= 2 else gradients
     optimizer = _optimizer_bytes(parameters.trained, train)
+    optimizer = _part(optimizer, ranks) if stage >= 1 else optimizer
+    host = 0
+    if train.offload != "none" and stage >= 2:
+        host, gradients, optimizer = gradients + optimizer, 0, 0
+    if train.offload == "all" and stage == 3:
+        host, weights = host + weights, 0
     # An allocation that is not written to takes room on a GPU alone.
     bucket = BUCKET_ELEMENTS if train.use_gpu else min(BUCKET_ELEMENTS, parameters.trained)
-    return StateBytes(
-        weights,
-        _part(gradients, ranks) if stage >= 2 else gradients,
-        _part(optimizer, ranks) if stage >= 1 else optimizer,
-        element * bucket if stage >= 1 else 0,
-    )
+    return StateBytes(weights + live, gradients, optimizer, element * bucket if stage >= 1 else 0, host)
 
 
 def checkpoint_bytes(parameters: Parameters, train: TrainConfig) -> int:
@@ -89,8 +95,8 @@ def checkpoint_bytes(parameters: Parameters, train: TrainConfig) -> int:
 
 
 def export_bytes(parameters: Parameters) -> int:
-    """The from_pretrained folder a run ends with: fp32 safetensors."""
-    return 4 * parameters.total
+    """The from_pretrained folder a run ends with: fp32 safetensors, adapters merged."""
+    return 4 * (parameters.total - parameters.adapters)
 
 
 def kept_bytes(parameters: Parameters, train: TrainConfig) -> int:
@@ -102,7 +108,7 @@ def kept_bytes(parameters: Parameters, train: TrainConfig) -> int:
 
 def _optimizer_bytes(trained: int, train: TrainConfig) -> int:
     has_masters = train.precision == "bf16" or train.zero_stage > 0
-    return (MOMENTS_BYTES + (MASTER_BYTES if has_masters else 0)) * trained
+    return (MOMENTS_BYTES[train.optimizer] + (MASTER_BYTES if has_masters else 0)) * trained
 
 
 def _part(num_bytes: int, ranks: int) -> int:

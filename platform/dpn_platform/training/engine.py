@@ -1,61 +1,21 @@
-"""The DeepSpeed engine: parameter groups, schedule, ZeRO, consolidated weights. Knows nothing of Ray or storage."""
+"""The DeepSpeed engine: ZeRO, offloading, consolidated weights. Knows nothing of Ray or storage."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from dpn_model import DpnForConditionalGeneration
 from dpn_platform.config.schema import TrainConfig
-
-
-def schedule_factor(step: int, train: TrainConfig) -> float:
-    """Share of the peak learning rate at `step` (0-based): linear warm-up, then cosine to zero."""
-    warmup = max(1, round(train.steps * train.warmup_ratio))
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, train.steps - warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def parameter_groups(model: DpnForConditionalGeneration, train: TrainConfig) -> list[dict[str, Any]]:
-    """Vision tower, base (projector, decoder, head) and routers, each with its own learning rate; lr 0 freezes."""
-    members: dict[str, list[torch.nn.Parameter]] = {"vision": [], "base": [], "router": []}
-    for name, parameter in model.named_parameters():
-        kind = "vision" if "vision_tower" in name else "router" if name.startswith("reducers.") else "base"
-        members[kind].append(parameter)
-    rates = {
-        "vision": train.lr if train.vision_lr is None else train.vision_lr,
-        "base": train.lr,
-        "router": train.lr if train.router_lr is None else train.router_lr,
-    }
-    for kind, parameters in members.items():
-        for parameter in parameters:
-            parameter.requires_grad_(rates[kind] > 0)
-    return [
-        {"params": parameters, "lr": rates[kind], "name": kind}
-        for kind, parameters in members.items()
-        if parameters and rates[kind] > 0
-    ]
-
-
-def build_optimizer(model: DpnForConditionalGeneration, train: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over the parameter groups; freezes what has learning rate 0."""
-    return torch.optim.AdamW(parameter_groups(model, train), betas=train.betas, weight_decay=train.weight_decay)
-
-
-def build_schedule(optimizer: torch.optim.Optimizer, train: TrainConfig) -> torch.optim.lr_scheduler.LambdaLR:
-    """Every group's learning rate times `schedule_factor`."""
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule_factor(step, train))
+from dpn_platform.training.lora import merged_weights
+from dpn_platform.training.optimizer import ADAPTER, build_optimizer, build_schedule
 
 
 def build_engine(model: DpnForConditionalGeneration, train: TrainConfig) -> Any:
@@ -63,24 +23,35 @@ def build_engine(model: DpnForConditionalGeneration, train: TrainConfig) -> Any:
     # Said, not searched for: a run on CPUs stays there although its machine may have a GPU.
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if train.use_gpu else "cpu")
     deepspeed = import_deepspeed()
-    config = {
-        "train_batch_size": train.global_batch_size,
-        "train_micro_batch_size_per_gpu": train.micro_batch_size,
-        "gradient_accumulation_steps": train.gradient_accumulation_steps,
-        "gradient_clipping": train.max_grad_norm,
-        "zero_optimization": {"stage": train.zero_stage},
-        "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": train.precision == "bf16"},
-        "steps_per_print": 10**9,
-    }
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=build_optimizer(model, train),
         lr_scheduler=lambda optimizer: build_schedule(optimizer, train),
-        config=config,
+        config=deepspeed_config(train),
         dist_init_required=False,
     )
     return engine
+
+
+def deepspeed_config(train: TrainConfig) -> dict[str, Any]:
+    """DeepSpeed's own configuration of a recipe."""
+    zero: dict[str, Any] = {"stage": train.zero_stage}
+    on_host = {"device": "cpu", "pin_memory": train.use_gpu}
+    if train.offload != "none":
+        zero["offload_optimizer"] = on_host
+    if train.offload == "all":
+        zero["offload_param"] = on_host
+    return {
+        "train_batch_size": train.global_batch_size,
+        "train_micro_batch_size_per_gpu": train.micro_batch_size,
+        "gradient_accumulation_steps": train.gradient_accumulation_steps,
+        "gradient_clipping": train.max_grad_norm,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": train.precision == "bf16"},
+        "steps_per_print": 10**9,
+    }
 
 
 def import_deepspeed() -> Any:
@@ -96,7 +67,7 @@ def import_deepspeed() -> Any:
 
 
 def consolidated_weights(engine: Any) -> dict[str, Tensor] | None:
-    """All weights as fp32 on the host of rank 0; None on the others. Collective.
+    """All weights as fp32 on the host of rank 0, adapters merged; None on the others. Collective.
 
     Under bf16 these are the rounded weights the model computes with, not the optimiser's masters.
     """
@@ -106,7 +77,8 @@ def consolidated_weights(engine: Any) -> dict[str, Tensor] | None:
     with gathered:
         if dist.get_rank() != 0:
             return None
-        return {name: tensor.detach().float().cpu() for name, tensor in engine.module.state_dict().items()}
+        state = {name: tensor.detach().float().cpu() for name, tensor in engine.module.state_dict().items()}
+    return merged_weights(engine.module, state) if any(ADAPTER in name for name in state) else state
 
 
 @contextlib.contextmanager

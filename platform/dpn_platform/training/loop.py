@@ -1,7 +1,8 @@
 """The training loop. Everything optional is a callback.
 
-Gradients are those of the mean over the supervised tokens of the whole global batch: packing, accumulation and the
-number of workers do not change them. Random numbers are a function of (seed, step, rank): nothing of them needs saving.
+Gradients are those of the mean over the supervised tokens of the whole global batch, and of the mean hinge over its
+samples with pictures: packing, accumulation and the number of workers do not change them. Random numbers are a function
+of (seed, step, rank): nothing of them needs saving.
 """
 
 from __future__ import annotations
@@ -98,18 +99,21 @@ def run_loop(
 
 def train_step(engine: Any, micro_batches: Sequence[Batch], step: int) -> StepResult:
     """One optimiser step over this rank's micro-batches. Collective."""
-    total = _global_supervised_tokens(micro_batches, engine.device)
-    result = StepResult(step, total, torch.zeros((), device=engine.device))
-    # DeepSpeed averages over ranks and accumulation; undo both, then divide by the global token count.
-    share = dist.get_world_size() * len(micro_batches) / total
+    image_id = engine.module.image_token_id
+    tokens, pictured = _global_counts(micro_batches, image_id, engine.device)
+    result = StepResult(step, tokens, torch.zeros((), device=engine.device))
+    # DeepSpeed averages over ranks and accumulation; undo both.
+    parts = dist.get_world_size() * len(micro_batches)
     for batch in micro_batches:
         out: DpnOutput = engine(**to_device(batch, engine.device, engine.module.lm_head.weight.dtype))
         assert out.loss is not None
         assert out.loss_lm is not None
         assert out.num_supervised_tokens is not None
-        engine.backward(out.loss + (out.num_supervised_tokens * share - 1.0) * out.loss_lm)
+        of_tokens = out.num_supervised_tokens / tokens
+        of_pictured = _num_pictured(batch, image_id) / max(1, pictured)
+        engine.backward(parts * (of_pictured * out.loss + (of_tokens - of_pictured) * out.loss_lm))
         engine.step()
-        result.loss_lm += out.loss_lm.detach() * (out.num_supervised_tokens / total)
+        result.loss_lm += out.loss_lm.detach() * of_tokens
         _record(result, batch, out)
     return result
 
@@ -130,13 +134,17 @@ def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[st
     }
 
 
-def _global_supervised_tokens(micro_batches: Sequence[Batch], device: torch.device) -> int:
-    count = sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in micro_batches)
-    if dist.get_world_size() == 1:
-        return count
-    total = torch.tensor(count, device=device)
-    dist.all_reduce(total)
-    return int(total)
+def _global_counts(micro_batches: Sequence[Batch], image_id: int, device: torch.device) -> tuple[int, int]:
+    """Supervised tokens, and samples that have a picture, of the whole global batch."""
+    tokens = sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in micro_batches)
+    counts = torch.tensor([tokens, sum(_num_pictured(batch, image_id) for batch in micro_batches)], device=device)
+    if dist.get_world_size() > 1:
+        dist.all_reduce(counts)
+    return int(counts[0]), int(counts[1])
+
+
+def _num_pictured(batch: Batch, image_id: int) -> int:
+    return int((batch["input_ids"] == image_id).any(dim=1).sum())
 
 
 def _record(result: StepResult, batch: Batch, out: DpnOutput) -> None:

@@ -30,6 +30,7 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.manifest import load_manifest
 from dpn_platform.storage import join_uri, open_uri
 from dpn_platform.training.batches import plan_run
+from dpn_platform.training.cluster import check_cluster
 from dpn_platform.training.guards import has_room
 from dpn_platform.training.loop import Callback
 from dpn_platform.training.metrics import Line, read_metrics
@@ -65,6 +66,7 @@ def run_training(
             diverged, or workers failed more than `train.max_failures` times.
         KeyboardInterrupt: interrupted; the same call continues.
     """
+    check_cluster(config.train)
     config = _with_absolute_uris(config)
     run_uri = join_uri(config.storage.runs_uri, run_name)
     manifest = load_manifest(config.data.uri)

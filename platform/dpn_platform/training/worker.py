@@ -18,7 +18,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.collate import SampleCollator
 from dpn_platform.storage import upload_folder, write_json
-from dpn_platform.training.base import build_model
+from dpn_platform.training.base import build_model, reading_processor
 from dpn_platform.training.batches import open_batches
 from dpn_platform.training.callbacks import Checkpointing, EarlyStop
 from dpn_platform.training.checkpoints import CheckpointWriter, Resume, checkpoint_name, latest_checkpoint
@@ -70,7 +70,8 @@ def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
             return problem
         engine = build_engine(model.train(), config.train)
         resume.load_into(engine)
-    collator = SampleCollator(processor, router=model.needs_router_token, decode=config.data.decode)
+    reading = reading_processor(processor, config.model)
+    collator = SampleCollator(reading, router=model.needs_router_token, decode=config.data.decode)
     log, checkpointing, callbacks = _callbacks(given, config, resume, collator)
     batches = iter(()) if reader is None else reader.collated(collator)
     steps, stopped = run_loop(engine, batches, config.train, start_step=resume.step, callbacks=callbacks)

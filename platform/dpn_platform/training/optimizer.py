@@ -1,0 +1,90 @@
+"""What is trained, how fast and by which optimiser: parts of the model with rates of their own, and the schedule."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.schema import TrainConfig
+
+#: parts of the model by what the names of their parameters begin with; all the rest is the language model
+PREFIXES = {"model.multi_modal_projector.": "projector", "model.vision_tower.": "vision", "reducers.": "router"}
+LANGUAGE_MODEL = "llm"
+PARTS = (LANGUAGE_MODEL, *PREFIXES.values())
+#: in the names of an adapter's parameters, as peft writes them
+ADAPTER = ".lora_"
+
+
+def part_of(name: str) -> str:
+    """The part, one of `PARTS`, that the parameter of this name belongs to."""
+    return next((part for prefix, part in PREFIXES.items() if name.startswith(prefix)), LANGUAGE_MODEL)
+
+
+def peak_rates(train: TrainConfig) -> dict[str, float]:
+    """Peak learning rate of every part; 0: it is frozen."""
+    own = {"projector": train.projector_lr, "vision": train.vision_lr, "router": train.router_lr}
+    return {LANGUAGE_MODEL: train.lr} | {part: train.lr if rate is None else rate for part, rate in own.items()}
+
+
+def parameter_groups(model: torch.nn.Module, train: TrainConfig) -> list[dict[str, Any]]:
+    """One group per trained part, with its name; everything else is frozen.
+
+    Of a language model with adapters these alone are trained. Weight decay spares norms, biases and whatever else has
+    one dimension, as in Hugging Face's and so LLaVA's trainer; a part then has two groups of one name.
+
+    Raises:
+        DpnError: nothing is left to train.
+    """
+    rates = peak_rates(train)
+    members: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        part = part_of(name)
+        is_base = part == LANGUAGE_MODEL and train.lora is not None and ADAPTER not in name
+        parameter.requires_grad_(rates[part] > 0 and not is_base)
+        if parameter.requires_grad:
+            members.setdefault((part, train.weight_decay > 0 and parameter.ndim > 1), []).append(parameter)
+    if not members:
+        raise DpnError(
+            "train: nothing is trained; allowed: lr, projector_lr, vision_lr or router_lr above 0, for a part that the "
+            "model has"
+        )
+    return [
+        {
+            "params": members[part, decays],
+            "lr": rates[part],
+            "weight_decay": train.weight_decay if decays else 0.0,
+            "name": part,
+        }
+        for part in PARTS
+        for decays in (True, False)
+        if (part, decays) in members
+    ]
+
+
+def build_optimizer(model: torch.nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the parameter groups; freezes what is not trained.
+
+    Elementwise rules alone: ZeRO hands the optimiser flat pieces of the weights, which have lost their shape.
+    """
+    groups = parameter_groups(model, train)
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=train.betas[0])
+    # Offloaded states are stepped by the host; torch's fused kernel needs no compiler there, DeepSpeed's own does.
+    return torch.optim.AdamW(groups, betas=train.betas, fused=True if train.offload != "none" else None)
+
+
+def schedule_factor(step: int, train: TrainConfig) -> float:
+    """Share of the peak learning rate at `step` (0-based): linear warm-up, then cosine to zero."""
+    warmup = max(1, round(train.steps * train.warmup_ratio))
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, train.steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, train: TrainConfig) -> torch.optim.lr_scheduler.LambdaLR:
+    """Every group's learning rate times `schedule_factor`."""
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule_factor(step, train))

@@ -1,0 +1,96 @@
+"""The cases that two ranks train in one launch, and what each rank reads at every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dpn_model import DpnForConditionalGeneration, Method, RoutingLoss
+from dpn_platform.config.schema import TrainConfig
+from dpn_platform.training.lora import attach_adapters
+from tests.training.tiny import tiny_batch, tiny_model, tiny_processor
+
+WORLD_SIZE, GLOBAL_BATCH, NUM_LAYERS = 2, 8, 4
+#: a strong hinge that no draw and no dead zone disturbs
+METHOD = {"selection": "top1", "routing_loss": RoutingLoss(weight=2.0, value="expectation")}
+SGD = {"optimizer": "sgd", "lr": 0.05, "micro_batch_size": 2}
+ADAMW = {"lr": 1e-3, "router_lr": 1e-2, "weight_decay": 0.1}
+FIRST, LAST = ("1x1", "1x1", "1x1"), ("2x2", "1x2", "2x2")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained, and how samples are dealt.
+
+    Attributes:
+        train: of `TrainConfig`, beyond what all cases share.
+        method: of `Method`, beyond `METHOD`.
+        text_only: per rank: whether its samples are text only; None: every third is.
+        routes: forced on each rank.
+        high_resolution: LLaVA-HR's two towers.
+    """
+
+    train: dict[str, Any]
+    method: dict[str, Any] = field(default_factory=dict)
+    text_only: tuple[bool | None, ...] = (None, None)
+    routes: tuple[tuple[str, ...] | None, ...] = (None, None)
+    steps: int = 2
+    high_resolution: bool = False
+
+    @property
+    def config(self) -> TrainConfig:
+        """The recipe, on two workers."""
+        shared = {"global_batch_size": GLOBAL_BATCH, "num_workers": WORLD_SIZE, "activation_checkpointing": True}
+        return TrainConfig(**{"steps": self.steps, **shared, **self.train})
+
+    def build(self) -> DpnForConditionalGeneration:
+        """The model before training, the same in every process."""
+        method = Method(**{**METHOD, **self.method})
+        model = tiny_model(method, high_resolution=self.high_resolution, num_layers=NUM_LAYERS)
+        if self.config.lora is not None:
+            attach_adapters(model, self.config.lora)
+        return model
+
+    def micro_batches(self, rank: int) -> list[dict[str, Any]]:
+        """Of one rank, for all steps."""
+        train, processor = self.config, tiny_processor(self.high_resolution)
+        batches = []
+        for step in range(train.steps):
+            for number in range(train.gradient_accumulation_steps):
+                first = step * GLOBAL_BATCH + (number * WORLD_SIZE + rank) * train.micro_batch_size
+                samples = range(first, first + train.micro_batch_size)
+                batches.append(tiny_batch(processor, samples, text_only=self.text_only[rank]))
+        return batches
+
+
+def _apart(stage: int, method: dict[str, Any] | None = None, **train: Any) -> Case:
+    """One rank reads texts, the other pictures."""
+    return Case({**SGD, **train, "zero_stage": stage}, method or {"pool": "conv"}, text_only=(True, False))
+
+
+def _routed(stage: int) -> Case:
+    """No expert of one rank has weights, all of the other's have."""
+    return Case({**SGD, "zero_stage": stage}, {"pool": "conv"}, text_only=(False, False), routes=(FIRST, LAST))
+
+
+#: losses against a plain loop of another make
+PARITY = {
+    f"zero{stage}-accumulate{accumulation}": Case(
+        {**ADAMW, "zero_stage": stage, "micro_batch_size": GLOBAL_BATCH // WORLD_SIZE // accumulation}, steps=4
+    )
+    for stage in (1, 2, 3)
+    for accumulation in (1, 4)
+}
+#: weights against a single process
+APART = {
+    "zero2-apart": _apart(2),
+    "zero3-apart": _apart(3),
+    "zero2-routes": _routed(2),
+    "zero3-routes": _routed(3),
+    "zero2-offloaded": _apart(2, offload="optimizer", optimizer="adamw", lr=1e-3),
+    "zero3-offloaded": _apart(3, {"router": "linear"}, offload="all"),
+    "zero3-projector": _apart(3, lr=0.0, vision_lr=0.0, projector_lr=0.05, router_lr=0.05),
+    "zero3-lora": _apart(3, vision_lr=0.0, lora={"rank": 4, "alpha": 8, "dropout": 0.0}),
+    "zero3-two-towers": Case({**SGD, "zero_stage": 3}, text_only=(True, False), high_resolution=True),
+}
+CASES = PARITY | APART

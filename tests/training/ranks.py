@@ -1,0 +1,73 @@
+"""One of two ranks that train every case of `rank_cases`: `python -m tests.training.ranks RANK FOLDER`.
+
+A collective that the other rank does not join fails after `TIMEOUT_S`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from dpn_platform.training import engine as engines
+from dpn_platform.training.loop import run_loop
+from tests.training.rank_cases import CASES, WORLD_SIZE, Case
+
+TIMEOUT_S = 240
+
+
+class Watch:
+    """Callback that keeps every step's loss, of both ranks, and this rank's hinges."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.hinges: list[float] = []
+
+    def after_step(self, engine: Any, result: Any) -> None:
+        loss = result.loss_lm.clone()
+        dist.all_reduce(loss)
+        self.losses.append(float(loss))
+        self.hinges.append(float(sum(result.loss_routing)) / max(1, len(result.loss_routing)))
+
+
+def run_case(case: Case, rank: int) -> dict[str, Any]:
+    """Train; losses and hinges of every step, and rank 0's copy of the weights after it."""
+    train, model, watch = case.config, case.build(), Watch()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.disable_input_require_grads()
+    model.set_route(case.routes[rank])
+    engine = engines.build_engine(model, train)
+    run_loop(engine, iter(case.micro_batches(rank)), train, start_step=0, callbacks=[watch])
+    weights = engines.consolidated_weights(engine)
+    engine.destroy()
+    return {"losses": watch.losses, "hinges": watch.hinges, "weights": weights}
+
+
+def main(rank: int, folder: Path) -> None:
+    """Every case in turn, each into a file of its own."""
+    os.environ["LOCAL_RANK"] = str(rank)
+    torch.set_num_threads(1)
+    whole = engines.deepspeed_config
+
+    def everything_is_sharded(train: Any) -> dict[str, Any]:
+        config = whole(train)
+        # Below its threshold of 100,000 elements, ZeRO-3 shards nothing: at this size it would be ZeRO-2.
+        config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        return config
+
+    engines.deepspeed_config = everything_is_sharded
+    store = f"file://{folder}/group"
+    dist.init_process_group("gloo", store, rank=rank, world_size=WORLD_SIZE, timeout=timedelta(seconds=TIMEOUT_S))
+    chosen = sys.argv[3:] or list(CASES)
+    for name in chosen:
+        torch.save(run_case(CASES[name], rank), folder / f"{name}-rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
