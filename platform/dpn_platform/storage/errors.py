@@ -19,6 +19,8 @@ _TRANSIENT = re.compile(
     r"|InternalError|REQUEST_TIMEOUT|RequestTimeout|NETWORK_CONNECTION|HTTP status 5\d\d|status code: 5\d\d|\(50\d\)"
     r"|curlCode: (?!6,|7,)|[Tt]imed? ?out|[Cc]onnection (was )?(reset|closed|broken)|IncompleteRead|truncated"
 )
+#: nobody listens, no such name: a mistyped address, or a store that is away for a while
+_UNREACHABLE = re.compile(r"curlCode: (6|7),|Could not connect to the endpoint|[Cc]onnection refused|Couldn't connect")
 _REFUSED = re.compile(r"ACCESS_DENIED|HTTP status 403|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|SKEWED")
 
 _CREDENTIALS = "the server does not accept the credentials; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -44,6 +46,11 @@ class TruncatedBodyError(OSError):
 def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed in a moment."""
     return isinstance(error, TruncatedBodyError) or _TRANSIENT.search(str(error)) is not None
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether no server was met at all."""
+    return _UNREACHABLE.search(str(error)) is not None
 
 
 @contextmanager
