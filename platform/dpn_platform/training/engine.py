@@ -58,8 +58,14 @@ def build_schedule(optimizer: torch.optim.Optimizer, train: TrainConfig) -> torc
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule_factor(step, train))
 
 
-def build_engine(model: DpnForConditionalGeneration, train: TrainConfig) -> Any:
-    """A DeepSpeed engine around the model, in the process group that is already there (Ray Train's)."""
+def build_engine(model: DpnForConditionalGeneration, train: TrainConfig, *, universal: bool = False) -> Any:
+    """A DeepSpeed engine around the model, in the process group that is already there (Ray Train's).
+
+    Args:
+        model: on the host.
+        train: the run.
+        universal: the checkpoint it will load is a universal one, see `resharding`.
+    """
     # Said, not searched for: a run on CPUs stays there although its machine may have a GPU.
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if train.use_gpu else "cpu")
     deepspeed = import_deepspeed()
@@ -72,6 +78,7 @@ def build_engine(model: DpnForConditionalGeneration, train: TrainConfig) -> Any:
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": train.precision == "bf16"},
         "steps_per_print": 10**9,
+        "checkpoint": {"load_universal": universal},
     }
     engine, *_ = deepspeed.initialize(
         model=model,
@@ -98,15 +105,20 @@ def import_deepspeed() -> Any:
 def consolidated_weights(engine: Any) -> dict[str, Tensor] | None:
     """All weights as fp32 on the host of rank 0; None on the others. Collective.
 
-    Under bf16 these are the rounded weights the model computes with, not the optimiser's masters.
+    Under ZeRO-3 one weight at a time is gathered: no device holds the whole model. Under bf16 these are the rounded
+    weights the model computes with, not the optimiser's masters.
     """
-    gathered: Any = contextlib.nullcontext()
-    if engine.zero_optimization_stage() == 3:
-        gathered = import_deepspeed().zero.GatheredParameters(list(engine.module.parameters()))
-    with gathered:
-        if dist.get_rank() != 0:
-            return None
-        return {name: tensor.detach().float().cpu() for name, tensor in engine.module.state_dict().items()}
+    is_writer = dist.get_rank() == 0
+    if engine.zero_optimization_stage() < 3:
+        state = engine.module.state_dict()
+        return {name: tensor.detach().float().cpu() for name, tensor in state.items()} if is_writer else None
+    gathered = import_deepspeed().zero.GatheredParameters
+    weights = {}
+    for name, tensor in engine.module.state_dict(keep_vars=True).items():
+        with gathered([tensor]) if hasattr(tensor, "ds_id") else contextlib.nullcontext():
+            if is_writer:
+                weights[name] = tensor.detach().to("cpu", torch.float32, copy=True)
+    return weights if is_writer else None
 
 
 @contextlib.contextmanager

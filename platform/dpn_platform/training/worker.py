@@ -20,10 +20,12 @@ from dpn_platform.storage import upload_folder
 from dpn_platform.training.base import build_model
 from dpn_platform.training.batches import open_batches
 from dpn_platform.training.callbacks import Checkpointing, EarlyStop
-from dpn_platform.training.checkpoints import CheckpointWriter, Resume, checkpoint_name, latest_checkpoint
+from dpn_platform.training.checkpoints import CheckpointWriter, Origin, checkpoint_name
 from dpn_platform.training.engine import build_engine, consolidated_weights
+from dpn_platform.training.local_space import checkpoint_bytes, space_problem
 from dpn_platform.training.loop import Callback, run_loop
 from dpn_platform.training.metrics import MetricsLog
+from dpn_platform.training.resume import Resume, latest_checkpoint
 from dpn_platform.training.run_folder import EXPORT, TrainingOutcome, run_fingerprint, write_outcome
 
 
@@ -35,6 +37,7 @@ class WorkerSettings:
         config: as JSON values.
         reference_loss: the dense control's `train/loss_lm`; None: no early stopping.
         callbacks: the caller's, run after ours.
+        code_version: of the code that started the run.
     """
 
     config: dict[str, Any]
@@ -42,6 +45,7 @@ class WorkerSettings:
     run_uri: str
     reference_loss: float | None = None
     callbacks: Sequence[Callback] = ()
+    code_version: str = "unknown"
 
 
 def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
@@ -56,46 +60,62 @@ def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
         torch.set_num_threads(config.train.threads_per_worker)
     if config.train.use_gpu:
         torch.cuda.set_device(ray.train.torch.get_device())
-    with latest_checkpoint(run_fingerprint(config)) as resume:
+    origin = Origin(given.run_uri, run_fingerprint(config), given.code_version)
+    with latest_checkpoint(origin) as resume:
         is_complete = resume.step == config.train.steps
         reader = None if is_complete else open_batches(config, resume.consumed, start_step=resume.step)
-        (model, processor), problem = _agreed_model(config)
+        (model, processor), problem = _agreed_model(config, resume)
         if problem is not None:
             return problem
-        engine = build_engine(model.train(), config.train)
+        engine = build_engine(model.train(), config.train, universal=resume.is_universal)
         resume.load_into(engine)
-    log, checkpointing, callbacks = _callbacks(given, config, resume)
+    if (problem := _lack_of_space(engine)) is not None:
+        return problem
+    log, checkpointing, callbacks = _callbacks(given, config, origin, resume)
     collator = SampleCollator(processor, router=model.needs_router_token, decode=config.data.decode)
     batches = iter(()) if reader is None else reader.collated(collator)
     steps, stopped = run_loop(engine, batches, config.train, start_step=resume.step, callbacks=callbacks)
     if log.is_diverged:
         return stopped
-    checkpointing.save(engine, steps)
+    checkpointing.finish(engine, steps)
     _export(engine, processor, f"{given.run_uri}/{EXPORT}")
     if dist.get_rank() == 0:
         write_outcome(_outcome(given, steps, stopped, log.last, resume.step))
     return None
 
 
-def _agreed_model(config: ExperimentConfig) -> tuple[tuple[Any, Any], str | None]:
+def _agreed_model(config: ExperimentConfig, resume: Resume) -> tuple[tuple[Any, Any], str | None]:
     """The model and its processor, or the first problem any rank had. Collective: no rank goes on alone."""
     parts: tuple[Any, Any] = (None, None)
     problem = None
     try:
         parts = build_model(config)
+        problem = resume.misfit(parts[0])
     except DpnError as error:
         problem = str(error)
+    return parts, _agreed(problem)
+
+
+def _lack_of_space(engine: Any) -> str | None:
+    """Said before the first step: a run whose first checkpoint fails has worked for nothing. Collective."""
+    workers_here = ray.train.get_context().get_local_world_size()
+    stage = int(engine.zero_optimization_stage())
+    return _agreed(space_problem(checkpoint_bytes(engine.module, stage, dist.get_world_size(), workers_here)))
+
+
+def _agreed(problem: str | None) -> str | None:
+    """The first problem any rank has. Collective."""
     problems: list[str | None] = [None] * dist.get_world_size()
     dist.all_gather_object(problems, problem)
-    return parts, next((text for text in problems if text is not None), None)
+    return next((text for text in problems if text is not None), None)
 
 
 def _callbacks(
-    given: WorkerSettings, config: ExperimentConfig, resume: Resume
+    given: WorkerSettings, config: ExperimentConfig, origin: Origin, resume: Resume
 ) -> tuple[MetricsLog, Checkpointing, list[Callback]]:
     """In this order: what stops the run first, then the checkpoint, so that a stopped run has its last step saved."""
     log = MetricsLog(given.run_uri, config.train, resume.step)
-    writer = CheckpointWriter(run_fingerprint(config), resume.consumed, resume.step)
+    writer = CheckpointWriter(origin, resume.consumed, resume.step)
     checkpointing = Checkpointing(writer, config.train, log)
     rule = config.sweep.early_stopping if config.sweep else None
     guards = [EarlyStop(rule, given.reference_loss, log)] if rule and rule.enabled and given.reference_loss else []
