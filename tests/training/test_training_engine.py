@@ -40,10 +40,12 @@ def test_rate_zero_freezes_the_tower_and_dense_has_no_router_group(build_tiny_mo
     assert not any(parameter.requires_grad for parameter in model.model.vision_tower.parameters())
 
 
-def test_deepspeed_is_imported_without_mlflow(repo_root) -> None:
+def test_deepspeed_is_imported_without_mlflow_and_inductor(repo_root) -> None:
     code = (
-        "import sys; from dpn_platform.training.engine import import_deepspeed; import_deepspeed();"
-        "assert 'mlflow' not in sys.modules"
+        "import os, sys; from dpn_platform.training.engine import import_deepspeed; import_deepspeed();"
+        "assert not {'mlflow', 'torch._inductor.compile_fx'} & sys.modules.keys();"
+        "assert 'deepspeed.runtime.zero.muon.original_muon' in sys.modules;"
+        "assert 'TORCHDYNAMO_DISABLE' not in os.environ"
     )
     env_path = f"{repo_root / 'platform'}:{repo_root}"
     done = subprocess.run(

@@ -96,6 +96,9 @@ def import_deepspeed() -> Any:
     with _hidden("mlflow"):  # its autotuner's only: half of the import time
         import deepspeed
 
+    # The first optimiser step imports Muon, which asks for compilation on import: 4 s of Inductor in every worker.
+    with _set("TORCHDYNAMO_DISABLE", "1"), contextlib.suppress(ImportError):
+        import deepspeed.runtime.zero.muon.original_muon
     # The shared-memory collectives are compiled at the first start (40 s, needs a compiler) and gain nothing on gloo.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.utils.logger.setLevel(logging.ERROR)
@@ -132,3 +135,17 @@ def _hidden(package: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[package]
+
+
+@contextlib.contextmanager
+def _set(variable: str, value: str) -> Iterator[None]:
+    """Sets an environment variable inside."""
+    before = os.environ.get(variable)
+    os.environ[variable] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
