@@ -168,3 +168,19 @@ def test_bad_settings_are_refused_in_one_line(rows: tuple[Split, RowIndex]) -> N
         plan_of(rows, mode={"by_modality": True, "micro_batches_per_step": 2000})
     with pytest.raises(DpnError, match="1 of 1 consumed samples"):
         plan_of(rows, mode=MODES["tokens"], consumed=np.array([99_999]))
+
+
+@pytest.mark.parametrize("mode", ["plain", "balanced", "weighted"])
+def test_steps_have_the_same_rows_however_they_are_cut(rows: tuple[Split, RowIndex], mode: str) -> None:
+    """An attempt with another micro-batch size goes on with the very steps of the one before."""
+    split, index = rows
+
+    def steps_of(size: int, consumed: Any = None) -> list[list[int]]:
+        cut = BatchSettings(size, 4 * BINS // size, **MODES[mode])
+        plan = plan_batches(split, cut, seed=3, index=index, steps=40, consumed=consumed)
+        step = plan.micro_batch // plan.micro_batches_per_step
+        return [sorted(plan.sample_keys()[step == number].tolist()) for number in range(plan.num_steps)]
+
+    whole = steps_of(4)
+    assert steps_of(8) == steps_of(1) == whole
+    assert steps_of(2, np.array([key for keys in whole[:13] for key in keys])) == whole[13:]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
-from dpn_platform.data.collate import SampleCollator, parse_turns
+from dpn_platform.data.collate import DamagedRowError, SampleCollator, parse_turns
 
 SIZE = 16
 
@@ -82,3 +82,18 @@ def test_numpy_batch_and_pickled_collator_give_the_same(processor: DpnProcessor,
 
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one if key != "families")
+
+
+@pytest.mark.parametrize("decode", ["full", "fast"])
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [("image", b"\x89PNG cut", "picture"), ("image", b"", "picture"), ("conversations", "[{", "conversation")],
+)
+def test_a_damaged_row_is_named(processor: DpnProcessor, decode: Any, column: str, value: Any, what: str) -> None:
+    rows = [row(0, (255, 0, 0)), {**row(7, (0, 255, 0)), column: value}]
+
+    with pytest.raises(DamagedRowError, match=f"row 7: its {what} cannot be read") as refusal:
+        SampleCollator(processor, router=True, decode=decode)(pa.Table.from_pylist(rows))
+
+    assert refusal.value.row_id == 7
+    assert "\n" not in str(refusal.value)

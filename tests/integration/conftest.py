@@ -38,6 +38,7 @@ class FaultyStore(ThreadingHTTPServer):
     Attributes:
         rate: share of requests that meet a fault.
         met: how many met which.
+        hangs_up: asked (method, path) before every request; True ends the connection without an answer.
     """
 
     daemon_threads = True
@@ -47,6 +48,7 @@ class FaultyStore(ThreadingHTTPServer):
         self.target = urlsplit(target)
         self.rate = rate
         self.met: Counter[str] = Counter()
+        self.hangs_up: Callable[[str, str], bool] = lambda command, path: False
         self._draw = random.Random(seed)
         self._lock = threading.Lock()
 
@@ -76,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.next_fault()
         if fault == "late":
             time.sleep(DELAY_S)
-        if fault == "reset":
+        if fault == "reset" or self.server.hangs_up(self.command, self.path):
             self._hang_up()
             return
         if fault == "busy":

@@ -96,3 +96,14 @@ def test_unreachable_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert "\n" not in str(refusal.value)
     assert "do-not-show-me" not in str(refusal.value)
+
+
+def test_folders_are_listed_and_removed(tmp_path: Path) -> None:
+    for name in ("step_2/a", "step_1/deep/b", "file"):
+        storage.write_bytes(storage.join_uri(tmp_path, name), b"x")
+
+    assert storage.list_folders(tmp_path) == [f"file://{tmp_path}/step_1", f"file://{tmp_path}/step_2"]
+    storage.delete_folder(storage.join_uri(tmp_path, "step_1"))
+    storage.delete_folder(storage.join_uri(tmp_path, "never"))
+    assert storage.list_folders(tmp_path) == [f"file://{tmp_path}/step_2"]
+    assert storage.list_folders(tmp_path / "never") == []

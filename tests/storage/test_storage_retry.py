@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.storage import errors, open_uri, retry, with_retries
@@ -99,3 +99,33 @@ def test_disks_are_not_tried_again(tmp_path: Path, pauses: list[float]) -> None:
     with pytest.raises(DpnError, match="No space left"):
         with_retries("write", open_uri(tmp_path / "x"), operation)
     assert pauses == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("AWS Error NETWORK_CONNECTION during GetObject operation: curlCode: 7, Couldn't connect to server"),
+        OSError("AWS Error NETWORK_CONNECTION during GetObject operation: curlCode: 6, Couldn't resolve host name"),
+        EndpointConnectionError(endpoint_url="http://127.0.0.1:9"),
+    ],
+)
+def test_a_store_that_is_away_is_waited_for_only_with_patience(
+    error: Exception, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DpnError):
+        with_retries("read", open_uri("s3://dpn/x"), Failing(retry.ATTEMPTS, error))
+
+    monkeypatch.setenv(retry.PATIENCE_VARIABLE, "60")
+    assert with_retries("read", open_uri("s3://dpn/x"), Failing(40, error)) == "done"
+    assert max(pauses) <= 1.5 * retry.LONGEST_PAUSE_S
+
+
+def test_patience_ends(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(retry.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setenv(retry.PATIENCE_VARIABLE, "95")
+    operation = Failing(1000, OSError("curlCode: 28, Timeout was reached"))
+
+    with pytest.raises(DpnError, match="cannot read s3://dpn/x"):
+        with_retries("read", open_uri("s3://dpn/x"), operation)
+    assert operation.calls == retry.ATTEMPTS + 9  # the clock is asked from the fourth attempt on: 10 s, 20 s, ... 100 s

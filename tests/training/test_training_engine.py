@@ -93,10 +93,12 @@ def test_adapters_of_layers_that_are_not_there_are_refused(build_tiny_model) -> 
         attach_adapters(build_tiny_model("dense"), LoraSettings(target_modules=("q_proj", "c_attn")))
 
 
-def test_deepspeed_is_imported_without_mlflow(repo_root) -> None:
+def test_deepspeed_is_imported_without_mlflow_and_inductor(repo_root) -> None:
     code = (
-        "import sys; from dpn_platform.training.engine import import_deepspeed; import_deepspeed();"
-        "assert 'mlflow' not in sys.modules"
+        "import os, sys; from dpn_platform.training.engine import import_deepspeed; import_deepspeed();"
+        "assert not {'mlflow', 'torch._inductor.compile_fx'} & sys.modules.keys();"
+        "assert 'deepspeed.runtime.zero.muon.original_muon' in sys.modules;"
+        "assert 'TORCHDYNAMO_DISABLE' not in os.environ"
     )
     env_path = f"{repo_root / 'platform'}:{repo_root}"
     done = subprocess.run(

@@ -43,6 +43,24 @@ def test_the_same_run_is_claimed_again_with_other_bookkeeping(runs_uri: str) -> 
     claim(f"{runs_uri}/a", config(log_every_steps=1, max_failures=5, checkpoint_every_steps=3), "data-1")
 
 
+def test_workers_may_change_between_attempts(runs_uri: str) -> None:
+    claim(f"{runs_uri}/a", config(global_batch_size=16, num_workers=2, micro_batch_size=4), "data-1")
+    claim(f"{runs_uri}/a", config(global_batch_size=16, num_workers=1, micro_batch_size=16), "data-1")
+    with pytest.raises(DpnError, match=r"train\.global_batch_size: 16 -> 32"):
+        claim(f"{runs_uri}/a", config(global_batch_size=32, num_workers=1, micro_batch_size=16), "data-1")
+
+
+def test_micro_batches_that_decide_the_steps_may_not_change(runs_uri: str) -> None:
+    data = {"batching": "tokens", "tokens_per_batch": 4000}
+    first, other = (
+        parse_config({"name": "x", "data": data, "train": {"global_batch_size": 16, "micro_batch_size": size}}, "test")
+        for size in (4, 8)
+    )
+    claim(f"{runs_uri}/a", first, "data-1")
+    with pytest.raises(DpnError, match=r"train\.micro_batch_size: 4 -> 8"):
+        claim(f"{runs_uri}/a", other, "data-1")
+
+
 def test_another_configuration_is_refused_with_the_difference(runs_uri: str) -> None:
     claim(f"{runs_uri}/a", config(), "data-1")
     with pytest.raises(DpnError, match=r"train\.lr: 0\.001 -> 0\.5\)") as refused:

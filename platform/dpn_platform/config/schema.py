@@ -94,6 +94,9 @@ class TrainConfig(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     activation_checkpointing: bool = Field(False, description="keep each layer's input and compute the rest again")
     checkpoint_every_steps: int = Field(100, gt=0)
+    checkpoint_every_minutes: float | None = Field(
+        None, gt=0, description="besides, and looked at with every metric line; whichever comes first"
+    )
     log_every_steps: int = Field(10, gt=0)
     num_checkpoints_to_keep: int = Field(2, gt=0)
     max_failures: int = Field(1, ge=0)

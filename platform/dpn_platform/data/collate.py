@@ -15,10 +15,30 @@ from PIL import Image
 
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.images import fit_square
+from dpn_platform.config.errors import DpnError
 
 DECODE_THREADS = 2
+# What Pillow's decoders and the JSON reader raise on damaged bytes.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    Image.DecompressionBombError,
+)
 
 Turn = tuple[str, str]
+
+
+class DamagedRowError(DpnError):
+    """A row that ingest could read and that cannot be read any more."""
+
+    def __init__(self, row_id: int, what: str, reason: object) -> None:
+        super().__init__(f"row {row_id}: its {what} cannot be read ({' '.join(str(reason).split())[:120]})")
+        self.row_id = row_id
 
 
 def parse_turns(conversations: str) -> list[Turn]:
@@ -80,36 +100,51 @@ class SampleCollator:
             What `DpnProcessor.collate` gives (`input_ids`, `attention_mask`, `labels` int64[B, S];
             `pixel_values` uint8[I, 3, H, W], or None without pictures), and `row_ids`, `sample_keys`
             int64[B], `families` (list of B names).
+
+        Raises:
+            DamagedRowError: a picture or a conversation cannot be read.
+            ValueError: as `DpnProcessor.encode_training`.
         """
-        conversations = _values(batch, "conversations")
-        images = self._decode(_values(batch, "image"))
+        row_ids = _values(batch, "row_id")
+        images = self._decode(row_ids, _values(batch, "image"))
         samples = [
             self.processor.encode_training(
-                parse_turns(text), [] if image is None else [image], router=self.router, sample_id=row_id
+                _turns_of(row_id, text), [] if image is None else [image], router=self.router, sample_id=row_id
             )
-            for text, image, row_id in zip(conversations, images, _values(batch, "row_id"), strict=True)
+            for text, image, row_id in zip(_values(batch, "conversations"), images, row_ids, strict=True)
         ]
         return {
             **self.processor.collate(samples),
-            "row_ids": torch.tensor(_values(batch, "row_id"), dtype=torch.long),
+            "row_ids": torch.tensor(row_ids, dtype=torch.long),
             "sample_keys": torch.tensor(_values(batch, "sample_key"), dtype=torch.long),
             "families": _values(batch, "source"),
         }
 
-    def _decode(self, encoded: Sequence[bytes | None]) -> list[Image.Image | None]:
+    def _decode(self, row_ids: Sequence[int], encoded: Sequence[bytes | None]) -> list[Image.Image | None]:
         size, shape = self.processor.image_size, self.processor.aspect_ratio
 
         # Padding and resizing cost more than decoding: the threads do them too (the processor finds nothing to do).
-        def decode(data: bytes | None) -> Image.Image | None:
+        def decode(row_id: int, data: bytes | None) -> Image.Image | None:
             if data is None:
                 return None
-            picture = decode_image(data) if self.decode == "full" or shape == "crop" else decode_fitting(data, size)
+            try:
+                is_full = self.decode == "full" or shape == "crop"
+                picture = decode_image(data) if is_full else decode_fitting(data, size)
+            except _DAMAGE as error:
+                raise DamagedRowError(row_id, "picture", error) from error
             return fit_square(picture, size, shape)
 
         if self.num_threads <= 1:
-            return [decode(data) for data in encoded]
+            return [decode(row_id, data) for row_id, data in zip(row_ids, encoded, strict=True)]
         with ThreadPoolExecutor(self.num_threads) as pool:
-            return list(pool.map(decode, encoded))
+            return list(pool.map(decode, row_ids, encoded))
+
+
+def _turns_of(row_id: int, conversations: str) -> list[Turn]:
+    try:
+        return parse_turns(conversations)
+    except _DAMAGE as error:
+        raise DamagedRowError(row_id, "conversation", error) from error
 
 
 def _values(batch: Mapping[str, np.ndarray] | pa.Table, column: str) -> list[Any]:

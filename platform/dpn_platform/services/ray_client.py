@@ -13,9 +13,12 @@ from typing import Any
 from dpn_platform.config.errors import DpnError
 from dpn_platform.services.endpoints import RAY_LOOPBACK_ENV
 from dpn_platform.services.plan import source_roots
+from dpn_platform.storage import PATIENCE_VARIABLE
 
 _JOB_CONFIG_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _REACH_TIMEOUT_S = 10.0
+#: how long workers wait for a store that is away; what the environment says goes before
+STORAGE_PATIENCE_S = "300"
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -47,10 +50,14 @@ def init_ray(*, env_vars: Mapping[str, str] | None = None, log_to_driver: bool =
         _check_reachable(address, is_local)
     ray.init(
         address=address,
-        runtime_env=_runtime_env(is_local, dict(env_vars or {})),
+        runtime_env=_runtime_env(is_local, {**_patience(), **(env_vars or {})}),
         log_to_driver=log_to_driver,
         logging_level=logging.WARNING,
     )
+
+
+def _patience() -> dict[str, str]:
+    return {PATIENCE_VARIABLE: os.environ.get(PATIENCE_VARIABLE, STORAGE_PATIENCE_S)}
 
 
 def _runtime_env(is_local: bool, env_vars: dict[str, str]) -> dict[str, Any]:

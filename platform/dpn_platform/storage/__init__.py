@@ -3,10 +3,12 @@
 from dpn_platform.storage.errors import MissingObjectError
 from dpn_platform.storage.objects import (
     create_bytes,
+    delete_folder,
     download_folder,
     ensure_bucket,
     exists,
     list_files,
+    list_folders,
     read_bytes,
     read_json,
     require_bucket,
@@ -14,19 +16,22 @@ from dpn_platform.storage.objects import (
     write_bytes,
     write_json,
 )
-from dpn_platform.storage.retry import with_retries
+from dpn_platform.storage.retry import PATIENCE_VARIABLE, with_retries
 from dpn_platform.storage.uri import Location, filesystem_of, join_uri, open_uri
 
 __all__ = [
+    "PATIENCE_VARIABLE",
     "Location",
     "MissingObjectError",
     "create_bytes",
+    "delete_folder",
     "download_folder",
     "ensure_bucket",
     "exists",
     "filesystem_of",
     "join_uri",
     "list_files",
+    "list_folders",
     "open_uri",
     "read_bytes",
     "read_json",

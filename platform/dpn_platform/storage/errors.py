@@ -20,7 +20,8 @@ _TRANSIENT = re.compile(
     r"|InternalError|REQUEST_TIMEOUT|RequestTimeout|NETWORK_CONNECTION|HTTP status 5\d\d|status code: 5\d\d|\(50\d\)"
     r"|curlCode: (?!6,|7,)|[Tt]imed? ?out|[Cc]onnection (was )?(reset|closed|broken)|IncompleteRead|truncated"
 )
-_UNREACHED = re.compile(r"curlCode: [67],|Could not connect to the endpoint URL")
+#: nobody listens, no such name: a mistyped address, or a store that is away for a while
+_UNREACHABLE = re.compile(r"curlCode: (6|7),|Could not connect to the endpoint|[Cc]onnection refused|Couldn't connect")
 _REFUSED = re.compile(r"ACCESS_DENIED|HTTP status 403|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|SKEWED")
 
 _WRITING = ("write", "create", "make")
@@ -47,6 +48,11 @@ class TruncatedBodyError(OSError):
 def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed in a moment."""
     return isinstance(error, TruncatedBodyError) or _TRANSIENT.search(str(error)) is not None
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether no server was met at all."""
+    return _UNREACHABLE.search(str(error)) is not None
 
 
 @contextmanager
@@ -81,7 +87,7 @@ def _reason(error: Exception, location: Location) -> str:
     text = _short(error)
     if location.is_local:
         return text
-    if _UNREACHED.search(text):
+    if _UNREACHABLE.search(text):
         return "nobody answers at that address; check AWS_ENDPOINT_URL, and whether the server is up (`dpn status`)"
     code = str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else None
     if code is None and "NO_SUCH_BUCKET" in text:

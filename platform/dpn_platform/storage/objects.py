@@ -99,6 +99,26 @@ def list_files(uri: str | Path, suffix: str = "", *, recursive: bool = True) -> 
     return sorted(prefix + info.path for info in infos if info.is_file and info.path.endswith(suffix))
 
 
+def list_folders(uri: str | Path) -> list[str]:
+    """URIs of the folders directly inside a folder, sorted; empty when it is absent."""
+    location = open_uri(uri)
+    selector = fs.FileSelector(location.path, allow_not_found=True)
+    infos = with_retries("list", location, lambda: location.filesystem.get_file_info(selector))
+    prefix = location.uri.removesuffix(location.path)
+    return sorted(prefix + info.path for info in infos if info.type == fs.FileType.Directory)
+
+
+def delete_folder(uri: str | Path) -> None:
+    """Removes every object below `uri`; nothing to do when there is none."""
+    location = open_uri(uri)
+
+    def delete() -> None:
+        if _is_there(location, location.path):
+            location.filesystem.delete_dir(location.path)
+
+    with_retries("delete", location, delete)
+
+
 def read_json(uri: str | Path) -> Any:
     """The object parsed as JSON.
 

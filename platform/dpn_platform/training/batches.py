@@ -16,9 +16,10 @@ import ray.train.collective
 import torch.distributed as dist
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.config.schema import DataConfig, ExperimentConfig
 from dpn_platform.data.batch_plan import BatchPlan, plan_batches
 from dpn_platform.data.batch_settings import BatchSettings
+from dpn_platform.data.collate import DamagedRowError
 from dpn_platform.data.feed import AHEAD, fed_batches, local_batches, start_feed
 from dpn_platform.data.manifest import Manifest, load_manifest
 from dpn_platform.data.order import IntArray
@@ -26,6 +27,10 @@ from dpn_platform.data.row_index import read_row_index
 from dpn_platform.training.loop import Batch
 
 READERS_PER_WORKER = 2
+_MEND = (
+    "the shard has changed since it was ingested (`dpn data verify` finds all such rows): put it back, for example by "
+    "the same ingest, which writes the same bytes; started again, the run continues at its latest checkpoint"
+)
 
 
 def open_batches(config: ExperimentConfig, consumed: IntArray, *, start_step: int) -> BatchReader:
@@ -41,13 +46,13 @@ def open_batches(config: ExperimentConfig, consumed: IntArray, *, start_step: in
     readers = READERS_PER_WORKER * config.train.num_workers
     if world_size == 1:
         manifest, plan = _remaining(config, consumed, start_step)
-        return BatchReader(local_batches(manifest, plan, num_readers=readers))
+        return BatchReader(local_batches(manifest, plan, num_readers=readers), config.data)
     feeds: list[Any] = []
     if dist.get_rank() == 0:
         manifest, plan = _remaining(config, consumed, start_step)
         feeds = [start_feed(manifest, plan, world_size=world_size, num_readers=readers)]
     [feed] = ray.train.collective.broadcast_from_rank_zero(feeds)
-    return BatchReader(fed_batches(feed, dist.get_rank()))
+    return BatchReader(fed_batches(feed, dist.get_rank()), config.data)
 
 
 def plan_run(config: ExperimentConfig, manifest: Manifest, consumed: IntArray | None = None) -> BatchPlan:
@@ -78,20 +83,37 @@ def _remaining(config: ExperimentConfig, consumed: IntArray, start_step: int) ->
     return manifest, plan
 
 
+def _shard_of(data: DataConfig, row_id: int) -> str:
+    manifest = load_manifest(data.uri)
+    for shard in manifest.split(data.train_split).shards:
+        if 0 <= row_id - shard.first_row_id < shard.rows:
+            return manifest.shard_uri(shard)
+    return data.uri
+
+
 class BatchReader:
     """Micro-batches in order. Reading starts at once; decoding runs in a thread, ahead of the step."""
 
-    def __init__(self, tables: Iterator[pa.Table]) -> None:
+    def __init__(self, tables: Iterator[pa.Table], data: DataConfig) -> None:
         self._tables = tables
+        self._data = data
         # One thread: neither the iterator nor a tokenizer may be shared.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._first = self._pool.submit(next, self._tables, None)
 
     def collated(self, collate: Callable[[pa.Table], Batch]) -> Iterator[Batch]:
-        """The batches, as `collate` makes them."""
+        """The batches, as `collate` makes them.
+
+        Raises:
+            DpnError: a row is damaged; the line names it and its shard. Ingest has decoded every picture: bytes that
+                have changed since are mended, not skipped.
+        """
 
         def produce(table: pa.Table | None) -> Batch | None:
-            return None if table is None else collate(table)
+            try:
+                return None if table is None else collate(table)
+            except DamagedRowError as error:
+                raise DpnError(f"{_shard_of(self._data, error.row_id)}: {error}; {_MEND}") from error
 
         pending = deque([self._pool.submit(lambda: produce(self._first.result()))])
         try:

@@ -1,33 +1,42 @@
-"""Checkpoints of a run: written by all ranks, published by Ray Train, found again by run name.
+"""Checkpoints of a run: written by all ranks, uploaded beside the training, published by Ray Train.
 
-A checkpoint folder holds `engine/` (DeepSpeed's shards: weights, optimiser, schedule), `state.json` (step, workers,
-fingerprint) and `consumed-rank*` (the samples this attempt consumed, per rank; rank 0 adds those of earlier attempts;
-see `data.sample_set`). Ray Train publishes a folder only after every rank has uploaded its part, and keeps the list of
-published ones in a snapshot file: a half-written folder is never picked. Random numbers need no state, see
-`loop.step_seed`.
+A checkpoint folder holds
+
+- engine/ranks-N/: DeepSpeed's shards of N ranks (weights, optimiser, schedule)
+- consumed-rankR-of-N: the samples this attempt consumed, per rank; rank 0 adds those of earlier attempts (see
+  `data.sample_set`)
+- state.json: step, number of ranks, ZeRO stage, fingerprint of the configuration, code version
+- parameters.json: name and shape of every weight
+
+N is in the names because an attempt with another number of ranks may write the same step again after it was killed half
+way. Ray Train publishes a folder only after every rank has uploaded its part, and keeps the list of published ones in a
+snapshot file: a half-written folder is never picked. Random numbers need no state, see `loop.step_seed`.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray.train
 import torch.distributed as dist
+from ray.train import CheckpointUploadMode
 
-from dpn_platform.config.errors import DpnError
 from dpn_platform.data.order import IntArray
 from dpn_platform.data.sample_set import SampleSet
+from dpn_platform.storage import join_uri, upload_folder
+from dpn_platform.training.local_space import explained_writing, new_folder
 
-TAG = "state"
+ENGINE = "engine"
 STATE_FILE = "state.json"
+PARAMETERS_FILE = "parameters.json"
+
+Shapes = dict[str, list[int]]
 
 
 def checkpoint_name(step: int) -> str:
@@ -35,78 +44,109 @@ def checkpoint_name(step: int) -> str:
     return f"step_{step:08d}"
 
 
+def shards_name(num_workers: int) -> str:
+    """DeepSpeed's tag: the folder of the shards of so many ranks."""
+    return f"ranks-{num_workers}"
+
+
+def parameter_shapes(model: Any) -> Shapes:
+    """Name and shape of every weight, whole also where ZeRO-3 has cut it."""
+    return {name: list(getattr(parameter, "ds_shape", parameter.shape)) for name, parameter in model.named_parameters()}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a checkpoint says of where it comes from.
+
+    Attributes:
+        run_uri: the run's folder.
+        fingerprint: of the run's configuration, see `run_folder`.
+        code_version: as `config.provenance.code_version`.
+    """
+
+    run_uri: str
+    fingerprint: str
+    code_version: str = "unknown"
+
+
 class CheckpointWriter:
     """Saves the engine and what the run has consumed; collective.
 
-    Args:
-        fingerprint: of the run's configuration, see `run_folder`.
-        consumed: sample keys of earlier attempts.
+    Attributes:
+        last_step: step of the latest checkpoint, uploaded or on its way.
     """
 
-    def __init__(self, fingerprint: str, consumed: IntArray, start_step: int) -> None:
-        self.fingerprint = fingerprint
+    def __init__(self, origin: Origin, consumed: IntArray, start_step: int) -> None:
+        """Args: consumed: sample keys of earlier attempts; start_step: of this one."""
+        self.origin = origin
         self.last_step = start_step
         self._earlier = consumed
         self._mine = SampleSet()
+        self._uploaded = threading.Event()
+        self._uploaded.set()
 
     def note(self, sample_keys: Sequence[int]) -> None:
         """Remember what this rank consumed since the start of this attempt."""
         self._mine.add(sample_keys)
 
-    def save(self, engine: Any, step: int, metrics: dict[str, float]) -> None:
-        """Write this rank's part and publish the checkpoint together with the other ranks'."""
-        rank = dist.get_rank()
-        folder = Path(tempfile.mkdtemp(prefix="dpn-checkpoint-"))
-        try:
-            engine.save_checkpoint(str(folder / "engine"), tag=TAG, exclude_frozen_parameters=False)
-            if rank == 0:
-                self._mine.add(self._earlier)
-            self._mine.save(folder, f"consumed-rank{rank}")
-            if rank == 0:
-                state = {"step": step, "num_workers": dist.get_world_size(), "fingerprint": self.fingerprint}
-                (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
-            ray.train.report(
-                {"step": step, **metrics},
-                checkpoint=ray.train.Checkpoint.from_directory(folder),
-                checkpoint_dir_name=checkpoint_name(step),
-            )
-            self.last_step = step
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def save(
+        self, engine: Any, step: int, metrics: dict[str, float], *, before_upload: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write this rank's part to the disk and let it be uploaded and published while the training goes on.
 
+        Waits for the upload of the checkpoint before: no more than one lies on the disk.
 
-@dataclass(frozen=True)
-class Resume:
-    """Where an attempt starts: the step it continues after, the samples that are done, the engine's shards."""
+        Args:
+            engine: DeepSpeed engine.
+            step: the checkpoint's.
+            metrics: kept with it by Ray Train.
+            before_upload: called in the uploading thread; a checkpoint is published only when it has returned.
 
-    step: int = 0
-    consumed: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
-    folder: Path | None = None
+        Raises:
+            DpnError: the disk is full or cannot be written to.
+        """
+        self.wait()
+        folder = new_folder()
+        with explained_writing(f"the checkpoint of step {step}", folder):
+            self._write(engine, folder, step)
+        self._uploaded.clear()
+        ray.train.report(
+            {"step": step, **metrics},
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            checkpoint_dir_name=checkpoint_name(step),
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            delete_local_checkpoint_after_upload=False,  # `_upload` does; Ray would leave it after a failure
+            checkpoint_upload_fn=lambda checkpoint, name: self._upload(folder, name, before_upload),
+        )
+        self.last_step = step
 
-    def load_into(self, engine: Any) -> None:
-        """Give the engine its weights, optimiser and schedule back; nothing to do at a fresh start."""
-        if self.folder is None:
+    def wait(self) -> None:
+        """Returns when this rank's part of the latest checkpoint is in storage; Ray ends the worker if it fails."""
+        self._uploaded.wait()
+
+    def _write(self, engine: Any, folder: Path, step: int) -> None:
+        rank, world_size = dist.get_rank(), dist.get_world_size()
+        engine.save_checkpoint(str(folder / ENGINE), tag=shards_name(world_size), exclude_frozen_parameters=False)
+        if rank == 0:
+            self._mine.add(self._earlier)
+        self._mine.save(folder, f"consumed-rank{rank}-of-{world_size}")
+        if rank > 0:
             return
-        loaded, _ = engine.load_checkpoint(str(self.folder / "engine"), tag=TAG)
-        if loaded is None:
-            raise DpnError(f"the checkpoint of step {self.step} holds no shard for rank {dist.get_rank()}")
+        state = {
+            "step": step,
+            "num_workers": world_size,
+            "zero_stage": int(engine.zero_optimization_stage()),
+            "fingerprint": self.origin.fingerprint,
+            "code_version": self.origin.code_version,
+        }
+        (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
+        (folder / PARAMETERS_FILE).write_text(json.dumps(parameter_shapes(engine.module)))
 
-
-@contextmanager
-def latest_checkpoint(fingerprint: str) -> Iterator[Resume]:
-    """The run's latest published checkpoint, as a local copy while inside.
-
-    Raises:
-        DpnError: it was written under another configuration.
-    """
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        yield Resume()
-        return
-    with checkpoint.as_directory() as local:
-        folder = Path(local)
-        state = json.loads((folder / STATE_FILE).read_text())
-        if state["fingerprint"] != fingerprint:
-            raise DpnError(f"{checkpoint.path}: of configuration {state['fingerprint']}, this is {fingerprint}")
-        consumed = SampleSet.load(sorted(folder.glob("consumed-rank*"))).keys()
-        yield Resume(int(state["step"]), consumed, folder)
+    def _upload(self, folder: Path, name: str, before_upload: Callable[[], None]) -> ray.train.Checkpoint:
+        """By our storage, which waits for a store that is away; Ray may call it again after some failures."""
+        before_upload()
+        upload_folder(folder, join_uri(self.origin.run_uri, name))
+        shutil.rmtree(folder, ignore_errors=True)
+        self._uploaded.set()
+        place = ray.train.get_context().get_storage()
+        return ray.train.Checkpoint(place.build_checkpoint_path_from_name(name), place.storage_filesystem)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -18,8 +19,14 @@ from dpn_platform.training.lora import merged_weights
 from dpn_platform.training.optimizer import ADAPTER, build_optimizer, build_schedule
 
 
-def build_engine(model: DpnForConditionalGeneration, train: TrainConfig) -> Any:
-    """A DeepSpeed engine around the model, in the process group that is already there (Ray Train's)."""
+def build_engine(model: DpnForConditionalGeneration, train: TrainConfig, *, universal: bool = False) -> Any:
+    """A DeepSpeed engine around the model, in the process group that is already there (Ray Train's).
+
+    Args:
+        model: on the host.
+        train: the run.
+        universal: the checkpoint it will load is a universal one, see `resharding`.
+    """
     # Said, not searched for: a run on CPUs stays there although its machine may have a GPU.
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if train.use_gpu else "cpu")
     deepspeed = import_deepspeed()
@@ -27,7 +34,7 @@ def build_engine(model: DpnForConditionalGeneration, train: TrainConfig) -> Any:
         model=model,
         optimizer=build_optimizer(model, train),
         lr_scheduler=lambda optimizer: build_schedule(optimizer, train),
-        config=deepspeed_config(train),
+        config={**deepspeed_config(train), "checkpoint": {"load_universal": universal}},
         dist_init_required=False,
     )
     return engine
@@ -60,6 +67,9 @@ def import_deepspeed() -> Any:
     with _hidden("mlflow"):  # its autotuner's only: half of the import time
         import deepspeed
 
+    # The first optimiser step imports Muon, which asks for compilation on import: 4 s of Inductor in every worker.
+    with _set("TORCHDYNAMO_DISABLE", "1"), contextlib.suppress(ImportError):
+        import deepspeed.runtime.zero.muon.original_muon
     # The shared-memory collectives are compiled at the first start (40 s, needs a compiler) and gain nothing on gloo.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.utils.logger.setLevel(logging.ERROR)
@@ -69,15 +79,18 @@ def import_deepspeed() -> Any:
 def consolidated_weights(engine: Any) -> dict[str, Tensor] | None:
     """All weights as fp32 on the host of rank 0, adapters merged; None on the others. Collective.
 
-    Under bf16 these are the rounded weights the model computes with, not the optimiser's masters.
+    Under ZeRO-3 one weight at a time is gathered: no device holds the whole model. Under bf16 these are the rounded
+    weights the model computes with, not the optimiser's masters.
     """
-    gathered: Any = contextlib.nullcontext()
-    if engine.zero_optimization_stage() == 3:
-        gathered = import_deepspeed().zero.GatheredParameters(list(engine.module.parameters()))
-    with gathered:
-        if dist.get_rank() != 0:
-            return None
-        state = {name: tensor.detach().float().cpu() for name, tensor in engine.module.state_dict().items()}
+    is_writer = dist.get_rank() == 0
+    gathered = import_deepspeed().zero.GatheredParameters
+    state = {}
+    for name, tensor in engine.module.state_dict(keep_vars=True).items():
+        with gathered([tensor]) if hasattr(tensor, "ds_id") else contextlib.nullcontext():
+            if is_writer:
+                state[name] = tensor.detach().to("cpu", torch.float32, copy=True)
+    if not is_writer:
+        return None
     return merged_weights(engine.module, state) if any(ADAPTER in name for name in state) else state
 
 
@@ -92,3 +105,17 @@ def _hidden(package: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[package]
+
+
+@contextlib.contextmanager
+def _set(variable: str, value: str) -> Iterator[None]:
+    """Sets an environment variable inside."""
+    before = os.environ.get(variable)
+    os.environ[variable] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ray
@@ -26,6 +28,7 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.config.provenance import code_version
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.manifest import load_manifest
 from dpn_platform.storage import join_uri, open_uri
@@ -38,6 +41,7 @@ from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcom
 from dpn_platform.training.worker import WorkerSettings, train_worker
 
 REPORT_EVERY_S = 1.0
+CONTROLLER_PAUSE_S = 5.0
 
 OnReport = Callable[[Line], None]
 
@@ -81,9 +85,11 @@ def run_training(
     with _reporting(run_uri, on_report):
         if outcome is None:
             own = [callback for callback in callbacks if not isinstance(callback, UserCallback)]
-            settings = WorkerSettings(config.model_dump(mode="json"), run_name, run_uri, reference_loss, own)
+            settings = WorkerSettings(
+                config.model_dump(mode="json"), run_name, run_uri, reference_loss, own, code_version()
+            )
             rays = [callback for callback in callbacks if isinstance(callback, UserCallback)]
-            problem = _fit(_trainer(config, run_name, settings, rays), run_name)
+            problem = _fit(partial(_trainer, config, run_name, settings, rays), run_name, config.train.max_failures)
             if problem is not None:
                 raise DpnError(f"run {run_name}: {problem}")
             outcome = read_outcome(run_uri)
@@ -116,17 +122,26 @@ def _trainer(
     )
 
 
-def _fit(trainer: TorchTrainer, run_name: str) -> str | None:
-    """Runs the trainer; returns what the workers agreed is wrong, None after success."""
-    try:
-        with _interruptible():
-            problem: str | None = trainer.fit().return_value
-        return problem
-    except WorkerGroupError as error:
-        rank, failure = min(error.worker_failures.items())
-        raise DpnError(f"run {run_name} failed on worker {rank}: {_last_line(failure)}") from error
-    except TrainingFailedError as error:
-        raise DpnError(f"run {run_name} failed: {_last_line(error)}") from error
+def _fit(build_trainer: Callable[[], TorchTrainer], run_name: str, max_failures: int) -> str | None:
+    """Runs the trainer; returns what the workers agreed is wrong, None after success.
+
+    Ray Train starts failed workers again by itself, but gives up when its controller cannot reach the storage: such a
+    failure is counted against `train.max_failures` here.
+    """
+    failures = 0
+    while True:
+        try:
+            with _interruptible():
+                problem: str | None = build_trainer().fit().return_value
+            return problem
+        except WorkerGroupError as error:
+            rank, failure = min(error.worker_failures.items())
+            raise DpnError(f"run {run_name} failed on worker {rank}: {_last_line(failure)}") from error
+        except TrainingFailedError as error:
+            failures += 1
+            if failures > max_failures or not isinstance(getattr(error, "controller_failure", None), OSError):
+                raise DpnError(f"run {run_name} failed: {_last_line(error)}") from error
+            time.sleep(CONTROLLER_PAUSE_S)
 
 
 def _with_absolute_uris(config: ExperimentConfig) -> ExperimentConfig:
@@ -197,4 +212,4 @@ def _reporting(run_uri: str, on_report: OnReport | None) -> Iterator[None]:
 def _last_line(error: Any) -> str:
     """The essence of what a worker raised: Ray wraps it in a traceback of several layers."""
     lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1].removeprefix(f"{DpnError.__module__}.DpnError: ") if lines else type(error).__name__

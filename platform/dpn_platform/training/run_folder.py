@@ -15,6 +15,7 @@ from dpn_platform.config.redact import without_credentials
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.yaml_text import parse_yaml
 from dpn_platform.data.batch_plan import BatchPlan
+from dpn_platform.data.batch_settings import BatchSettings
 from dpn_platform.storage import MissingObjectError, read_bytes, read_json, write_bytes, write_json
 from dpn_platform.training.about import ABOUT, about_run
 
@@ -24,7 +25,7 @@ PROVENANCE = "provenance.json"
 EXPORT = "export"
 OUTCOME = "outcome.json"
 
-#: what may differ between two attempts of one run: it changes neither the weights nor the order of samples
+#: what may differ between two attempts of one run: it changes neither what is computed nor the order of samples
 NOT_THE_RUN = (
     "name",
     "eval",
@@ -32,6 +33,7 @@ NOT_THE_RUN = (
     "sweep",
     "tracking",
     "train.activation_checkpointing",
+    "train.checkpoint_every_minutes",
     "train.checkpoint_every_steps",
     "train.cpus_per_worker",
     "train.eval_every_steps",
@@ -40,6 +42,7 @@ NOT_THE_RUN = (
     "train.log_every_steps",
     "train.max_failures",
     "train.num_checkpoints_to_keep",
+    "train.num_workers",
     "train.peak_tflops",
     "train.threads_per_worker",
 )
@@ -78,7 +81,7 @@ class TrainingOutcome:
 
 def run_fingerprint(config: ExperimentConfig) -> str:
     """What two attempts of one run must share."""
-    return fingerprint(config, exclude=NOT_THE_RUN)
+    return fingerprint(config, exclude=_may_differ(config))
 
 
 def claim(run_uri: str, config: ExperimentConfig, data_fingerprint: str) -> None:
@@ -98,7 +101,7 @@ def claim(run_uri: str, config: ExperimentConfig, data_fingerprint: str) -> None
     if provenance["fingerprint"] != run_fingerprint(config):
         source = f"{run_uri}/{CONFIG}"
         stored = parse_config(parse_yaml(read_bytes(source).decode(), source), source)
-        changes = [line for line in difference(stored, config) if not _is_allowed(line)]
+        changes = [line for line in difference(stored, config) if not _is_allowed(line, _may_differ(config))]
     elif provenance["data_fingerprint"] != data_fingerprint:
         changes = [f"data set at {config.data.uri}: {provenance['data_fingerprint']} -> {data_fingerprint}"]
     if changes:
@@ -143,6 +146,11 @@ def _provenance(config: ExperimentConfig, data_fingerprint: str) -> dict[str, An
     }
 
 
-def _is_allowed(change: str) -> bool:
+def _may_differ(config: ExperimentConfig) -> tuple[str, ...]:
+    """Steps that are stretches of the order have the same rows however they are cut into micro-batches."""
+    return (*NOT_THE_RUN, "train.micro_batch_size") if BatchSettings.of(config).is_plain else NOT_THE_RUN
+
+
+def _is_allowed(change: str, names: tuple[str, ...]) -> bool:
     key = change.partition(":")[0]
-    return any(key == name or key.startswith(f"{name}.") for name in NOT_THE_RUN)
+    return any(key == name or key.startswith(f"{name}.") for name in names)

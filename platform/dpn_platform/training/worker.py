@@ -21,13 +21,15 @@ from dpn_platform.storage import upload_folder, write_json
 from dpn_platform.training.base import build_model, reading_processor
 from dpn_platform.training.batches import open_batches
 from dpn_platform.training.callbacks import Checkpointing, EarlyStop
-from dpn_platform.training.checkpoints import CheckpointWriter, Resume, checkpoint_name, latest_checkpoint
+from dpn_platform.training.checkpoints import CheckpointWriter, Origin, checkpoint_name
 from dpn_platform.training.engine import build_engine, consolidated_weights
 from dpn_platform.training.guards import BudgetGuard, NanGuard
 from dpn_platform.training.held_out import HeldOutLoss, read_held_out
+from dpn_platform.training.local_space import checkpoint_bytes, space_problem
 from dpn_platform.training.loop import Callback, run_loop
 from dpn_platform.training.loss_meter import LossMeter
 from dpn_platform.training.metrics import MetricsLog, read_metrics
+from dpn_platform.training.resume import Resume, latest_checkpoint
 from dpn_platform.training.router_monitor import ROUTING, RouterMonitor, routing_history
 from dpn_platform.training.run_folder import EXPORT, TrainingOutcome, run_fingerprint, write_outcome
 from dpn_platform.training.throughput import Throughput, spent_device_hours
@@ -41,6 +43,7 @@ class WorkerSettings:
         config: as JSON values.
         reference_loss: the dense control's `train/loss_lm`; None: no early stopping.
         callbacks: the caller's, run after ours.
+        code_version: of the code that started the run.
     """
 
     config: dict[str, Any]
@@ -48,6 +51,7 @@ class WorkerSettings:
     run_uri: str
     reference_loss: float | None = None
     callbacks: Sequence[Callback] = ()
+    code_version: str = "unknown"
 
 
 def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
@@ -62,22 +66,25 @@ def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
         torch.set_num_threads(config.train.threads_per_worker)
     if config.train.use_gpu:
         torch.cuda.set_device(ray.train.torch.get_device())
-    with latest_checkpoint(run_fingerprint(config)) as resume:
+    origin = Origin(given.run_uri, run_fingerprint(config), given.code_version)
+    with latest_checkpoint(origin) as resume:
         is_complete = resume.step == config.train.steps
         reader = None if is_complete else open_batches(config, resume.consumed, start_step=resume.step)
-        (model, processor), problem = _agreed_model(config)
+        (model, processor), problem = _agreed_model(config, resume)
         if problem is not None:
             return problem
-        engine = build_engine(model.train(), config.train)
+        engine = build_engine(model.train(), config.train, universal=resume.is_universal)
         resume.load_into(engine)
+    if (problem := _lack_of_space(engine)) is not None:
+        return problem
     reading = reading_processor(processor, config.model)
     collator = SampleCollator(reading, router=model.needs_router_token, decode=config.data.decode)
-    log, checkpointing, callbacks = _callbacks(given, config, resume, collator)
+    log, checkpointing, callbacks = _callbacks(given, config, origin, resume, collator)
     batches = iter(()) if reader is None else reader.collated(collator)
     steps, stopped = run_loop(engine, batches, config.train, start_step=resume.step, callbacks=callbacks)
     if log.is_diverged:
         return stopped
-    checkpointing.save(engine, steps)
+    checkpointing.finish(engine, steps)
     _export(engine, processor, f"{given.run_uri}/{EXPORT}")
     if dist.get_rank() == 0:
         if (history := routing_history(log.lines)) is not None:
@@ -86,21 +93,34 @@ def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
     return None
 
 
-def _agreed_model(config: ExperimentConfig) -> tuple[tuple[Any, Any], str | None]:
+def _agreed_model(config: ExperimentConfig, resume: Resume) -> tuple[tuple[Any, Any], str | None]:
     """The model and its processor, or the first problem any rank had. Collective: no rank goes on alone."""
     parts: tuple[Any, Any] = (None, None)
     problem = None
     try:
         parts = build_model(config)
+        problem = resume.misfit(parts[0])
     except DpnError as error:
         problem = str(error)
+    return parts, _agreed(problem)
+
+
+def _lack_of_space(engine: Any) -> str | None:
+    """Said before the first step: a run whose first checkpoint fails has worked for nothing. Collective."""
+    workers_here = ray.train.get_context().get_local_world_size()
+    stage = int(engine.zero_optimization_stage())
+    return _agreed(space_problem(checkpoint_bytes(engine.module, stage, dist.get_world_size(), workers_here)))
+
+
+def _agreed(problem: str | None) -> str | None:
+    """The first problem any rank has. Collective."""
     problems: list[str | None] = [None] * dist.get_world_size()
     dist.all_gather_object(problems, problem)
-    return parts, next((text for text in problems if text is not None), None)
+    return next((text for text in problems if text is not None), None)
 
 
 def _callbacks(
-    given: WorkerSettings, config: ExperimentConfig, resume: Resume, collator: SampleCollator
+    given: WorkerSettings, config: ExperimentConfig, origin: Origin, resume: Resume, collator: SampleCollator
 ) -> tuple[MetricsLog, Checkpointing, list[Callback]]:
     """In this order: what stops the run first, then the checkpoint, so that a stopped run has its last step saved."""
     train = config.train
@@ -108,7 +128,7 @@ def _callbacks(
     held_out = HeldOutLoss(train, partial(read_held_out, config, collator))
     meters = (LossMeter(), speed, RouterMonitor(), held_out)
     log = MetricsLog(given.run_uri, train, resume.step, meters)
-    writer = CheckpointWriter(run_fingerprint(config), resume.consumed, resume.step)
+    writer = CheckpointWriter(origin, resume.consumed, resume.step)
     checkpointing = Checkpointing(writer, train, log)
     rule = config.sweep.early_stopping if config.sweep else None
     early = [EarlyStop(rule, given.reference_loss, log)] if rule and rule.enabled and given.reference_loss else []
