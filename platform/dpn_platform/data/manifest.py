@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -153,10 +154,9 @@ def fingerprint_of(splits: dict[str, Split]) -> str:
 
 def sum_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     """Adds up counters, keys sorted."""
-    total: dict[str, int] = {}
+    total: Counter[str] = Counter()
     for count in counts:
-        for key, value in count.items():
-            total[key] = total.get(key, 0) + value
+        total.update(count)
     return dict(sorted(total.items()))
 
 
@@ -226,9 +226,9 @@ def _current_fingerprint(uri: str, force: bool) -> Any:
     try:
         return _field(read_json(join_uri(uri, FILE_NAME)), "fingerprint")
     except DpnError:
-        if force:
-            return None
-        raise
+        if not force:
+            raise
+    return None
 
 
 def _field(content: Any, name: str) -> Any:
