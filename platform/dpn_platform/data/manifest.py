@@ -156,7 +156,7 @@ def sum_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     """Adds up counters, keys sorted."""
     total: Counter[str] = Counter()
     for count in counts:
-        total.update(count)
+        total.update(count)  # keeps zeros, which a sum of counters drops
     return dict(sorted(total.items()))
 
 
@@ -185,8 +185,7 @@ def load_manifest(uri: str) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         raise DpnError(f"{address}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    folder = open_uri(address).uri.rpartition("/")[0]
-    return manifest.at(folder.removesuffix(f"/{VERSIONS_FOLDER}"))
+    return manifest.at(open_uri(address).uri.rpartition("/")[0].removesuffix(f"/{VERSIONS_FOLDER}"))
 
 
 def published_recipe(uri: str) -> tuple[int | None, Any] | None:
