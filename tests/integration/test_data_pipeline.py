@@ -238,11 +238,6 @@ def test_demo_set_is_made_once(raw: str) -> None:
         ensure_demo(DemoRecipe(num_train=25, num_test=10), uri=uri, raw_uri=raw_uri)
 
 
-def test_source_without_records_is_refused(services: Any) -> None:
-    with pytest.raises(DpnError, match="no raw data set there"):
-        ingest(f"{BASE}/nothing", f"{BASE}/x")
-
-
 def test_store_keeps_the_contract_of_local_files(services: Any) -> None:
     uri = f"{BASE}/objects/odd ?#%20 name.bin"
     storage.write_bytes(uri, b"x")

@@ -108,8 +108,8 @@ def make_mix(
     planted = summary["by_dirt"]
     print_facts("raw set", {"uri": uri, **{name: summary[name] for name in ("rows", "text_only")}})
     if planted:
-        found = [(name, dirt.kind, planted[name]) for name, dirt in DIRT.items() if name in planted]
-        print_table(f"planted: {sum(planted.values())} rows", ("defect", "ingest calls it", "rows"), found)
+        table = [(name, dirt.kind, planted[name]) for name, dirt in DIRT.items() if name in planted]
+        print_table(f"planted: {sum(planted.values())} rows", ("defect", "ingest calls it", "rows"), table)
     note(f"next: dpn data ingest {uri} URI" + (f" --max-quarantined {dirty:g}" if dirty else ""))
 
 

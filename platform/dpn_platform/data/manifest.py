@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -152,10 +153,9 @@ def fingerprint_of(splits: dict[str, Split]) -> str:
 
 def sum_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     """Adds up counters, keys sorted."""
-    total: dict[str, int] = {}
+    total: Counter[str] = Counter()
     for count in counts:
-        for key, value in count.items():
-            total[key] = total.get(key, 0) + value
+        total.update(count)  # keeps zeros, which a sum of counters drops
     return dict(sorted(total.items()))
 
 
@@ -184,8 +184,7 @@ def load_manifest(uri: str) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         raise DpnError(f"{address}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    folder = open_uri(address).uri.rpartition("/")[0]
-    return manifest.at(folder.removesuffix(f"/{VERSIONS_FOLDER}"))
+    return manifest.at(open_uri(address).uri.rpartition("/")[0].removesuffix(f"/{VERSIONS_FOLDER}"))
 
 
 def published_recipe(uri: str) -> tuple[int | None, Any] | None:
@@ -225,9 +224,9 @@ def _current_fingerprint(uri: str, force: bool) -> Any:
     try:
         return _field(read_json(join_uri(uri, FILE_NAME)), "fingerprint")
     except DpnError:
-        if force:
-            return None
-        raise
+        if not force:
+            raise
+    return None
 
 
 def _field(content: Any, name: str) -> Any:
