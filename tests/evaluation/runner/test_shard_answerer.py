@@ -22,7 +22,7 @@ def answer(checkpoint, output, shards, batch_size):
     return ShardFiles(str(output)).read(shards)
 
 
-@pytest.mark.parametrize(("name", "variant"), [("mme", "harness"), ("mmmu", "reference"), ("scienceqa-img", "harness")])
+@pytest.mark.parametrize(("name", "variant"), [("mme", "harness"), ("mmmu", "reference")])
 def test_lines_are_llava_s_and_the_same_for_every_batch_size(save_checkpoint, small_set, tmp_path, name, variant):
     checkpoint = save_checkpoint(name="dpn")
     _, questions, _ = small_set(name, "parquet", variant)
