@@ -7,22 +7,27 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.loading import find_checkpoint
 from dpn_platform.evaluation.runner.actor import AnswererSettings, ShardAnswerer, with_pictures
 from dpn_platform.evaluation.runner.lines import ShardFiles
 from dpn_platform.evaluation.runner.shards import cut
 
 
-def answer(checkpoint, output, shards, batch_size):
+def call(checkpoint, output, shards, batch_size):
     answerer = ShardAnswerer(AnswererSettings(find_checkpoint(checkpoint), str(output), batch_size))
     for shard in shards:
         (table,) = with_pictures(pa.table({"shard": [pickle.dumps(shard)]}))
-        assert answerer(table).to_pylist() == [{"shard": shard.name, "questions": len(shard.questions)}]
+        (done,) = answerer(table).to_pylist()
+        assert (done["shard"], done["questions"]) == (shard.name, len(shard.questions))
+        yield done["refusal"]
+
+
+def answer(checkpoint, output, shards, batch_size):
+    assert set(call(checkpoint, output, shards, batch_size)) == {None}
     return ShardFiles(str(output)).read(shards)
 
 
-@pytest.mark.parametrize(("name", "variant"), [("mme", "harness"), ("mmmu", "reference"), ("scienceqa-img", "harness")])
+@pytest.mark.parametrize(("name", "variant"), [("mme", "harness"), ("mmmu", "reference")])
 def test_lines_are_llava_s_and_the_same_for_every_batch_size(save_checkpoint, small_set, tmp_path, name, variant):
     checkpoint = save_checkpoint(name="dpn")
     _, questions, _ = small_set(name, "parquet", variant)
@@ -42,12 +47,21 @@ def test_lines_are_llava_s_and_the_same_for_every_batch_size(save_checkpoint, sm
     assert [json.loads(row)["question_id"] for row in text.splitlines()] == [one.id for one in shards[0].questions]
 
 
-def test_a_checkpoint_that_cannot_be_loaded_is_said_when_asked(save_checkpoint, tmp_path, small_set):
+def test_what_is_refused_is_said_in_one_line_and_leaves_no_file(save_checkpoint, tmp_path, small_set):
     _, questions, _ = small_set("gqa", "llava")
-    broken = tmp_path / "broken"
+    checkpoint, broken = save_checkpoint(name="dense"), tmp_path / "broken"
     broken.mkdir()
-    for file in Path(save_checkpoint(name="dense")).iterdir():
+    for file in Path(checkpoint).iterdir():
         (broken / file.name).write_bytes(file.read_bytes()[: 3000 if file.suffix == ".safetensors" else None])
-    with pytest.raises(DpnError, match="broken: cannot be loaded"):
-        answer(str(broken), tmp_path / "out", cut(questions, {}), 4)
-    assert ShardFiles(str(tmp_path / "out")).done() == set()
+    picture = tmp_path / "set/gqa/data/images/n0.jpg"
+    picture.write_bytes(picture.read_bytes()[:40])
+    first = list(call(str(broken), tmp_path / "out", cut(questions, {}, 2), 4))
+    assert all("broken: cannot be loaded" in refusal for refusal in first)
+    (cut_short, fine) = call(checkpoint, tmp_path / "out", cut(questions, {}, 2), 4)
+    assert "n0.jpg: not a picture" in cut_short
+    assert fine is None
+    picture.unlink()
+    (gone,) = call(checkpoint, tmp_path / "out", cut(questions[:1], {}), 4)
+    assert "n0.jpg" in gone
+    assert "\n" not in cut_short + gone
+    assert len(ShardFiles(str(tmp_path / "out")).done()) == 1

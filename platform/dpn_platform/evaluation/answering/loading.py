@@ -81,6 +81,7 @@ def load_model(checkpoint: Checkpoint, *, use_gpu: bool, dtype: str = "auto") ->
         DpnError: it cannot be loaded.
     """
     import torch
+    from safetensors import SafetensorError
 
     from dpn_platform.evaluation.answering.packed_model import PackedModel
     from dpn_platform.evaluation.answering.transformers_model import TransformersModel
@@ -92,7 +93,7 @@ def load_model(checkpoint: Checkpoint, *, use_gpu: bool, dtype: str = "auto") ->
             return TransformersModel(folder, device, chosen)
         try:
             return PackedModel(*load_ours(folder), device, chosen)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, SafetensorError) as error:
             line = " ".join(str(error).split())[:200]
             raise DpnError(f"{checkpoint.uri}: cannot be loaded: {line}") from error
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, StoppingCriteriaList
 
@@ -27,7 +28,7 @@ class TransformersModel:
         try:
             self.processor = AutoProcessor.from_pretrained(folder)
             model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             line = " ".join(str(error).split())[:200]
             raise DpnError(f"{folder}: not a checkpoint of ours, and transformers cannot load it: {line}") from error
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)

@@ -22,6 +22,7 @@ from dpn_platform.evaluation.runner.pictures import decode, fetch
 from dpn_platform.evaluation.runner.shards import Shard
 
 _DECODERS = 4
+_DONE = pa.schema([("shard", pa.string()), ("questions", pa.int64()), ("refusal", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,31 @@ class AnswererSettings:
 
 
 def with_pictures(table: pa.Table) -> Iterator[pa.Table]:
-    """Stage before the worker, on any CPU: a shard with the encoded pictures of its questions."""
+    """Stage before the worker, on any CPU: a shard with the encoded pictures of its questions, or why there are none.
+
+    Rows have `shard`, `pictures` (pickled) and `refusal`.
+    """
     for packed in table.column("shard").to_pylist():
-        found = fetch(pickle.loads(packed).pictures())
-        # Pickled as one value: Arrow's own lists would copy every picture twice more.
-        yield pa.table({"shard": [packed], "pictures": pa.array([pickle.dumps(found)], pa.large_binary())})
+        pictures, refusal = None, None
+        try:
+            # Pickled as one value: Arrow's own lists would copy every picture twice more.
+            pictures = pickle.dumps(fetch(pickle.loads(packed).pictures()))
+        except DpnError as error:
+            refusal = str(error)
+        yield pa.table(
+            {
+                "shard": [packed],
+                "pictures": pa.array([pictures], pa.large_binary()),
+                "refusal": pa.array([refusal], pa.string()),
+            }
+        )
 
 
 class ShardAnswerer:
-    """Callable for `map_batches`: shards with their pictures to a line about each."""
+    """Callable for `map_batches`: shards with their pictures to a line about each.
+
+    What we refuse travels as a text in column `refusal`: of an exception, Ray Data passes on nothing but a traceback.
+    """
 
     def __init__(self, settings: AnswererSettings) -> None:
         if settings.num_threads:
@@ -59,26 +76,25 @@ class ShardAnswerer:
         self.settings = settings
         self.files = ShardFiles(settings.output_uri)
         self.is_warm = False
-        self.refusal: DpnError | None = None
+        self.refusal: str | None = None
         try:
             self.model = load_model(settings.checkpoint, use_gpu=settings.use_gpu, dtype=settings.dtype)
         except DpnError as error:
-            self.refusal = error  # of what a constructor raises, Ray keeps a text; of what a call raises, the error
+            self.refusal = str(error)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Answers and writes.
-
-        Raises:
-            DpnError: the checkpoint cannot be loaded, or a picture not be decoded.
-        """
-        if self.refusal is not None:
-            raise self.refusal
+        """Answers and writes."""
         done = []
-        for packed, pictures in zip(table.column("shard").to_pylist(), table.column("pictures"), strict=True):
-            shard = pickle.loads(packed)
-            self._answer_shard(shard, pickle.loads(pictures.as_py()))
-            done.append({"shard": shard.name, "questions": len(shard.questions)})
-        return pa.Table.from_pylist(done)
+        for row in table.to_pylist():
+            shard = pickle.loads(row["shard"])
+            refusal = self.refusal or row["refusal"]
+            try:
+                if refusal is None:
+                    self._answer_shard(shard, pickle.loads(row["pictures"]))
+            except DpnError as error:
+                refusal = str(error)
+            done.append({"shard": shard.name, "questions": len(shard.questions), "refusal": refusal})
+        return pa.Table.from_pylist(done, schema=_DONE)
 
     def _answer_shard(self, shard: Shard, encoded: Mapping[PictureRef, bytes]) -> None:
         started = time.perf_counter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy
@@ -61,22 +60,9 @@ def answer_shards(
             )
         )
         answered = 0
-        try:
-            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                answered += sum(table.column("questions").to_pylist())
-                if on_progress:
-                    on_progress(answered)
-        except Exception as error:
-            raise _said_by_us(error) or error from None
-
-
-def _said_by_us(error: BaseException) -> DpnError | None:
-    """The refusal at the bottom of what Ray wraps around it; a wrapper may call itself a DpnError too."""
-    seen: list[Any] = [error]
-    while seen:
-        current = seen.pop()
-        causes = [cause for name in ("cause", "__cause__") if (cause := getattr(current, name, None)) is not None]
-        if isinstance(current, DpnError) and not hasattr(current, "cause"):
-            return current
-        seen += causes
-    return None
+        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for refusal in table.column("refusal").drop_null().to_pylist():
+                raise DpnError(refusal)
+            answered += sum(table.column("questions").to_pylist())
+            if on_progress:
+                on_progress(answered)

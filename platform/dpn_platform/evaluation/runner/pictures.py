@@ -43,7 +43,9 @@ def decode(data: bytes, reference: PictureRef) -> Picture:
         with Image.open(io.BytesIO(data)) as image:
             return Picture(hashlib.sha256(data).hexdigest()[:16], image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
-        raise DpnError(f"{place_of(reference)}: not a picture that can be decoded ({error})") from error
+        # Of what it cannot identify, Pillow only says which Python object it was given.
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise DpnError(f"{place_of(reference)}: not a picture that can be decoded{reason}") from error
 
 
 def place_of(reference: PictureRef) -> str:
