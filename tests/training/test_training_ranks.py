@@ -77,7 +77,7 @@ def plain_curves(case: Case) -> tuple[list[float], list[float]]:
     peaks = [group["lr"] for group in optimizer.param_groups]
     losses, hinges = [], []
     for step, batch in enumerate(global_batches(case)):
-        # Three hundredths of four steps are no step: the first has the peak rate.
+        # Three hundredths of three steps are no step: the first has the peak rate.
         factor = 1.0 if step < 1 else 0.5 * (1 + math.cos(math.pi * (step - 1) / (case.steps - 1)))
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * factor
@@ -99,7 +99,7 @@ def test_losses_are_those_of_a_plain_loop(launched: Path, name: str) -> None:
     assert first["losses"] == pytest.approx(losses, rel=LOSS_TOLERANCE)
     # The hinge falls by its gradient, which has passed through recomputed layers.
     assert first["hinges"] == pytest.approx(hinges, rel=HINGE_TOLERANCE)
-    assert first["hinges"][-1] < 0.9 * first["hinges"][0]
+    assert first["hinges"][-1] < 0.95 * first["hinges"][0]
 
 
 def one_process(case: Case) -> tuple[list[float], dict[str, Tensor]]:
