@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 LAUNCH_TIMEOUT_S = 1500
 # Measured over all cases: losses 2e-7 apart, weights 6e-8 under SGD and 3e-7 under AdamW, where they move by 8e-3 and
-# 2e-3; a rank's mean hinge is 1.2e-3 from that of the whole batch, whose other half it does not see.
+# 2e-3; a rank's mean hinge is 2.5e-3 from that of the whole batch, whose other half it does not see.
 LOSS_TOLERANCE, WEIGHT_TOLERANCE, HINGE_TOLERANCE = 5e-6, 2e-6, 1e-2
 
 
