@@ -27,7 +27,7 @@ def tiny_processor(high_resolution: bool = False) -> DpnProcessor:
 
 
 def tiny_model(
-    method: Method, *, high_resolution: bool = False, num_layers: int | None = None
+    method: Method, *, high_resolution: bool = False, num_layers: int | None = None, tower_layers: int | None = None
 ) -> DpnForConditionalGeneration:
     """The same weights at every call, with a method attached; LLaVA-HR's two towers if wanted."""
     torch.manual_seed(0)
@@ -37,6 +37,8 @@ def tiny_model(
         config = _high_resolution_config(vocabulary)
     if num_layers is not None:
         config.base_config["text_config"]["num_hidden_layers"] = num_layers
+    if tower_layers is not None:
+        config.base_config["vision_config"]["num_hidden_layers"] = tower_layers
     model = DpnForConditionalGeneration(config)
     model.configure_method(method)
     return model.train()
