@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--outage-s", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    steps = 40 + 15 * arguments.kills
+    steps = 60 + 40 * arguments.kills
     services.connect(start=True)
     init_ray()
     home, base = Home.resolve(os.environ["DPN_HOME"]), f"s3://dpn/soak-{int(time.time())}"
