@@ -189,7 +189,7 @@ def test_store_away_then_the_driver_killed_in_an_upload_then_a_damaged_row(
     assert "step_00000009" not in published(run_uri)
 
     uri, row_id, whole = damage_last_row(config.data.uri)
-    with pytest.raises(DpnError, match=rf"{uri}: row {row_id}: its picture cannot be read .* dpn data verify"):
+    with pytest.raises(DpnError, match=rf"{uri}: row {row_id}: its picture cannot be read .*dpn data verify"):
         run_training(config, run_name="cut-off")
     storage.write_bytes(uri, whole)
     outcome = run_training(config, run_name="cut-off")
