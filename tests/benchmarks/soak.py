@@ -38,7 +38,7 @@ from dpn_platform.training.metrics import read_metrics
 VICTIMS = ("worker", "driver", "feed", "store")
 TITLES = {"worker": "ray::RayTrainWorker", "feed": "ray::Feed"}
 CHECKPOINT_EVERY, BATCH = 10, 8
-#: Measured: 0 while the number of workers stays, 2e-7 between one worker and two.
+#: Measured: 0 while the number of workers stays, 1.0e-7 between one worker and two.
 TOLERANCE = 5e-6
 
 
