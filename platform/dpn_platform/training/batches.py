@@ -29,7 +29,8 @@ from dpn_platform.training.loop import Batch
 READERS_PER_WORKER = 2
 _MEND = (
     "the shard has changed since it was ingested (`dpn data verify` finds all such rows): put it back, for example by "
-    "the same ingest, which writes the same bytes; started again, the run continues at its latest checkpoint"
+    "the same `dpn data ingest` with --fresh, which writes the same bytes; started again, the run continues at its "
+    "latest checkpoint"
 )
 
 

@@ -33,7 +33,7 @@ from dpn_platform.training.run_folder import TrainingOutcome
 
 pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
-# Measured: 2e-7 between one worker and two, 0 where their number stays.
+# Measured: 1.0e-7 between one worker and two, and where the number changed twice; 0 where it stays.
 TOLERANCE = 5e-6
 OUTAGE_S = 6.0
 
@@ -189,7 +189,7 @@ def test_store_away_then_the_driver_killed_in_an_upload_then_a_damaged_row(
     assert "step_00000009" not in published(run_uri)
 
     uri, row_id, whole = damage_last_row(config.data.uri)
-    with pytest.raises(DpnError, match=rf"{uri}: row {row_id}: its picture cannot be read .* dpn data verify"):
+    with pytest.raises(DpnError, match=rf"{uri}: row {row_id}: its picture cannot be read .*dpn data verify"):
         run_training(config, run_name="cut-off")
     storage.write_bytes(uri, whole)
     outcome = run_training(config, run_name="cut-off")
