@@ -57,7 +57,16 @@ def load_universal(engine: Any, root: Path, tag: str) -> bool:
     loaded, _ = engine.load_checkpoint(str(root), tag=tag)
     for group, values, lr in zip(_groups(engine), groups, engine.lr_scheduler.get_last_lr(), strict=True):
         group.update(values, lr=lr)
+    _part_step_counters(engine)
     return loaded is not None
+
+
+def _part_step_counters(engine: Any) -> None:
+    """Under ZeRO-3 all groups get one and the same counter, which every group's step would then advance."""
+    states = engine.optimizer.optimizer.state if engine.zero_optimization_stage() == 3 else {}
+    for state in states.values():
+        if torch.is_tensor(state.get("step")):
+            state["step"] = state["step"].clone()
 
 
 def _groups(engine: Any) -> list[dict[str, Any]]:
