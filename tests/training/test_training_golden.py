@@ -12,7 +12,9 @@ from tests.training.golden import METHODS, STEPS, compute_curves, golden_file
 
 pytestmark = pytest.mark.slow
 
-TOLERANCE = 1e-3
+# Measured between one thread with vector instructions (AVX) and two without, the routes being the same: 2e-6 for dense
+# and default; 9e-5 and, of a hinge on its way to zero, 3e-4 for paper, whose choices have sharp edges (T = 1, top-1).
+TOLERANCES = {"dense": 5e-5, "default": 5e-5, "paper": 2e-3}
 
 
 @pytest.fixture(autouse=True)
@@ -30,4 +32,4 @@ def test_fifty_steps_give_the_losses_on_file(process_group, name: str) -> None:
     assert golden["loss_lm"][-1] < 0.7 * golden["loss_lm"][0]
     assert curves["visual_tokens_kept"] == golden["visual_tokens_kept"]
     for key in ("loss_lm", "loss_routing"):
-        assert curves[key] == pytest.approx(golden[key], rel=TOLERANCE, abs=TOLERANCE / 10), key
+        assert curves[key] == pytest.approx(golden[key], rel=TOLERANCES[name], abs=TOLERANCES[name] / 10), key
