@@ -29,7 +29,6 @@ import yaml
 
 from dpn_platform import services, storage
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.prepare import DemoRecipe, ensure_demo
 from dpn_platform.services.home import Home, record_path
 from dpn_platform.services.processes import ProcessRecord, stop
 from dpn_platform.services.ray_client import init_ray
@@ -183,8 +182,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     steps = 60 + 40 * arguments.kills
-    services.connect(start=True)
+    services.connect(start=True)  # before the first import of ray, which reads the environment
     init_ray()
+    from dpn_platform.data.prepare import DemoRecipe, ensure_demo
+
     home, base = Home.resolve(os.environ["DPN_HOME"]), f"s3://dpn/soak-{int(time.time())}"
     ensure_demo(DemoRecipe(400, 20), uri=f"{base}/data", raw_uri=f"{base}/raw")
     with tempfile.TemporaryDirectory(prefix="dpn-soak-") as folder:
