@@ -48,10 +48,8 @@ class KillAt:
     """Callback that kills its worker, once for every step named, when the checkpoint before is published."""
 
     def __init__(self, rank: int, steps: tuple[int, ...], folder: str, run_uri: str) -> None:
-        self.rank = rank
-        self.steps = steps
-        self.folder = folder
-        self.run_uri = run_uri
+        self.rank, self.steps = rank, steps
+        self.folder, self.run_uri = folder, run_uri
 
     def after_step(self, engine: Any, result: Any) -> str | None:
         if result.step in self.steps and torch.distributed.get_rank() == self.rank:
@@ -64,7 +62,7 @@ class KillAt:
 
     def _wait_for_checkpoint(self, step: int) -> None:
         snapshot = f"{self.run_uri}/checkpoint_manager_snapshot.json"
-        while not storage.exists(snapshot) or f"step_{step:08d}" not in storage.read_bytes(snapshot).decode():
+        while not storage.exists(snapshot) or checkpoint_name(step) not in storage.read_bytes(snapshot).decode():
             time.sleep(0.1)
 
 
