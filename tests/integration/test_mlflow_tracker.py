@@ -94,7 +94,7 @@ def test_checkpoint_becomes_a_searchable_external_model(services: Endpoints, tmp
     tracker = open_tracker(TrackingConfig(experiment="tracker-models"))
     run = tracker.start_run("trial", key="trial")
     model = tracker.log_model(
-        run, "trial-step-200", "s3://dpn/runs/trial/200", {"step": 200}, {"eval/demo/accuracy": 0.91}
+        run, "trial-step-200", "s3://dpn/runs/trial/200", {"step": 200}, {"eval/demo/accuracy": 0.91}, step=200
     )
     assert tracker.log_model(run, "trial-step-200", "s3://dpn/runs/trial/200") == model
     client = MlflowClient(services.mlflow_url)
@@ -104,6 +104,8 @@ def test_checkpoint_becomes_a_searchable_external_model(services: Endpoints, tmp
     assert found[0].params["uri"] == "s3://dpn/runs/trial/200"
     assert found[0].tags["mlflow.model.isExternal"] == "true"
     assert str(found[0].status) == "READY"
+    # In the run's curves too, where a point at another step would be a false one.
+    assert [point.step for point in client.get_metric_history(run, "eval/demo/accuracy")] == [200]
 
 
 def test_study_is_read_back_from_mlflow_before_and_after_its_report(services: Endpoints, tmp_path: Path) -> None:

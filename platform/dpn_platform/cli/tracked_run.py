@@ -69,7 +69,9 @@ class TrackedRun:
         self._log_routing(with_picture=True)
         method = {key: value for key, value in flatten(self._config) if key.startswith("method.")}
         metrics = tracked_metrics(outcome.metrics)
-        self._tracker.log_model(self.run_id, self._run_name, outcome.export_uri, params=method, metrics=metrics)
+        self._tracker.log_model(
+            self.run_id, self._run_name, outcome.export_uri, params=method, metrics=metrics, step=outcome.steps
+        )
         if outcome.stop_reason is not None:
             self._tracker.log_artifact(self.run_id, outcome.stop_reason + "\n", "reason.txt")
         self._tracker.end_run(self.run_id, "FINISHED" if outcome.status == "finished" else "KILLED")

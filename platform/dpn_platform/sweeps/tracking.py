@@ -68,6 +68,7 @@ class StudyTracking:
             outcome.export_uri,
             params=shown_params(trial),
             metrics=result.metrics(),
+            step=outcome.steps,
         )
         self.tracker.log_artifact(run_id, json.dumps(point.to_json(), indent=2), POINT_ARTIFACT)
         if (history := routing_history(read_metrics(outcome.run_uri))) is not None:

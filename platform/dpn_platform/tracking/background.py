@@ -66,10 +66,11 @@ class BackgroundTracker:
         uri: str,
         params: Mapping[str, object] | None = None,
         metrics: Mapping[str, float] | None = None,
+        step: int = 0,
     ) -> str:
         """See `Tracker.log_model`."""
         self.flush()
-        return self._tracker.log_model(run_id, name, uri, params, metrics)
+        return self._tracker.log_model(run_id, name, uri, params, metrics, step)
 
     def end_run(self, run_id: str, status: Status = "FINISHED") -> None:
         """See `Tracker.end_run`."""

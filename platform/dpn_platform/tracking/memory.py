@@ -100,6 +100,7 @@ class MemoryTracker:
         uri: str,
         params: Mapping[str, object] | None = None,
         metrics: Mapping[str, float] | None = None,
+        step: int = 0,
     ) -> str:
         """See `Tracker.log_model`."""
         models = self._run(run_id).models

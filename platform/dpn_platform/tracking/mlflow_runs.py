@@ -155,7 +155,14 @@ class MlflowRuns:
             self.client.log_artifact(run_id, str(link), folder or None)
 
     def log_model(
-        self, run_id: str, name: str, uri: str, params: Mapping[str, str], metrics: Mapping[str, float], timestamp: int
+        self,
+        run_id: str,
+        name: str,
+        uri: str,
+        params: Mapping[str, str],
+        metrics: Mapping[str, float],
+        timestamp: int,
+        step: int = 0,
     ) -> str:
         """Register the checkpoint at `uri` as an external model of the run; an older one of this name is returned.
 
@@ -179,12 +186,12 @@ class MlflowRuns:
             get_external_mlflow_model_spec(model).save(str(Path(folder) / MLMODEL_FILE_NAME))
             self.client.log_model_artifacts(model.model_id, folder)
         entities = [
-            Metric(_valid_key(key), float(value), timestamp, 0, model_id=model.model_id)
+            Metric(_valid_key(key), float(value), timestamp, step, model_id=model.model_id)
             for key, value in metrics.items()
         ]
         if entities:
             self.client.log_batch(run_id, metrics=entities)
-        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=step)])
         self.client.finalize_logged_model(model.model_id, "READY")
         return str(model.model_id)
 

@@ -120,9 +120,10 @@ class MlflowTracker:
         uri: str,
         params: Mapping[str, object] | None = None,
         metrics: Mapping[str, float] | None = None,
+        step: int = 0,
     ) -> str:
         """See `Tracker.log_model`. While the server is away the id returned is provisional."""
-        entry = self._entry("log_model", run_id=run_id, name=name, uri=self._guard.text(uri))
+        entry = self._entry("log_model", run_id=run_id, name=name, uri=self._guard.text(uri), step=step)
         entry["params"] = self._guard.values(params or {}, _PARAM_LIMIT)
         entry["metrics"] = {key: float(value) for key, value in (metrics or {}).items()}
         return str(self._send(entry) or f"{_PENDING}{run_id}/{name}")

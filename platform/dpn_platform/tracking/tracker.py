@@ -61,8 +61,9 @@ class Tracker(Protocol):
         uri: str,
         params: Mapping[str, object] | None = None,
         metrics: Mapping[str, float] | None = None,
+        step: int = 0,
     ) -> str:
-        """Register a checkpoint that lies at `uri` as a model of the run; one model per name.
+        """Register a checkpoint that lies at `uri` as a model of the run, with its metrics at `step`; one per name.
 
         Returns:
             The model's id.
