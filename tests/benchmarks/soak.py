@@ -2,9 +2,9 @@
 
 Victims: a training worker, the driver (`dpn train`), the process that feeds the workers, all with SIGKILL; and the S3
 server, which is stopped and started again after a while. Exits with 1 when a row or a loss differs from the undisturbed
-run. With --resize a driver that is started again takes another number of workers: sums are then formed in another order,
-1e-7 at first, and training lets that grow (measured: 1e-6 after 60 steps, 1e-2 after 150), so that losses are compared
-up to twenty steps after the first such change.
+run. With --resize a driver that is started again takes another number of workers: sums are then formed in another
+order, which is 1e-7 at first and grows with training (measured: 1e-6 after 60 steps, 1e-2 after 150); losses are then
+compared up to twenty steps after the first such change.
 
 Run by hand, with services of its own in a scratch DPN_HOME:
     DPN_HOME=/tmp/dpn-soak PYTHONPATH=platform:. python tests/benchmarks/soak.py --kills 20
