@@ -13,7 +13,7 @@ from dpn_platform.config.load import parse_config
 from dpn_platform.planning.activations import activation_bytes, trace
 from dpn_platform.planning.base_model import base_config, meta_model
 from dpn_platform.training.base import build_model
-from dpn_platform.training.engine import parameter_groups
+from dpn_platform.training.optimizer import parameter_groups
 
 SAMPLES, TEXT, SUPERVISED = 4, 40, 24
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -7,6 +7,7 @@ complete one returns its outcome at once.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -41,6 +42,8 @@ from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcom
 from dpn_platform.training.worker import WorkerSettings, train_worker
 
 REPORT_EVERY_S = 1.0
+#: what gloo and NCCL say on the ranks that are left
+_LOST_NEIGHBOUR = re.compile(r"gloo/transport|ncclRemoteError|[Cc]onnection (reset|closed) by peer|[Rr]emote process")
 CONTROLLER_PAUSE_S = 5.0
 
 OnReport = Callable[[Line], None]
@@ -135,8 +138,12 @@ def _fit(build_trainer: Callable[[], TorchTrainer], run_name: str, max_failures:
                 problem: str | None = build_trainer().fit().return_value
             return problem
         except WorkerGroupError as error:
-            rank, failure = min(error.worker_failures.items())
-            raise DpnError(f"run {run_name} failed on worker {rank}: {_last_line(failure)}") from error
+            # Neighbours of a worker that died know only that their connection broke, and may be told before it.
+            told = {rank: _last_line(failure) for rank, failure in error.worker_failures.items()}
+            rank, line = min(told.items(), key=lambda item: (_LOST_NEIGHBOUR.search(item[1]) is not None, item[0]))
+            if _LOST_NEIGHBOUR.search(line):
+                line = f"it lost another worker, which was killed, ran out of memory or lost its node ({line[:200]})"
+            raise DpnError(f"run {run_name} failed on worker {rank}: {line}") from error
         except TrainingFailedError as error:
             failures += 1
             if failures > max_failures or not isinstance(getattr(error, "controller_failure", None), OSError):
