@@ -61,7 +61,7 @@ base: setup ## train the shipped base model again (about 25 minutes on 2 cores)
 	@$(BIN)/python jobs/make_base.py --folder $(BASE) $(ARGS)
 
 test: setup ## run the tests
-	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup ## check style
 	@$(BIN)/ruff check .
