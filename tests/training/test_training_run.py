@@ -13,6 +13,8 @@ from dpn_platform.training import run
 
 AWAY = ControllerError(OSError("AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 7"))
 
+BROKEN = "[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:4854: Connection reset by peer"
+
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -52,6 +54,15 @@ def test_it_is_not_started_again_for_ever(pauses: list[float]) -> None:
         (
             WorkerGroupError("two", {1: "Traceback\n  ...\ndpn_platform.config.errors.DpnError: row 7 is damaged"}),
             "run x failed on worker 1: row 7 is damaged",
+        ),
+        (
+            WorkerGroupError("two", {0: f"Traceback\n{BROKEN}", 1: "the worker died: killed by signal 9"}),
+            "run x failed on worker 1: the worker died: killed by signal 9",
+        ),
+        (
+            WorkerGroupError("one", {0: f"Traceback\n{BROKEN}"}),
+            "run x failed on worker 0: it lost another worker, which was killed, ran out of memory or lost its node "
+            f"({BROKEN})",
         ),
     ],
 )
