@@ -29,6 +29,7 @@ import torch
 from ingestion_sets import photograph, small_picture, write_sets
 
 from dpn_model.processing.images import fit_square
+from dpn_platform.config.schema import DataConfig
 from dpn_platform.data.batch_plan import BatchPlan, plan_batches
 from dpn_platform.data.batch_settings import BatchSettings
 from dpn_platform.data.collate import decode_fitting, decode_image
@@ -107,7 +108,8 @@ def ours(manifest: Manifest, decode: Callable[[bytes], np.ndarray] = decoded) ->
         def collate(table: pa.Table) -> dict[str, Any]:
             return {"pixels": np.stack(list(pool.map(decode, table["image"].to_pylist())))}
 
-        reader = BatchReader(local_batches(manifest, plan_for(manifest), num_readers=2))
+        # The settings tell the shard of a damaged row only, and these have none.
+        reader = BatchReader(local_batches(manifest, plan_for(manifest), num_readers=2), DataConfig())
         for batch in reader.collated(collate):
             yield batch["pixels"]
 
