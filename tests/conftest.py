@@ -85,3 +85,15 @@ def run_dpn() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def process_group() -> Iterator[None]:
+    """gloo with this process alone, as Ray Train's worker would have it."""
+    import torch.distributed as dist
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCAL_RANK", "0")
+        dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
+        yield
+        dist.destroy_process_group()

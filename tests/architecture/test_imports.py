@@ -94,6 +94,23 @@ def test_reading_a_config_loads_no_framework(root):
     assert loaded.isdisjoint({"torch", "ray", "transformers", "mlflow", "boto3", "pyarrow", "deepspeed", "dpn_model"})
 
 
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("training.entry", {"torch", "transformers", "deepspeed", "ray", "dpn_model"}),
+        ("training.run", {"transformers", "deepspeed", "dpn_model"}),
+        ("evaluation.run", {"torch", "transformers", "dpn_model"}),
+        ("evaluation.runner.actor", {"torch", "transformers", "dpn_model"}),
+        ("sweeps.study", {"torch", "transformers", "dpn_model"}),
+    ],
+)
+def test_who_runs_no_model_loads_none(root, module, heavy):
+    """Controllers, drivers and reading tasks are processes of their own: each import of theirs is paid at every start."""
+    done = run_python(root, f"import sys, dpn_platform.{module}; print(*sys.modules)")
+    assert done.returncode == 0, done.stderr
+    assert {name.split(".")[0] for name in done.stdout.split()}.isdisjoint(heavy)
+
+
 @pytest.mark.parametrize("room", ["cli", "config", "data", "evaluation", "reports", "services", "storage", "sweeps"])
 def test_room_imports_without_side_effects(root, room):
     """Importing a room neither starts Ray nor prints."""

@@ -119,7 +119,7 @@ class StepTimes:
 
 def run_step(config: Any, name: str) -> Spent:
     """A step of a real run."""
-    from dpn_platform.training.metrics import read_metrics
+    from dpn_platform.training.metric_lines import read_metrics
     from dpn_platform.training.run import run_training
 
     with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.services.home import Home, record_path
 from dpn_platform.services.processes import ProcessRecord, stop
 from dpn_platform.services.ray_client import init_ray
-from dpn_platform.training.metrics import read_metrics
+from dpn_platform.training.metric_lines import read_metrics
 
 VICTIMS = ("worker", "driver", "feed", "store")
 TITLES = {"worker": "ray::RayTrainWorker", "feed": "ray::Feed"}

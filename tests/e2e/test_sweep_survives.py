@@ -1,4 +1,7 @@
-"""The main job at small size, with everything real: interrupted, killed, resumed; what it leaves is whole and clean."""
+"""The main job at small size, with everything real: interrupted, killed, resumed; what it leaves is whole and clean.
+
+Its last attempt is a job submitted to the cluster.
+"""
 
 from __future__ import annotations
 
@@ -12,42 +15,47 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from mlflow import MlflowClient
 
 from dpn_platform import storage
 from dpn_platform.config.errors import DpnError
-from dpn_platform.training.metrics import read_metrics
+from dpn_platform.training.metric_lines import read_metrics
 
 pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
 # Long enough that a trial is still at work when the signal sent at its first checkpoint arrives.
-CHECKPOINT_EVERY, STEPS = 20, 160
+CHECKPOINT_EVERY, STEPS = 10, 60
+
+
+CONFIG = "jobs/configs/demo-sweep.yaml"
 
 
 @pytest.fixture
-def recipe(small_set: str, tmp_path: Path) -> dict[str, Any]:
-    """A sweep of one control and one trial that takes seconds per trial."""
-    name = f"e2e{os.getpid()}"
-    recipe = {
+def name() -> str:
+    """Of the experiment, and of the bucket's folder for its runs."""
+    return f"e2e{os.getpid()}"
+
+
+@pytest.fixture
+def recipe(small_set: str, name: str, repo_root: Path) -> list[str]:
+    """The demo's sweep, cut down to one control and one trial that take seconds each: what every attempt is given."""
+    values = {
         "name": name,
-        "data": {"uri": small_set},
-        "model": {"base": "tiny"},
-        "storage": {"runs_uri": f"s3://dpn/{name}"},
-        "tracking": {"experiment": name},
-        "train": {
-            "steps": STEPS,
-            "global_batch_size": 8,
-            "micro_batch_size": 8,
-            "checkpoint_every_steps": CHECKPOINT_EVERY,
-            "log_every_steps": 1,
-            "threads_per_worker": 1,
-        },
-        "eval": {"limit": 30},
-        "sweep": {"num_trials": 1, "controls": ["dense"]},
+        "data.uri": small_set,
+        "model.base": "tiny",
+        "storage.runs_uri": f"s3://dpn/{name}",
+        "tracking.experiment": name,
+        "train.steps": STEPS,
+        "train.global_batch_size": 8,
+        "train.micro_batch_size": 8,
+        "train.checkpoint_every_steps": CHECKPOINT_EVERY,
+        "train.log_every_steps": 1,
+        "eval.limit": 30,
+        "sweep.num_trials": 1,
+        "sweep.max_concurrent_trials": 1,
+        "sweep.controls": "[dense]",
     }
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(recipe))
-    return recipe
+    return [str(repo_root / CONFIG), *(f"{key}={value}" for key, value in values.items())]
 
 
 def wait_for(condition: Callable[[], bool], process: Any, log: Path, timeout_s: float = 300.0) -> None:
@@ -68,17 +76,17 @@ def checkpoints(run_uri: str) -> list[int]:
 
 
 def test_interrupt_kill_resume(
-    recipe: dict[str, Any],
+    recipe: list[str],
+    name: str,
     tmp_path: Path,
     services: Any,
     start_dpn: Callable[..., Any],
     run_dpn: Callable[..., Any],
 ) -> None:
-    runs, name = recipe["storage"]["runs_uri"], recipe["name"]
-    config = str(tmp_path / "sweep.yaml")
+    runs = f"s3://dpn/{name}"
 
     # Ctrl-C in the first trial, after a checkpoint.
-    process = start_dpn("first", "sweep", config, "--name", "s")
+    process = start_dpn("first", "sweep", *recipe, "--name", "s")
     wait_for(lambda: bool(checkpoints(f"{runs}/s-dense")), process, tmp_path / "first.err")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 130
@@ -87,10 +95,10 @@ def test_interrupt_kill_resume(
     assert {run.data.tags["dpn.key"]: run.info.status for run in runs_of} == {"s": "KILLED", "s/dense": "KILLED"}
 
     # kill -9 in the second trial, after a checkpoint. Meanwhile nobody else may run the study.
-    process = start_dpn("second", "sweep", config, "--resume")
+    process = start_dpn("second", "sweep", *recipe, "--resume")
     run_uri = f"{runs}/s-dpn-00"
     wait_for(lambda: storage.exists(f"{runs}/s-dense/outcome.json"), process, tmp_path / "second.err")
-    refused = run_dpn("sweep", config, "--name", "s", "--resume")
+    refused = run_dpn("sweep", *recipe, "--name", "s", "--resume")
     assert refused.returncode == 2
     assert f"is being run by process {process.pid}" in refused.stderr
     wait_for(lambda: bool(checkpoints(run_uri)), process, tmp_path / "second.err")
@@ -100,8 +108,11 @@ def test_interrupt_kill_resume(
     dense = storage.read_bytes(f"{runs}/s-dense/outcome.json")
     assert json.loads(dense)["resumed_from"] >= CHECKPOINT_EVERY
 
-    # Resume to the end.
-    done = run_dpn("sweep", config, "--resume", "--json", timeout_s=600)
+    # Resume to the end, on the cluster; then it is asked for its result.
+    job = run_dpn("submit", "sweep", *recipe, "--resume", "--follow", "--json", timeout_s=600)
+    assert job.returncode == 0, job.stderr + job.stdout
+    assert json.loads(job.stdout[job.stdout.index("{") :])["status"] == "SUCCEEDED"
+    done = run_dpn("sweep", *recipe, "--name", "s", "--resume", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["study"] == "s"
@@ -117,7 +128,7 @@ def test_interrupt_kill_resume(
     assert outcome["resumed_from"] >= reached, "work before the last checkpoint was repeated"
     assert [line["step"] for line in read_metrics(run_uri)] == list(range(1, STEPS + 1))
     check_mlflow(name)
-    check_secrets(services.s3_secret_key, runs, [tmp_path / "first.err", tmp_path / "second.err"], done)
+    check_secrets(services.s3_secret_key, runs, [tmp_path / "first.err", tmp_path / "second.err"], job, done)
 
 
 def mlflow_runs(experiment: str) -> list[Any]:
@@ -145,9 +156,10 @@ def check_mlflow(experiment: str) -> None:
     assert sorted(model.name for model in models) == ["s-dense", "s-dpn-00"]
 
 
-def check_secrets(secret: str, runs_uri: str, logs: list[Path], done: Any) -> None:
+def check_secrets(secret: str, runs_uri: str, logs: list[Path], *ended: Any) -> None:
     """The S3 secret is in nothing that was written or printed."""
-    texts = [*(path.read_bytes() for path in logs), done.stdout.encode(), done.stderr.encode()]
+    texts = [path.read_bytes() for path in logs]
+    texts += [text.encode() for process in ended for text in (process.stdout, process.stderr)]
     texts += [storage.read_bytes(uri) for uri in storage.list_files(runs_uri) if not uri.endswith(".pt")]
     for run in mlflow_runs(runs_uri.rpartition("/")[2]):
         texts += [json.dumps({**run.data.params, **run.data.tags}).encode()]

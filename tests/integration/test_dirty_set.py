@@ -34,7 +34,7 @@ from dpn_platform.data.shards import BuildOptions
 from dpn_platform.data.slicing import read_slices
 from dpn_platform.data.sources import folder_source
 from dpn_platform.data.verify import verify
-from dpn_platform.training.metrics import read_metrics
+from dpn_platform.training.metric_lines import read_metrics
 
 pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
@@ -47,7 +47,7 @@ TRAIN = {
     "data": {"uri": TARGET, "grouping": "modality"},
     "model": {"base": "tiny"},
     "storage": {"runs_uri": f"{BASE}/runs"},
-    "train": {"steps": STEPS, "global_batch_size": 16, "micro_batch_size": 4, "num_workers": 2,
+    "train": {"steps": STEPS, "global_batch_size": 16, "micro_batch_size": 4,
               "threads_per_worker": 1, "log_every_steps": 1, "max_failures": 0},
 }  # fmt: skip
 # A job of its own: its Ray workers, the feed and the trainer's included, reach the store through the proxy.

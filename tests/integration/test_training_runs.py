@@ -31,7 +31,7 @@ from dpn_platform.data.prepare import DemoRecipe, ensure_demo
 from dpn_platform.services.ray_client import init_ray
 from dpn_platform.training.about import ABOUT, CONTENTS
 from dpn_platform.training.checkpoints import checkpoint_name
-from dpn_platform.training.metrics import read_metrics
+from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run import run_training
 from dpn_platform.training.run_folder import TrainingOutcome
 
@@ -45,19 +45,17 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class KillAt:
-    """Callback that kills its worker, once for every step named, when the checkpoint before is published."""
+    """Callback that kills its worker, once, when the checkpoint before is published."""
 
-    def __init__(self, rank: int, steps: tuple[int, ...], folder: str, run_uri: str) -> None:
-        self.rank, self.steps = rank, steps
-        self.folder, self.run_uri = folder, run_uri
+    def __init__(self, rank: int, step: int, folder: str, run_uri: str) -> None:
+        self.rank, self.step = rank, step
+        self.marker, self.run_uri = Path(folder) / "killed", run_uri
 
     def after_step(self, engine: Any, result: Any) -> str | None:
-        if result.step in self.steps and torch.distributed.get_rank() == self.rank:
-            marker = Path(self.folder) / f"killed-{result.step}"
-            if not marker.exists():
-                marker.touch()
-                self._wait_for_checkpoint(result.step - result.step % CHECKPOINT_EVERY)
-                os.kill(os.getpid(), signal.SIGKILL)
+        if result.step == self.step and torch.distributed.get_rank() == self.rank and not self.marker.exists():
+            self.marker.touch()
+            self._wait_for_checkpoint(result.step - result.step % CHECKPOINT_EVERY)
+            os.kill(os.getpid(), signal.SIGKILL)
         return None
 
     def _wait_for_checkpoint(self, step: int) -> None:
@@ -189,17 +187,6 @@ def test_lines_tell_speed_cost_and_routers(undisturbed: TrainingOutcome) -> None
     assert [site["after_layer"] for site in history["sites"]] == [2, 4, 6]
 
 
-def test_a_run_whose_hours_are_spent_goes_on_when_it_gets_more(config) -> None:
-    stopped = run_training(config(guards={"max_device_hours": 1e-9}), run_name="hours")
-    assert (stopped.status, stopped.steps) == ("stopped", 1)
-    assert "train.guards.max_device_hours is 1e-09" in str(stopped.stop_reason)
-    done = run_training(config(guards={"max_device_hours": 1}), run_name="hours")
-    assert (done.status, done.steps, done.resumed_from, done.stop_reason) == ("finished", STEPS, 1, None)
-    hours = [line["train/device_hours"] for line in read_metrics(done.run_uri)]
-    assert len(hours) == STEPS
-    assert sorted(hours) == hours
-
-
 def test_no_credential_is_written_into_the_run(undisturbed: TrainingOutcome, services) -> None:
     for uri in storage.list_files(undisturbed.run_uri):
         content = storage.read_bytes(uri)
@@ -218,19 +205,23 @@ def test_another_configuration_is_refused(undisturbed: TrainingOutcome, two_work
         run_training(two_workers(lr=0.01), run_name="undisturbed")
 
 
-def test_killed_workers_resume_to_the_same_losses(
+def test_stopped_killed_and_restarted_to_the_same_losses(
     undisturbed: TrainingOutcome, two_workers, data_uri: str, tmp_path: Path
 ) -> None:
-    # Step 6 uses up the run's own restart, step 10 ends the run; the second call continues from step 8.
-    kill = KillAt(1, (6, 10), str(tmp_path), f"{FOLDER}/runs/killed")
-    with pytest.raises(DpnError, match="killed"):
-        run_training(two_workers(max_failures=1), run_name="killed", callbacks=[kill])
+    """Its hours are spent in step 1; given more, a worker is killed in step 6, and the run starts again by itself."""
+    stopped = run_training(two_workers(guards={"max_device_hours": 1e-9}), run_name="killed")
+    assert (stopped.status, stopped.steps) == ("stopped", 1)
+    assert "train.guards.max_device_hours is 1e-09" in str(stopped.stop_reason)
 
-    resumed = run_training(two_workers(max_failures=1), run_name="killed", callbacks=[kill])
+    kill = KillAt(1, 6, str(tmp_path), f"{FOLDER}/runs/killed")
+    more = two_workers(guards={"max_device_hours": 1}, max_failures=1)
+    done = run_training(more, run_name="killed", callbacks=[kill])
 
-    assert resumed.resumed_from == 8
-    assert losses(resumed) == losses(undisturbed)
-    assert consumed(resumed) == expected_keys(data_uri)
+    assert (done.status, done.steps, done.resumed_from, done.stop_reason) == ("finished", STEPS, 4, None)
+    assert losses(done) == losses(undisturbed)
+    assert consumed(done) == expected_keys(data_uri)
+    hours = [line["train/device_hours"] for line in read_metrics(done.run_uri)]
+    assert sorted(hours) == hours
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_one_line(config) -> None:
@@ -242,9 +233,3 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_one_line(config) -> None:
 def test_devices_that_never_come_are_named(config, train: dict[str, Any], needed: str) -> None:
     with pytest.raises(DpnError, match=f"train.num_workers = 1 needs {needed}, the local Ray cluster has"):
         run_training(config(**train), run_name="no-devices")
-
-
-def test_a_base_that_is_not_there_is_named(config) -> None:
-    broken = config().model_copy(update={"model": config().model.model_copy(update={"base": "no/such/base"})})
-    with pytest.raises(DpnError, match="no/such/base"):
-        run_training(broken, run_name="no-base")

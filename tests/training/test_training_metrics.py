@@ -12,7 +12,8 @@ from dpn_platform.config.schema import EarlyStopping, TrainConfig
 from dpn_platform.training.callbacks import EarlyStop
 from dpn_platform.training.loop import StepResult
 from dpn_platform.training.loss_meter import LossMeter
-from dpn_platform.training.metrics import MetricsLog, read_metrics, tracked_metrics
+from dpn_platform.training.metric_lines import read_metrics, tracked_metrics
+from dpn_platform.training.metrics import MetricsLog
 
 TRAIN = TrainConfig(steps=8, log_every_steps=2, checkpoint_every_steps=5)
 

@@ -12,7 +12,8 @@ from dpn_platform.planning import compute
 from dpn_platform.training import loop
 from dpn_platform.training.loop import StepResult, run_loop, to_device
 from dpn_platform.training.metrics import MetricsLog
-from dpn_platform.training.router_monitor import RouterMonitor, routing_history
+from dpn_platform.training.router_monitor import RouterMonitor
+from dpn_platform.training.routing_history import routing_history
 from dpn_platform.training.step_flops import Passes, head_flops, step_flops
 from dpn_platform.training.throughput import Throughput, spent_device_hours
 

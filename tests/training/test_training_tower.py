@@ -30,7 +30,7 @@ def test_labels_lie_on_the_things() -> None:
                 assert nearest == TINTS[tint]
 
 
-@pytest.mark.parametrize("steps", [150])
+@pytest.mark.parametrize("steps", [60])
 def test_a_tower_learns_from_them(steps: int) -> None:
     torch.manual_seed(0)
     model, _ = build_tiny()

@@ -55,7 +55,7 @@ class TrackedRun:
 
     def log_line(self, line: dict[str, float]) -> None:
         """One metric line; now and then the routing so far."""
-        from dpn_platform.training.metrics import tracked_metrics
+        from dpn_platform.training.metric_lines import tracked_metrics
 
         self._lines.append(line)
         self._tracker.log_metrics(self.run_id, tracked_metrics(line), int(line["step"]))
@@ -64,7 +64,7 @@ class TrackedRun:
 
     def finish(self, outcome: TrainingOutcome) -> None:
         """The routing of the whole run, the export as a model; ends the tracked run."""
-        from dpn_platform.training.metrics import tracked_metrics
+        from dpn_platform.training.metric_lines import tracked_metrics
 
         self._log_routing(with_picture=True)
         method = {key: value for key, value in flatten(self._config) if key.startswith("method.")}
@@ -83,7 +83,7 @@ class TrackedRun:
             self._tracker.end_run(self.run_id, status)
 
     def _log_routing(self, *, with_picture: bool = False) -> None:
-        from dpn_platform.training.router_monitor import ROUTING, routing_history
+        from dpn_platform.training.routing_history import ROUTING, routing_history
 
         self._routing_at = self._clock()
         history = routing_history(self._lines)

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from dpn_model.processing.images import normalise
 from dpn_platform.evaluation.answering.loading import load_ours, local_folder
 from dpn_platform.evaluation.answering.packed_model import sample_costs
 from dpn_platform.evaluation.image_statistics import IMAGE_COLUMNS, image_statistics
+from dpn_platform.evaluation.predictor_actor import PredictorSettings
 from dpn_platform.evaluation.scoring import is_correct
 
 PREDICTION_SCHEMA = pa.schema(
@@ -42,23 +42,6 @@ PREDICTION_SCHEMA = pa.schema(
         *((f"{convention}_{kind}", pa.int64()) for convention in MAC_CONVENTIONS for kind in ("macs", "dense")),
     ]
 )
-
-
-@dataclass(frozen=True)
-class PredictorSettings:
-    """What every worker is told.
-
-    Attributes:
-        checkpoint_uri: a from_pretrained folder (path or URI), model and processor.
-        batch_size: samples per forward pass.
-        num_threads: of torch; 0 leaves torch's own choice.
-    """
-
-    checkpoint_uri: str
-    batch_size: int
-    max_new_tokens: int
-    num_threads: int = 0
-    use_gpu: bool = False
 
 
 class Predictor:

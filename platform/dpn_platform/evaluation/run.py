@@ -17,7 +17,7 @@ from dpn_platform.data.ray_context import quiet_data_context
 from dpn_platform.data.stream import split_dataset
 from dpn_platform.evaluation import scoring
 from dpn_platform.evaluation.examples import choose_examples, with_pictures
-from dpn_platform.evaluation.predictor import Predictor, PredictorSettings
+from dpn_platform.evaluation.predictor_actor import PredictorActor, PredictorSettings
 from dpn_platform.evaluation.recorded_runs import PREDICTIONS, RESULT
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.storage import MissingObjectError, list_files, open_uri, read_json, write_bytes, write_json
@@ -120,7 +120,7 @@ def _predict(
         dataset = split_dataset(
             manifest, config.data.eval_split, limit=config.eval.limit, num_readers=2 * config.eval.num_actors
         ).map_batches(
-            Predictor,
+            PredictorActor,
             fn_constructor_args=(settings,),
             batch_size=config.eval.batch_size * BATCHES_PER_CALL,
             batch_format="pyarrow",

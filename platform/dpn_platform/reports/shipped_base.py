@@ -10,7 +10,7 @@ from dpn_platform.data.prepare import DEMO_RAW_URI, DemoRecipe, ensure_demo
 from dpn_platform.evaluation.run import evaluate
 from dpn_platform.reports.card import write_card
 from dpn_platform.storage import download_folder, join_uri, read_json
-from dpn_platform.training.metrics import read_metrics
+from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run import run_training
 from dpn_platform.training.tower import ensure_tower_base
 

@@ -22,7 +22,7 @@ STORAGE_PATIENCE_S = "300"
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
-def init_ray(*, env_vars: Mapping[str, str] | None = None, log_to_driver: bool = False) -> None:
+def init_ray(*, env_vars: Mapping[str, str] | None = None) -> None:
     """Connects to `RAY_ADDRESS`; does nothing when this process is connected already.
 
     Workers get our packages through PYTHONPATH on this machine, as uploaded modules on another. Credentials
@@ -30,7 +30,6 @@ def init_ray(*, env_vars: Mapping[str, str] | None = None, log_to_driver: bool =
 
     Args:
         env_vars: further variables for the workers (no secrets: Ray shows them to anyone who may see the job).
-        log_to_driver: print what workers print.
 
     Raises:
         DpnError: no cluster is named, it cannot be reached, or it would be used without authentication.
@@ -51,7 +50,7 @@ def init_ray(*, env_vars: Mapping[str, str] | None = None, log_to_driver: bool =
     ray.init(
         address=address,
         runtime_env=_runtime_env(is_local, {**_patience(), **(env_vars or {})}),
-        log_to_driver=log_to_driver,
+        log_to_driver=False,
         logging_level=logging.WARNING,
     )
 

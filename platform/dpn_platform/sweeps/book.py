@@ -15,7 +15,7 @@ from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.search import ACCURACY, FLOPS_RATIO
 from dpn_platform.sweeps.tracking import StudyTracking
 from dpn_platform.sweeps.trials import REFERENCE, Trial, method_name, run_name, shown_params
-from dpn_platform.training.metrics import read_metrics
+from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome
 
 FOLLOW_EVERY_S = 2.0

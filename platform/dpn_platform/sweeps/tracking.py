@@ -13,8 +13,8 @@ from dpn_platform.evaluation.points import POINT_ARTIFACT, Point
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.sweeps.trials import Trial, run_name, shown_params, trial_config
 from dpn_platform.tracking import Status, Tracker
-from dpn_platform.training.metrics import read_metrics, tracked_metrics
-from dpn_platform.training.router_monitor import ROUTING, routing_history
+from dpn_platform.training.metric_lines import read_metrics, tracked_metrics
+from dpn_platform.training.routing_history import ROUTING, routing_history
 from dpn_platform.training.run_folder import TrainingOutcome
 
 

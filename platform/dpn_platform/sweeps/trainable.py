@@ -12,11 +12,9 @@ import ray.tune
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.result import EvaluationResult
-from dpn_platform.evaluation.run import evaluate
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.search import ACCURACY, FLOPS_RATIO
 from dpn_platform.sweeps.trials import REFERENCE, Trial, run_name, trial_config
-from dpn_platform.training.run import run_training
 from dpn_platform.training.run_folder import TrainingOutcome, read_outcome
 
 EVALUATION_FOLDER = "evaluation"
@@ -34,7 +32,10 @@ Execute = Callable[[ExperimentConfig, str, float | None], Execution]
 
 
 def train_and_evaluate(config: ExperimentConfig, name: str, reference_loss: float | None) -> Execution:
-    """The real thing."""
+    """The real thing. Imported here: a study's driver, which sends this to its trials, never needs torch."""
+    from dpn_platform.evaluation.run import evaluate
+    from dpn_platform.training.run import run_training
+
     outcome = run_training(config, run_name=name, reference_loss=reference_loss)
     if outcome.status == "stopped":
         return Execution(outcome, None)

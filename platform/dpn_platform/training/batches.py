@@ -17,14 +17,13 @@ import torch.distributed as dist
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import DataConfig, ExperimentConfig
-from dpn_platform.data.batch_plan import BatchPlan, plan_batches
-from dpn_platform.data.batch_settings import BatchSettings
+from dpn_platform.data.batch_plan import BatchPlan
 from dpn_platform.data.collate import DamagedRowError
 from dpn_platform.data.feed import AHEAD, fed_batches, local_batches, start_feed
 from dpn_platform.data.manifest import Manifest, load_manifest
 from dpn_platform.data.order import IntArray
-from dpn_platform.data.row_index import read_row_index
 from dpn_platform.training.loop import Batch
+from dpn_platform.training.run_plan import plan_run
 
 READERS_PER_WORKER = 2
 _MEND = (
@@ -54,23 +53,6 @@ def open_batches(config: ExperimentConfig, consumed: IntArray, *, start_step: in
         feeds = [start_feed(manifest, plan, world_size=world_size, num_readers=readers)]
     [feed] = ray.train.collective.broadcast_from_rank_zero(feeds)
     return BatchReader(fed_batches(feed, dist.get_rank()), config.data)
-
-
-def plan_run(config: ExperimentConfig, manifest: Manifest, consumed: IntArray | None = None) -> BatchPlan:
-    """The plan of a run, or of what is left of it. Reads the small columns of the shards where the settings need them.
-
-    Raises:
-        DpnError: as `plan_batches`.
-    """
-    data, settings = config.data, BatchSettings.of(config)
-    return plan_batches(
-        manifest.split(data.train_split),
-        settings,
-        seed=config.train.seed,
-        index=read_row_index(manifest, data.train_split) if settings.needs_index else None,
-        steps=config.train.steps,
-        consumed=consumed,
-    )
 
 
 def _remaining(config: ExperimentConfig, consumed: IntArray, start_step: int) -> tuple[Manifest, BatchPlan]:

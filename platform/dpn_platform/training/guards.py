@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dpn_platform.config.guards import Band, GuardConfig
-from dpn_platform.training.router_monitor import KEEP_RATIO
-from dpn_platform.training.throughput import DEVICE_HOURS
+from dpn_platform.training.metric_lines import DEVICE_HOURS, KEEP_RATIO
 
 if TYPE_CHECKING:
     from dpn_platform.training.loop import StepResult

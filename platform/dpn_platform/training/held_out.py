@@ -20,7 +20,8 @@ from dpn_platform.config.schema import ExperimentConfig, TrainConfig
 from dpn_platform.data.manifest import load_manifest
 from dpn_platform.data.stream import read_rows
 from dpn_platform.training.loop import Batch, StepResult, to_device
-from dpn_platform.training.metrics import Line, Sums
+from dpn_platform.training.metric_lines import Line
+from dpn_platform.training.metrics import Sums
 
 Collate = Callable[[pa.Table], Batch]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpn_platform.training.loop import StepResult
-from dpn_platform.training.metrics import Line, Sums
+from dpn_platform.training.metric_lines import Line
+from dpn_platform.training.metrics import Sums
 
 
 class LossMeter:

@@ -19,15 +19,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dpn_platform.config.schema import TrainConfig
-from dpn_platform.storage import MissingObjectError, read_bytes, write_bytes
+from dpn_platform.storage import write_bytes
 from dpn_platform.training.loop import StepResult
+from dpn_platform.training.metric_lines import FILE_NAME, Line, read_metrics
 
-FILE_NAME = "metrics.jsonl"
 WRITE_EVERY_S = 1.0
-#: of what is kept in lines and in `routing.json`, and not sent to a tracker: one series per site and expert
-SHARES_PREFIX = "routes/"
 
-Line = dict[str, float]
 Sums = dict[str, float | Tensor]
 
 
@@ -39,20 +36,6 @@ class Meter(Protocol):
 
     def line(self, engine: Any, window: Sequence[StepResult], total: Mapping[str, float]) -> Line:
         """Metrics from the sums over all ranks."""
-
-
-def read_metrics(run_uri: str) -> list[Line]:
-    """The run's metric lines in order of step; empty before the first."""
-    try:
-        text = read_bytes(f"{run_uri}/{FILE_NAME}").decode()
-    except MissingObjectError:
-        return []
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def tracked_metrics(line: Mapping[str, float]) -> Line:
-    """What of a line goes to a tracker: all but its step and the shares of experts."""
-    return {key: value for key, value in line.items() if key != "step" and not key.startswith(SHARES_PREFIX)}
 
 
 class MetricsLog:

@@ -1,7 +1,7 @@
 """What the routers do while they are trained: tokens kept, how sure they are, which experts they choose.
 
 The keep ratios and entropies are metrics. The share of every expert is kept in the lines too, under `routes/`, and
-told over time in `routing.json`: a tracker is slow with many series (spec platform-conventions 2.3).
+told over time by `routing_history`: a tracker is slow with many series (spec platform-conventions 2.3).
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ from torch import Tensor
 from dpn_model.flops import mean_over_layers
 from dpn_model.reduction import ReductionRecord
 from dpn_platform.training.loop import StepResult
-from dpn_platform.training.metrics import SHARES_PREFIX, Line, Sums
-
-ROUTING = "routing.json"
-KEEP_RATIO = "router/keep_ratio"
+from dpn_platform.training.metric_lines import KEEP_RATIO, SHARES_PREFIX, Line
+from dpn_platform.training.metrics import Sums
 
 
 class RouterMonitor:
@@ -54,41 +52,6 @@ class RouterMonitor:
             if chosen := sum(counts.values()):
                 line |= {f"{SHARES_PREFIX}layer_{layer:02d}/{expert}": n / chosen for expert, n in counts.items()}
         return line
-
-
-def routing_history(lines: Sequence[Mapping[str, float]]) -> dict[str, Any] | None:
-    """The content of `routing.json`: per site the share of each expert, entropy and keep ratio over the run's lines.
-
-    Returns:
-        Series as long as `steps`, None where a line has no value; None for a run without sites.
-    """
-    prefix = f"{KEEP_RATIO}_layer_"
-    layers = sorted({key.removeprefix(prefix) for line in lines for key in line if key.startswith(prefix)}, key=int)
-    if not layers:
-        return None
-
-    def series(key: str) -> list[float | None]:
-        values = [line.get(key) for line in lines]
-        return [None if value is None or not math.isfinite(value) else value for value in values]
-
-    def experts(layer: str) -> dict[str, list[float | None]]:
-        prefix = f"{SHARES_PREFIX}layer_{layer}/"
-        keys = dict.fromkeys(key for line in lines for key in line if key.startswith(prefix))
-        return {key.removeprefix(prefix): series(key) for key in keys}
-
-    return {
-        "steps": [int(line["step"]) for line in lines],
-        "keep_ratio": series(KEEP_RATIO),
-        "sites": [
-            {
-                "after_layer": int(layer),
-                "expert_shares": experts(layer),
-                "entropy": series(f"router/entropy_layer_{layer}"),
-                "keep_ratio": series(f"{KEEP_RATIO}_layer_{layer}"),
-            }
-            for layer in layers
-        ],
-    }
 
 
 def _sites(engine: Any) -> list[tuple[int, tuple[str, ...]]]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.train import (
@@ -27,19 +27,22 @@ from ray.train import (
     WorkerGroupError,
 )
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.callbacks import DatasetsCallback
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.provenance import code_version
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.manifest import load_manifest
 from dpn_platform.storage import join_uri, open_uri
-from dpn_platform.training.batches import plan_run
 from dpn_platform.training.cluster import check_cluster
+from dpn_platform.training.entry import WorkerSettings, train_worker
 from dpn_platform.training.guards import has_room
-from dpn_platform.training.loop import Callback
-from dpn_platform.training.metrics import Line, read_metrics
+from dpn_platform.training.metric_lines import Line, read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcome, record_batches
-from dpn_platform.training.worker import WorkerSettings, train_worker
+from dpn_platform.training.run_plan import plan_run
+
+if TYPE_CHECKING:
+    from dpn_platform.training.loop import Callback
 
 REPORT_EVERY_S = 1.0
 #: what gloo and NCCL say on the ranks that are left
@@ -101,13 +104,20 @@ def run_training(
     return outcome
 
 
+class _Trainer(TorchTrainer):
+    """Without the process that splits data sets given to a trainer: workers open their stream themselves."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [item for item in super()._create_default_callbacks() if not isinstance(item, DatasetsCallback)]
+
+
 def _trainer(
     config: ExperimentConfig, run_name: str, settings: WorkerSettings, callbacks: list[UserCallback]
 ) -> TorchTrainer:
     train = config.train
     resources = {"CPU": train.cpus_per_worker, **({"GPU": 1} if train.use_gpu else {})}
     _set_defaults_of_ray_train()
-    return TorchTrainer(
+    return _Trainer(
         train_worker,
         train_loop_config={"settings": settings},
         scaling_config=ScalingConfig(

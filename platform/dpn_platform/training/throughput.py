@@ -16,10 +16,10 @@ import torch.distributed as dist
 from dpn_platform.config.devices import known_peak_tflops
 from dpn_platform.config.schema import TrainConfig
 from dpn_platform.training.loop import StepResult
-from dpn_platform.training.metrics import Line, Sums
+from dpn_platform.training.metric_lines import DEVICE_HOURS, Line
+from dpn_platform.training.metrics import Sums
 from dpn_platform.training.step_flops import Passes, head_flops, step_flops
 
-DEVICE_HOURS = "train/device_hours"
 _SECONDS_PER_HOUR, _GIB = 3600, 2**30
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,44 +21,27 @@ from dpn_platform.training.batches import open_batches
 from dpn_platform.training.callbacks import Checkpointing, EarlyStop
 from dpn_platform.training.checkpoints import CheckpointWriter, Origin, checkpoint_name
 from dpn_platform.training.engine import build_engine, consolidated_weights
+from dpn_platform.training.entry import WorkerSettings
 from dpn_platform.training.guards import BudgetGuard, NanGuard
 from dpn_platform.training.held_out import HeldOutLoss, read_held_out
 from dpn_platform.training.local_space import checkpoint_bytes, space_problem
 from dpn_platform.training.loop import Callback, run_loop
 from dpn_platform.training.loss_meter import LossMeter
-from dpn_platform.training.metrics import MetricsLog, read_metrics
+from dpn_platform.training.metric_lines import read_metrics
+from dpn_platform.training.metrics import MetricsLog
 from dpn_platform.training.resume import Resume, latest_checkpoint
-from dpn_platform.training.router_monitor import ROUTING, RouterMonitor, routing_history
+from dpn_platform.training.router_monitor import RouterMonitor
+from dpn_platform.training.routing_history import ROUTING, routing_history
 from dpn_platform.training.run_folder import EXPORT, TrainingOutcome, run_fingerprint, write_outcome
 from dpn_platform.training.throughput import Throughput, spent_device_hours
 
 
-@dataclass(frozen=True)
-class WorkerSettings:
-    """What the driver tells every worker.
-
-    Attributes:
-        config: as JSON values.
-        reference_loss: the dense control's `train/loss_lm`; None: no early stopping.
-        callbacks: the caller's, run after ours.
-        code_version: of the code that started the run.
-    """
-
-    config: dict[str, Any]
-    run_name: str
-    run_uri: str
-    reference_loss: float | None = None
-    callbacks: Sequence[Callback] = ()
-    code_version: str = "unknown"
-
-
-def train_worker(settings: dict[str, WorkerSettings]) -> str | None:
-    """Ray Train's function. Rank 0 leaves the run's outcome in its folder.
+def work(given: WorkerSettings) -> str | None:
+    """Train, or continue. Rank 0 leaves the run's outcome in its folder.
 
     Returns:
-        None, or what is wrong in one line where trying again would not help (all ranks return it then).
+        See `entry.train_worker`.
     """
-    given = settings["settings"]
     config = ExperimentConfig.model_validate(given.config)
     if config.train.threads_per_worker:
         torch.set_num_threads(config.train.threads_per_worker)

@@ -1,4 +1,4 @@
-"""A dense run on two workers that nothing disturbs, and runs of the same recipe that are disturbed.
+"""A recipe, what its losses are when nothing disturbs it, and a run of it.
 
 Dense, because routes are drawn by rank: a routed method depends on the number of workers.
 """
@@ -18,10 +18,17 @@ import ray
 from dpn_platform import storage
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.data.collate import SampleCollator
+from dpn_platform.data.feed import local_batches
+from dpn_platform.data.manifest import load_manifest
 from dpn_platform.data.prepare import DemoRecipe, ensure_demo
 from dpn_platform.services.ray_client import init_ray
-from dpn_platform.training.metrics import read_metrics
-from dpn_platform.training.run import run_training
+from dpn_platform.training.base import build_model, reading_processor
+from dpn_platform.training.batches import BatchReader
+from dpn_platform.training.engine import build_engine
+from dpn_platform.training.loop import run_loop
+from dpn_platform.training.metric_lines import read_metrics
+from dpn_platform.training.run_plan import plan_run
 
 FOLDER = f"s3://dpn/test-troubles-{uuid.uuid4().hex[:8]}"
 STEPS, GLOBAL_BATCH, CHECKPOINT_EVERY = 12, 16, 3
@@ -68,19 +75,36 @@ def recipe(training_set: str) -> Callable[..., ExperimentConfig]:
 
 
 @pytest.fixture(scope="package")
-def undisturbed(recipe: Callable[..., ExperimentConfig]) -> tuple[list[float], list[int]]:
-    """Losses and sample keys of the run that nothing disturbs."""
-    reports: list[dict[str, float]] = []
-    outcome = run_training(recipe(2), run_name="undisturbed", on_report=reports.append)
-    assert reports == read_metrics(outcome.run_uri)
-    return result_of(outcome)
+def undisturbed(recipe: Callable[..., ExperimentConfig], process_group: None) -> tuple[list[float], list[int]]:
+    """Losses and sample keys of the recipe in this process: our loop, without Ray Train and without trouble."""
+    config = recipe(1, micro_batch_size=GLOBAL_BATCH)
+    manifest = load_manifest(config.data.uri)
+    plan = plan_run(config, manifest)
+    model, processor = build_model(config)
+    collator = SampleCollator(reading_processor(processor, config.model), router=False)
+    batches = BatchReader(local_batches(manifest, plan, num_readers=1), config.data).collated(collator)
+    log = Losses()
+    engine = build_engine(model.train(), config.train)
+    assert run_loop(engine, batches, config.train, start_step=0, callbacks=[log]) == (STEPS, None)
+    return log.values, sorted(plan.sample_keys().tolist())
+
+
+class Losses:
+    """Callback that keeps every step's loss."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def after_step(self, engine: Any, result: Any) -> str | None:
+        self.values.append(float(result.loss_lm))
+        return None
 
 
 def result_of(outcome: Any) -> tuple[list[float], list[int]]:
     """The losses of a finished run, step by step, and the sample keys it has consumed."""
     names = storage.list_files(outcome.checkpoint_uri, suffix=".npy")
     keys = [np.load(io.BytesIO(storage.read_bytes(uri))) for uri in names]
-    return [line["train/loss"] for line in read_metrics(outcome.run_uri)], sorted(np.concatenate(keys).tolist())
+    return [line["train/loss_lm"] for line in read_metrics(outcome.run_uri)], sorted(np.concatenate(keys).tolist())
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,44 +65,102 @@ class DiskFullAt:
         return None
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One call of the run, and how it ends: in one line that matches, or (None) well."""
-
-    num_workers: int
-    micro_batch_size: int
-    trouble: Any = None
-    message: str | None = None
+RUN = "disturbed"
+#: the checkpoint whose upload finds the store away, and the one whose upload hangs when the driver is killed
+AWAY_AT, HANGS_AT = "step_00000006", "step_00000009"
 
 
-ATTEMPTS = (
-    Attempt(2, 4, KillAt(5, rank=1), "killed"),
-    Attempt(1, 8, DiskFullAt(7), r"cannot write the checkpoint of step 9 to /\S+: .* set TMPDIR of the workers"),
-    Attempt(2, 4),
-)
-STARTS_AT = 6
+class Gate:
+    """What a proxy asks before every request: the store is away for a while, then one upload hangs."""
+
+    def __init__(self) -> None:
+        self.away_until: float | None = None
+        self.is_hanging, self.let_go = threading.Event(), threading.Event()
+        self.refused = 0
+
+    def __call__(self, command: str, path: str) -> bool:
+        """Whether to hang up on the client."""
+        is_upload = command in ("PUT", "POST")
+        if self.away_until is None and is_upload and AWAY_AT in path:
+            self.away_until = time.monotonic() + OUTAGE_S
+        if self.away_until is not None and time.monotonic() < self.away_until:
+            self.refused += 1
+            return True
+        if is_upload and f"{HANGS_AT}/engine" in path:
+            self.is_hanging.set()
+            self.let_go.wait(120)
+            return True
+        return False
 
 
-def test_two_workers_one_worker_two_workers(
-    undisturbed: tuple[list[float], list[int]], recipe: Callable[..., ExperimentConfig], read_result: Callable[..., Any]
+DRIVER = """
+import json, sys
+from dpn_platform.config.load import parse_config
+from dpn_platform.services.ray_client import init_ray
+from dpn_platform.training.run import run_training
+from dpn_platform.training.run_folder import TrainingOutcome
+init_ray(env_vars={"AWS_ENDPOINT_URL": sys.argv[2]})
+run_training(parse_config(json.loads(sys.argv[1])), run_name="disturbed")
+"""
+
+
+def test_a_run_goes_on_through_every_trouble(
+    undisturbed: tuple[list[float], list[int]],
+    recipe: Callable[..., ExperimentConfig],
+    read_result: Callable[..., Any],
+    services: Any,
+    faulty_store: Callable[..., Any],
+    repo_root: Path,
 ) -> None:
-    """Killed in step 5; from 3 on one worker whose disk is full at 9; from 6 on two workers to the end."""
-    for attempt in ATTEMPTS:
-        config = recipe(attempt.num_workers, attempt.micro_batch_size)
-        callbacks = [attempt.trouble] if attempt.trouble else []
-        if attempt.message is not None:
-            with pytest.raises(DpnError, match=attempt.message) as refusal:
-                run_training(config, run_name="resized", callbacks=callbacks)
-            assert "\n" not in str(refusal.value)
-            assert "errors.DpnError" not in str(refusal.value)
-            continue
-        outcome = run_training(config, run_name="resized", callbacks=callbacks)
+    """On two workers, which may leave the checkpoint of step 3, on one to 6 and perhaps 9, on two to the end."""
+    two, one = recipe(2), recipe(1, micro_batch_size=8)
+    run_uri = f"{one.storage.runs_uri}/{RUN}"
+    fails(two, "killed", KillAt(5, rank=1))
 
+    with faulty_store(services.s3_url, rate=0.0) as store:
+        store.hangs_up = gate = Gate()
+        kill_the_driver_in_an_upload(one, run_uri, store.url, gate, repo_root)
+    assert gate.refused > 0
+    assert AWAY_AT in published(run_uri)
+    assert HANGS_AT not in published(run_uri)
+
+    fails(one, r"cannot write the checkpoint of step 9 to /\S+: .* set TMPDIR of the workers", DiskFullAt(7))
+
+    uri, row_id, whole = damage_last_row(one.data.uri)
+    fails(one, rf"{uri}: row {row_id}: its picture cannot be read .*dpn data verify")
+    storage.write_bytes(uri, whole)
+
+    outcome = run_training(two, run_name=RUN)
     losses, keys = read_result(outcome)
-    assert outcome.resumed_from == STARTS_AT
+    # The run goes on while a checkpoint is uploaded: that of step 9 may be lost to the damaged row.
+    assert outcome.resumed_from in (6, 9)
     assert keys == undisturbed[1]
     assert losses == pytest.approx(undisturbed[0], rel=TOLERANCE)
-    export_again(outcome, recipe(1))
+    export_again(outcome, one)
+
+
+def fails(config: ExperimentConfig, message: str, *troubles: Any) -> None:
+    """The run ends in one line that matches."""
+    with pytest.raises(DpnError, match=message) as refusal:
+        run_training(config, run_name=RUN, callbacks=troubles)
+    assert "\n" not in str(refusal.value)
+    assert "errors.DpnError" not in str(refusal.value)
+
+
+def kill_the_driver_in_an_upload(
+    config: ExperimentConfig, run_uri: str, store_url: str, gate: Gate, repo_root: Path
+) -> None:
+    """In a process of its own, whose workers reach the store through the gate."""
+    env = {**os.environ, "PYTHONPATH": f"{repo_root / 'platform'}:{repo_root}"}
+    arguments = [sys.executable, "-c", DRIVER, json.dumps(config.model_dump(mode="json")), store_url]
+    driver = subprocess.Popen(arguments, env=env)
+    try:
+        while AWAY_AT not in published(run_uri) or not gate.is_hanging.wait(0.5):
+            assert driver.poll() is None
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    gate.let_go.set()
 
 
 def export_again(outcome: TrainingOutcome, config: ExperimentConfig) -> None:
@@ -119,86 +177,14 @@ def export_again(outcome: TrainingOutcome, config: ExperimentConfig) -> None:
 
 
 def test_another_configuration_is_one_line_of_the_command(
-    undisturbed: Any, recipe: Callable[..., ExperimentConfig], run_dpn: Callable[..., Any], tmp_path: Path
+    recipe: Callable[..., ExperimentConfig], run_dpn: Callable[..., Any], tmp_path: Path
 ) -> None:
     (tmp_path / "run.yaml").write_text(dump_config(recipe(1)))
-    done = run_dpn("train", str(tmp_path / "run.yaml"), "train.lr=0.5", "--name", "undisturbed")
+    done = run_dpn("train", str(tmp_path / "run.yaml"), "train.lr=0.5", "--name", RUN)
     assert done.returncode == 2
     assert "is a run of another configuration (train.lr: 0.001 -> 0.5); choose another name" in done.stderr
     assert "num_workers" not in done.stderr
     assert "Traceback" not in done.stderr
-
-
-class Gate:
-    """What a proxy asks before every request: the store is away for a while, then one upload hangs."""
-
-    def __init__(self) -> None:
-        self.away_until: float | None = None
-        self.is_hanging, self.let_go = threading.Event(), threading.Event()
-        self.refused = 0
-
-    def __call__(self, command: str, path: str) -> bool:
-        """Whether to hang up on the client."""
-        is_upload = command in ("PUT", "POST")
-        if self.away_until is None and is_upload and "step_00000003" in path:
-            self.away_until = time.monotonic() + OUTAGE_S
-        if self.away_until is not None and time.monotonic() < self.away_until:
-            self.refused += 1
-            return True
-        if is_upload and "step_00000009/engine" in path:
-            self.is_hanging.set()
-            self.let_go.wait(120)
-            return True
-        return False
-
-
-DRIVER = """
-import json, sys
-from dpn_platform.config.load import parse_config
-from dpn_platform.services.ray_client import init_ray
-from dpn_platform.training.run import run_training
-from dpn_platform.training.run_folder import TrainingOutcome
-init_ray(env_vars={"AWS_ENDPOINT_URL": sys.argv[2]})
-run_training(parse_config(json.loads(sys.argv[1])), run_name="cut-off")
-"""
-
-
-def test_store_away_then_the_driver_killed_in_an_upload_then_a_damaged_row(
-    undisturbed: tuple[list[float], list[int]],
-    recipe: Callable[..., ExperimentConfig],
-    read_result: Callable[..., Any],
-    services: Any,
-    faulty_store: Callable[..., Any],
-    repo_root: Path,
-) -> None:
-    config = recipe(1)
-    run_uri = f"{config.storage.runs_uri}/cut-off"
-    with faulty_store(services.s3_url, rate=0.0) as store:
-        store.hangs_up = gate = Gate()
-        env = {**os.environ, "PYTHONPATH": f"{repo_root / 'platform'}:{repo_root}"}
-        arguments = [sys.executable, "-c", DRIVER, json.dumps(config.model_dump(mode="json")), store.url]
-        driver = subprocess.Popen(arguments, env=env)
-        try:
-            while "step_00000006" not in published(run_uri) or not gate.is_hanging.wait(0.1):
-                assert driver.poll() is None
-        finally:
-            driver.send_signal(signal.SIGKILL)
-            driver.wait()
-        gate.let_go.set()
-    assert gate.refused > 0
-    assert "step_00000009" not in published(run_uri)
-
-    uri, row_id, whole = damage_last_row(config.data.uri)
-    with pytest.raises(DpnError, match=rf"{uri}: row {row_id}: its picture cannot be read .*dpn data verify"):
-        run_training(config, run_name="cut-off")
-    storage.write_bytes(uri, whole)
-    outcome = run_training(config, run_name="cut-off")
-
-    losses, keys = read_result(outcome)
-    # The run goes on while a checkpoint is uploaded: that of step 9 may be lost to the damaged row.
-    assert outcome.resumed_from in (6, 9)
-    assert keys == undisturbed[1]
-    assert losses == pytest.approx(undisturbed[0], rel=TOLERANCE)
 
 
 def published(run_uri: str) -> str:

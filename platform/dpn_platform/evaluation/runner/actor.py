@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
@@ -72,6 +71,8 @@ class ShardAnswerer:
 
     def __init__(self, settings: AnswererSettings) -> None:
         if settings.num_threads:
+            import torch  # here: the tasks that fetch pictures import this file and run no model
+
             torch.set_num_threads(settings.num_threads)
         self.settings = settings
         self.files = ShardFiles(settings.output_uri)
