@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -21,6 +22,9 @@ REPO_ROOT = Path(__file__).resolve().parents[1]
 _FOREIGN_PREFIXES = ("AWS_", "MLFLOW_TRACKING_", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_", "DPN_HOME")
 _HARMLESS = ("AWS_CA_BUNDLE",)
 _KEPT_HOME = "DPN_TEST_HOME"
+# Set by the first process of a run for pytest-xdist's workers: all of them use one set of services.
+_SHARED_HOME = "DPN_TEST_SHARED_HOME"
+_IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 
 def _make_environment_private() -> Path:
@@ -30,8 +34,11 @@ def _make_environment_private() -> Path:
     """
     for name in [name for name in os.environ if name.startswith(_FOREIGN_PREFIXES) and name not in _HARMLESS]:
         del os.environ[name]
-    home = os.environ.get(_KEPT_HOME) or tempfile.mkdtemp(prefix="dpn-test-")  # short: Ray's unix sockets lie below it
-    place = embedded.Home.resolve(home)
+    home = os.environ.get(_KEPT_HOME) or (os.environ.get(_SHARED_HOME) if _IS_WORKER else None)
+    place = embedded.Home.resolve(
+        home or tempfile.mkdtemp(prefix="dpn-test-")
+    )  # short: Ray's unix sockets lie below it
+    os.environ[_SHARED_HOME] = str(place.path)
     load_credentials(place)  # the token is there before the services are
     ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(place.ray_token), **RAY_QUIET_ENV}
     os.environ.update({"DPN_HOME": str(place.path), "OMP_NUM_THREADS": "1", **ray, **MLFLOW_QUIET_ENV})
@@ -43,8 +50,9 @@ _HOME = _make_environment_private()
 
 
 def pytest_unconfigure() -> None:
-    """Removes the state folder."""
-    if not os.environ.get(_KEPT_HOME):
+    """Stops the services and removes the state folder, when all workers are done."""
+    if not _IS_WORKER and not os.environ.get(_KEPT_HOME):
+        embedded.down(_HOME)
         shutil.rmtree(_HOME, ignore_errors=True)
 
 
@@ -64,8 +72,14 @@ def services() -> Iterator[embedded.Endpoints]:
     finally:
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
-        if not os.environ.get(_KEPT_HOME):
-            embedded.down(Path(os.environ["DPN_HOME"]))
+
+
+@pytest.fixture
+def services_alone(services: embedded.Endpoints) -> Iterator[None]:
+    """For tests that kill a service, and those that must not see one killed: of these, one runs at a time."""
+    with (_HOME / "services-alone").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -85,15 +99,3 @@ def run_dpn() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
-
-
-@pytest.fixture(scope="session")
-def process_group() -> Iterator[None]:
-    """gloo with this process alone, as Ray Train's worker would have it."""
-    import torch.distributed as dist
-
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOCAL_RANK", "0")
-        dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()

@@ -105,7 +105,7 @@ def test_reading_a_config_loads_no_framework(root):
     ],
 )
 def test_who_runs_no_model_loads_none(root, module, heavy):
-    """Controllers, drivers and reading tasks are processes of their own: each import of theirs is paid at every start."""
+    """Controllers, drivers and reading tasks are processes of their own, which pay for imports at every start."""
     done = run_python(root, f"import sys, dpn_platform.{module}; print(*sys.modules)")
     assert done.returncode == 0, done.stderr
     assert {name.split(".")[0] for name in done.stdout.split()}.isdisjoint(heavy)

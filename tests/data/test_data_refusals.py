@@ -19,12 +19,13 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.data.assembly import Origin, assemble, check_quarantined
 from dpn_platform.data.manifest import Annotations, Manifest, load_manifest, publish_manifest, published_recipe
 from dpn_platform.data.mix.build import MixRecipe, make_mix
+from dpn_platform.data.presence import require_shards
 from dpn_platform.data.row_index import read_row_index
 from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
 from dpn_platform.data.slicing import read_slices
 from dpn_platform.data.sources import folder_source
 from dpn_platform.data.stream import read_rows
-from dpn_platform.storage import join_uri, read_bytes, write_bytes, write_json
+from dpn_platform.storage import join_uri, open_uri, read_bytes, write_bytes, write_json
 
 Publish = Callable[..., Manifest]
 # A disk of 150 KB: the first shards fit, a later one does not.
@@ -115,8 +116,21 @@ def test_a_damaged_shard_is_named_wherever_it_is_read(
     for attempt in (lambda: read_row_index(manifest, "train"), lambda: read_rows(uri, np.arange(2))):
         with pytest.raises(DpnError, match=damaged):
             attempt()
+    size = manifest.split("train").shards[0].bytes
+    with pytest.raises(DpnError, match=rf"{uri}: .* has 1000 bytes, published were {size} \(1 of 1 shards"):
+        require_shards(manifest, "train")
     assert run(["data", "verify", manifest.root]) == 1
     assert "its 1000 bytes are not those that were published" in capsys.readouterr().err
+
+
+def test_a_missing_shard_is_named_before_work_starts(part: Slice, publish: Publish) -> None:
+    manifest = publish(part)
+    require_shards(manifest, "train")
+    uri = manifest.shard_uri(manifest.split("train").shards[0])
+    open_uri(uri).filesystem.delete_file(open_uri(uri).path)
+
+    with pytest.raises(DpnError, match=f"{uri}: the manifest names this shard, but it is missing .*`dpn data verify"):
+        require_shards(manifest, "train")
 
 
 def test_half_a_manifest_is_named_and_replaced_when_forced(part: Slice, publish: Publish) -> None:

@@ -55,6 +55,7 @@ def make_point(name: str, method: str, accuracy: float, ratio: float, run_id: st
     )
 
 
+@pytest.mark.usefixtures("services_alone")
 def test_a_killed_server_neither_stops_the_work_nor_loses_or_doubles_anything(
     services: Endpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ from dpn_platform.services.processes import ProcessRecord, is_running, leftovers
 from dpn_platform.services.ray_client import init_ray
 from dpn_platform.services.servers import SERVERS
 
-pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.usefixtures("services")]
+pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.usefixtures("services_alone")]
 
 _LISTEN = "0A"
 

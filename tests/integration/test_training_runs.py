@@ -205,28 +205,30 @@ def test_another_configuration_is_refused(undisturbed: TrainingOutcome, two_work
         run_training(two_workers(lr=0.01), run_name="undisturbed")
 
 
-def test_stopped_killed_and_restarted_to_the_same_losses(
+def test_a_killed_worker_restarts_to_the_same_losses(
     undisturbed: TrainingOutcome, two_workers, data_uri: str, tmp_path: Path
 ) -> None:
-    """Its hours are spent in step 1; given more, a worker is killed in step 6, and the run starts again by itself."""
-    stopped = run_training(two_workers(guards={"max_device_hours": 1e-9}), run_name="killed")
+    kill = KillAt(1, 6, str(tmp_path), f"{FOLDER}/runs/killed")
+    done = run_training(two_workers(max_failures=1), run_name="killed", callbacks=[kill])
+
+    assert kill.marker.exists()
+    assert (done.status, done.steps, done.resumed_from) == ("finished", STEPS, 4)
+    assert losses(done) == losses(undisturbed)
+    assert consumed(done) == expected_keys(data_uri)
+
+
+def test_stopped_by_a_budget_it_goes_on_until_its_loss_is_not_a_number(config) -> None:
+    stopped = run_training(config(guards={"max_device_hours": 1e-9}), run_name="spent")
     assert (stopped.status, stopped.steps) == ("stopped", 1)
     assert "train.guards.max_device_hours is 1e-09" in str(stopped.stop_reason)
 
-    kill = KillAt(1, 6, str(tmp_path), f"{FOLDER}/runs/killed")
-    more = two_workers(guards={"max_device_hours": 1}, max_failures=1)
-    done = run_training(more, run_name="killed", callbacks=[kill])
-
-    assert (done.status, done.steps, done.resumed_from, done.stop_reason) == ("finished", STEPS, 4, None)
-    assert losses(done) == losses(undisturbed)
-    assert consumed(done) == expected_keys(data_uri)
-    hours = [line["train/device_hours"] for line in read_metrics(done.run_uri)]
+    with pytest.raises(DpnError, match=r"run spent: train/loss is nan at step 3; lower train.lr") as refusal:
+        run_training(config(guards={"max_device_hours": 1}), run_name="spent", callbacks=[NanAt()])
+    assert "\n" not in str(refusal.value)
+    lines = read_metrics(f"{FOLDER}/runs/spent")
+    hours = [line["train/device_hours"] for line in lines]
+    assert [line["step"] for line in lines][:1] == [1]
     assert sorted(hours) == hours
-
-
-def test_a_loss_that_is_not_a_number_ends_the_run_with_one_line(config) -> None:
-    with pytest.raises(DpnError, match=r"train/loss is nan at step 3"):
-        run_training(config(method="dense", zero_stage=0), run_name="nan", callbacks=[NanAt()])
 
 
 @pytest.mark.parametrize(("train", "needed"), [({"use_gpu": True}, "1 GPUs"), ({"cpus_per_worker": 999}, "999 CPUs")])

@@ -22,17 +22,18 @@ TIMEOUT_S = 240
 
 
 class Watch:
-    """Callback that keeps every step's loss, of both ranks, and this rank's hinges."""
+    """Callback that keeps every step's loss and hinge, of both ranks."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
         self.hinges: list[float] = []
 
     def after_step(self, engine: Any, result: Any) -> None:
-        loss = result.loss_lm.clone()
-        dist.all_reduce(loss)
-        self.losses.append(float(loss))
-        self.hinges.append(float(sum(result.loss_routing)) / max(1, len(result.loss_routing)))
+        hinge = torch.zeros(()) if result.loss_routing is None else result.loss_routing
+        both = torch.stack([result.loss_lm, hinge])
+        dist.all_reduce(both)
+        self.losses.append(float(both[0]))
+        self.hinges.append(float(both[1]))
 
 
 def run_case(case: Case, rank: int) -> dict[str, Any]:

@@ -27,29 +27,30 @@ def open_log(runs_uri: str, train: TrainConfig = TRAIN, start_step: int = 0) -> 
     return MetricsLog(f"{runs_uri}/a", train, start_step, [LossMeter()])
 
 
-def result(step: int, loss: float, *, tokens: int = 4, routed: bool = True) -> StepResult:
+def result(step: int, loss: float, *, tokens: int = 4, pictured: int = 1, hinge: float | None = 0.2) -> StepResult:
     return StepResult(
         step,
         num_supervised_tokens=tokens,
         loss_lm=torch.tensor(loss),
-        loss_routing=[torch.tensor(0.2)] if routed else [],
+        num_pictured=pictured,
+        loss_routing=None if hinge is None else torch.tensor(hinge),
         routing=[RoutingReport((), (10, 10), (64, 0))],
     )
 
 
-def test_a_line_is_the_mean_over_the_tokens_of_its_steps(process_group, runs_uri: str, engine: Any) -> None:
+def test_a_line_is_the_mean_over_tokens_and_pictures_of_its_steps(process_group, runs_uri: str, engine: Any) -> None:
     log = open_log(runs_uri)
 
-    log.after_step(engine, result(1, 1.0, tokens=3))
+    log.after_step(engine, result(1, 1.0, tokens=3, pictured=1, hinge=0.1))
     assert log.lines == []
-    log.after_step(engine, result(2, 2.0, tokens=1))
+    log.after_step(engine, result(2, 2.0, tokens=1, pictured=3, hinge=0.3))
 
     weight = engine.module.config.method_settings.routing_loss.weight
     assert log.last == {
         "step": 2,
         "train/loss_lm": pytest.approx(1.25),
-        "train/loss_routing": pytest.approx(0.2),
-        "train/loss": pytest.approx(1.25 + weight * 0.2),
+        "train/loss_routing": pytest.approx(0.25),
+        "train/loss": pytest.approx(1.25 + weight * 0.25),
         "train/grad_norm": 2.0,
         "train/lr": 0.1,
         "train/lr_base": 0.1,
@@ -75,7 +76,7 @@ def test_lines_come_before_checkpoints_and_survive_a_resume(process_group, runs_
 def test_methods_without_router_have_no_routing_loss(process_group, runs_uri: str, engine: Any) -> None:
     log = open_log(runs_uri)
     for step in (1, 2):
-        log.after_step(engine, result(step, 1.0, routed=False))
+        log.after_step(engine, result(step, 1.0, hinge=None))
     assert "train/loss_routing" not in log.last
     assert log.last["train/loss"] == log.last["train/loss_lm"]
 

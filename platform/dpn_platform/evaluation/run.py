@@ -13,6 +13,7 @@ from ray.data import ActorPoolStrategy
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.manifest import Manifest, load_manifest
+from dpn_platform.data.presence import require_shards
 from dpn_platform.data.ray_context import quiet_data_context
 from dpn_platform.data.stream import split_dataset
 from dpn_platform.evaluation import scoring
@@ -109,6 +110,7 @@ def _predict(
     total = min(rows, config.eval.limit or rows)
     if total == 0:
         raise DpnError(f"{config.data.uri}: the split '{config.data.eval_split}' is empty")
+    require_shards(manifest, config.data.eval_split)
     settings = PredictorSettings(
         checkpoint_uri=checkpoint_uri,
         batch_size=config.eval.batch_size,

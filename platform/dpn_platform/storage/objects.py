@@ -92,11 +92,16 @@ def exists(uri: str | Path) -> bool:
 
 def list_files(uri: str | Path, suffix: str = "", *, recursive: bool = True) -> list[str]:
     """URIs of the objects in a folder that end in `suffix`, sorted; empty when the folder is absent."""
+    return sorted(file for file in list_sizes(uri, recursive=recursive) if file.endswith(suffix))
+
+
+def list_sizes(uri: str | Path, *, recursive: bool = True) -> dict[str, int]:
+    """URI -> bytes of the objects in a folder; empty when the folder is absent."""
     location = open_uri(uri)
     selector = fs.FileSelector(location.path, recursive=recursive, allow_not_found=True)
     infos = with_retries("list", location, lambda: location.filesystem.get_file_info(selector))
     prefix = location.uri.removesuffix(location.path)
-    return sorted(prefix + info.path for info in infos if info.is_file and info.path.endswith(suffix))
+    return {prefix + info.path: int(info.size) for info in infos if info.is_file}
 
 
 def list_folders(uri: str | Path) -> list[str]:

@@ -33,7 +33,9 @@ class StepResult:
         num_supervised_tokens: of the global batch.
         loss_lm: scalar on the device: sum of this rank's cross entropies over supervised tokens, divided by
             `num_supervised_tokens`; the sum over ranks is the loss of the global batch.
-        loss_routing: hinge (before λ) of every routed micro-batch of this rank.
+        num_pictured: samples of the global batch that have a picture.
+        loss_routing: hinge (before λ) of this rank's micro-batches, each times its share of `num_pictured`; the sum
+            over ranks is the hinge of the global batch. None where nothing was routed.
         num_tokens: tokens of this rank that entered the decoder.
         sample_keys: samples this rank consumed.
         routing: reports of this rank's micro-batches.
@@ -44,7 +46,8 @@ class StepResult:
     step: int
     num_supervised_tokens: int
     loss_lm: Tensor
-    loss_routing: list[Tensor] = field(default_factory=list)
+    num_pictured: int = 0
+    loss_routing: Tensor | None = None
     num_tokens: int = 0
     sample_keys: list[int] = field(default_factory=list)
     routing: list[RoutingReport] = field(default_factory=list)
@@ -101,7 +104,7 @@ def train_step(engine: Any, micro_batches: Sequence[Batch], step: int) -> StepRe
     """One optimiser step over this rank's micro-batches. Collective."""
     image_id = engine.module.image_token_id
     tokens, pictured = _global_counts(micro_batches, image_id, engine.device)
-    result = StepResult(step, tokens, torch.zeros((), device=engine.device))
+    result = StepResult(step, tokens, torch.zeros((), device=engine.device), pictured)
     # DeepSpeed averages over ranks and accumulation; undo both.
     parts = dist.get_world_size() * len(micro_batches)
     for batch in micro_batches:
@@ -114,6 +117,9 @@ def train_step(engine: Any, micro_batches: Sequence[Batch], step: int) -> StepRe
         engine.backward(parts * (of_pictured * out.loss + (of_tokens - of_pictured) * out.loss_lm))
         engine.step()
         result.loss_lm += out.loss_lm.detach() * of_tokens
+        if out.loss_routing is not None:
+            hinge = out.loss_routing.detach() * of_pictured
+            result.loss_routing = hinge if result.loss_routing is None else result.loss_routing + hinge
         _record(result, batch, out)
     return result
 
@@ -149,8 +155,6 @@ def _num_pictured(batch: Batch, image_id: int) -> int:
 
 def _record(result: StepResult, batch: Batch, out: DpnOutput) -> None:
     assert out.routing is not None
-    if out.loss_routing is not None:
-        result.loss_routing.append(out.loss_routing.detach())
     result.num_tokens += sum(out.routing.text_tokens) + sum(out.routing.visual_tokens)
     result.sample_keys += batch["sample_keys"].tolist()
     result.routing.append(out.routing)

@@ -11,14 +11,19 @@ from dpn_platform.training.metrics import Sums
 
 
 class LossMeter:
-    """`train/loss` (eq. 7) and its two terms, means over tokens and steps; `train/lr_*` of each parameter group."""
+    """`train/loss` (eq. 7) and its two terms, as they are minimised; `train/lr_*` of each parameter group.
+
+    Over several steps the first term is a mean over supervised tokens, the second over samples with a picture.
+    """
 
     def local(self, engine: Any, window: Sequence[StepResult]) -> Sums:
         """See `Meter`."""
-        hinges = [hinge for result in window for hinge in result.loss_routing]
+        hinges = [
+            result.loss_routing.double() * result.num_pictured for result in window if result.loss_routing is not None
+        ]
         return {
             "loss_lm": sum(result.loss_lm.double() * result.num_supervised_tokens for result in window),
-            "hinge": sum(hinge.double() for hinge in hinges),
+            "hinge": sum(hinges),
             "num_hinges": len(hinges),
         }
 
@@ -27,7 +32,7 @@ class LossMeter:
         line: Line = {"train/loss_lm": total["loss_lm"] / sum(result.num_supervised_tokens for result in window)}
         line["train/loss"] = line["train/loss_lm"]
         if total["num_hinges"]:
-            line["train/loss_routing"] = total["hinge"] / total["num_hinges"]
+            line["train/loss_routing"] = total["hinge"] / max(1, sum(result.num_pictured for result in window))
             weight = engine.module.config.method_settings.routing_loss.weight
             line["train/loss"] += weight * line["train/loss_routing"]
         line["train/grad_norm"] = float(engine.get_global_grad_norm() or 0.0)

@@ -18,17 +18,10 @@ import ray
 from dpn_platform import storage
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.collate import SampleCollator
-from dpn_platform.data.feed import local_batches
-from dpn_platform.data.manifest import load_manifest
 from dpn_platform.data.prepare import DemoRecipe, ensure_demo
 from dpn_platform.services.ray_client import init_ray
-from dpn_platform.training.base import build_model, reading_processor
-from dpn_platform.training.batches import BatchReader
-from dpn_platform.training.engine import build_engine
-from dpn_platform.training.loop import run_loop
 from dpn_platform.training.metric_lines import read_metrics
-from dpn_platform.training.run_plan import plan_run
+from tests.integration.local_run import run_here
 
 FOLDER = f"s3://dpn/test-troubles-{uuid.uuid4().hex[:8]}"
 STEPS, GLOBAL_BATCH, CHECKPOINT_EVERY = 12, 16, 3
@@ -75,29 +68,9 @@ def recipe(training_set: str) -> Callable[..., ExperimentConfig]:
 
 
 @pytest.fixture(scope="package")
-def undisturbed(recipe: Callable[..., ExperimentConfig], process_group: None) -> tuple[list[float], list[int]]:
-    """Losses and sample keys of the recipe in this process: our loop, without Ray Train and without trouble."""
-    config = recipe(1, micro_batch_size=GLOBAL_BATCH)
-    manifest = load_manifest(config.data.uri)
-    plan = plan_run(config, manifest)
-    model, processor = build_model(config)
-    collator = SampleCollator(reading_processor(processor, config.model), router=False)
-    batches = BatchReader(local_batches(manifest, plan, num_readers=1), config.data).collated(collator)
-    log = Losses()
-    engine = build_engine(model.train(), config.train)
-    assert run_loop(engine, batches, config.train, start_step=0, callbacks=[log]) == (STEPS, None)
-    return log.values, sorted(plan.sample_keys().tolist())
-
-
-class Losses:
-    """Callback that keeps every step's loss."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def after_step(self, engine: Any, result: Any) -> str | None:
-        self.values.append(float(result.loss_lm))
-        return None
+def undisturbed(recipe: Callable[..., ExperimentConfig]) -> tuple[list[float], list[int]]:
+    """Losses and sample keys of the recipe, by our loop in this process."""
+    return run_here(recipe(1, micro_batch_size=GLOBAL_BATCH))
 
 
 def result_of(outcome: Any) -> tuple[list[float], list[int]]:

@@ -27,7 +27,6 @@ from dpn_platform.config.load import dump_config
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.manifest import load_manifest
 from dpn_platform.data.order import plan_reads, planned_keys
-from dpn_platform.data.schema import shard_bytes
 from dpn_platform.training.run import run_training
 from dpn_platform.training.run_folder import TrainingOutcome
 
@@ -194,7 +193,7 @@ def published(run_uri: str) -> str:
 
 
 def damage_last_row(data_uri: str) -> tuple[str, int, bytes]:
-    """Cuts the picture of the last row that the run reads; (shard, row, the shard as it was)."""
+    """Spoils the picture of the last row that the run reads; (shard, row, the shard as it was)."""
     manifest = load_manifest(data_uri)
     split = manifest.split("train")
     keys = planned_keys(plan_reads(split, seed=0, num_rows=12 * 16), split)
@@ -207,9 +206,7 @@ def damage_last_row(data_uri: str) -> tuple[str, int, bytes]:
         place = row_id - shard.first_row_id
         if images[place] is None:
             continue
-        images[place] = images[place][: len(images[place]) // 2]
-        number = table.schema.get_field_index("image")
-        damaged = table.set_column(number, table.schema.field(number), pa.array(images, pa.binary()))
-        storage.write_bytes(uri, shard_bytes(damaged))
+        # Pictures lie in a shard as they are: its size stays, or the run would be refused before its first step.
+        storage.write_bytes(uri, whole.replace(images[place], bytes(64) + images[place][64:], 1))
         return uri, row_id, whole
     raise AssertionError("no row with a picture")
