@@ -99,3 +99,12 @@ def run_dpn() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def process_group() -> Iterator[None]:
+    """See `group_of_one`."""
+    from tests.integration.local_run import group_of_one
+
+    with group_of_one():
+        yield

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -32,21 +34,24 @@ class _Keep:
         return None
 
 
-def run_here(config: ExperimentConfig) -> tuple[list[float], list[int]]:
-    """Losses of every step, and the sample keys consumed, sorted. Ray must be initialised."""
-    manifest = load_manifest(config.data.uri)
-    plan = plan_run(config, manifest)
+@contextmanager
+def group_of_one() -> Iterator[None]:
+    """gloo with this process alone, as Ray Train's worker would have it. Once a process: DeepSpeed keeps the first."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCAL_RANK", "0")
         dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
-        try:
-            model, processor = build_model(config)
-            reading = reading_processor(processor, config.model)
-            collator = SampleCollator(reading, router=model.needs_router_token)
-            batches = BatchReader(local_batches(manifest, plan, num_readers=1), config.data).collated(collator)
-            keep = _Keep()
-            engine = build_engine(model.train(), config.train)
-            run_loop(engine, batches, config.train, start_step=0, callbacks=[keep])
-        finally:
-            dist.destroy_process_group()
+        yield
+        dist.destroy_process_group()
+
+
+def run_here(config: ExperimentConfig) -> tuple[list[float], list[int]]:
+    """Losses of every step, and the sample keys consumed, sorted. Inside `group_of_one`, Ray initialised."""
+    manifest = load_manifest(config.data.uri)
+    plan = plan_run(config, manifest)
+    model, processor = build_model(config)
+    collator = SampleCollator(reading_processor(processor, config.model), router=model.needs_router_token)
+    batches = BatchReader(local_batches(manifest, plan, num_readers=1), config.data).collated(collator)
+    keep = _Keep()
+    engine = build_engine(model.train(), config.train)
+    run_loop(engine, batches, config.train, start_step=0, callbacks=[keep])
     return keep.losses, sorted(keep.keys)

@@ -55,13 +55,14 @@ from dpn_platform.services.ray_client import init_ray
 init_ray(env_vars={"AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"]})
 from dpn_platform.config.load import parse_config
 from dpn_platform.data.ingest import IngestOptions, ingest
-from tests.integration.local_run import run_here
+from tests.integration.local_run import group_of_one, run_here
 
 source, target, rows_per_shard, train = sys.argv[1:]
 notes = []
 options = IngestOptions(rows_per_shard=int(rows_per_shard), max_quarantined=0.2)
 ingest(source, target, options=options, on_note=notes.append)
-losses, keys = run_here(parse_config(json.loads(train)))
+with group_of_one():
+    losses, keys = run_here(parse_config(json.loads(train)))
 print(json.dumps({"notes": notes, "losses": losses, "keys": keys}))
 """
 

@@ -1,9 +1,8 @@
-"""A process group of one, a tiny model and batches for it: training without Ray."""
+"""A tiny model and batches for it: training without Ray."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,21 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.processing import DpnProcessor
 from tests.training.tiny import tiny_batch, tiny_model, tiny_processor
-
-
-@pytest.fixture(scope="session")
-def process_group() -> Iterator[None]:
-    """gloo with this process alone, as Ray Train's worker would have it."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOCAL_RANK", "0")
-        dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

@@ -93,9 +93,8 @@ def run_training(
     with _reporting(run_uri, on_report):
         if outcome is None:
             own = [callback for callback in callbacks if not isinstance(callback, UserCallback)]
-            settings = WorkerSettings(
-                config.model_dump(mode="json"), run_name, run_uri, reference_loss, own, code_version()
-            )
+            values = config.model_dump(mode="json")
+            settings = WorkerSettings(values, run_name, run_uri, reference_loss, own, code_version())
             rays = [callback for callback in callbacks if isinstance(callback, UserCallback)]
             problem = _fit(partial(_trainer, config, run_name, settings, rays), run_name, config.train.max_failures)
             if problem is not None:

@@ -68,7 +68,7 @@ def recipe(training_set: str) -> Callable[..., ExperimentConfig]:
 
 
 @pytest.fixture(scope="package")
-def undisturbed(recipe: Callable[..., ExperimentConfig]) -> tuple[list[float], list[int]]:
+def undisturbed(recipe: Callable[..., ExperimentConfig], process_group: None) -> tuple[list[float], list[int]]:
     """Losses and sample keys of the recipe, by our loop in this process."""
     return run_here(recipe(1, micro_batch_size=GLOBAL_BATCH))
 
