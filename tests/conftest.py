@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -72,14 +71,6 @@ def services() -> Iterator[embedded.Endpoints]:
     finally:
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
-
-
-@pytest.fixture
-def services_alone(services: embedded.Endpoints) -> Iterator[None]:
-    """For tests that kill a service, and those that must not see one killed: of these, one runs at a time."""
-    with (_HOME / "services-alone").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture(scope="session")

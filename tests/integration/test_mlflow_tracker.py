@@ -1,14 +1,12 @@
-"""The tracker against a real MLflow server with its artifacts in S3: outage, resume, models, report and back."""
+"""The tracker against a real MLflow server with its artifacts in S3: resume, models, report and back."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from dpn_platform import services as embedded
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import TrackingConfig
 from dpn_platform.evaluation.points import POINT_ARTIFACT, FamilyScore, Point
@@ -17,25 +15,9 @@ from dpn_platform.reports.publish import publish_report
 from dpn_platform.reports.record import StudyRecord
 from dpn_platform.reports.source import study_from_mlflow
 from dpn_platform.services.endpoints import Endpoints
-from dpn_platform.services.home import Home, record_path
-from dpn_platform.services.processes import ProcessRecord, stop
-from dpn_platform.tracking import mlflow_tracker, open_tracker
-from dpn_platform.tracking.background import BackgroundTracker
-from dpn_platform.tracking.mlflow_tracker import MlflowTracker
+from dpn_platform.tracking import open_tracker
 
 pytestmark = pytest.mark.services
-
-
-def home() -> Path:
-    """The state folder of the session's services."""
-    return Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
-
-
-def kill_mlflow() -> None:
-    """Ends the real server and what came from it, as a crash of its node would."""
-    record = ProcessRecord.load(record_path(Home(home()), "mlflow"))
-    assert record is not None
-    stop({record: 0.0})
 
 
 def make_point(name: str, method: str, accuracy: float, ratio: float, run_id: str) -> Point:
@@ -53,42 +35,6 @@ def make_point(name: str, method: str, accuracy: float, ratio: float, run_id: st
         n=100,
         run_id=run_id,
     )
-
-
-@pytest.mark.usefixtures("services_alone")
-def test_a_killed_server_neither_stops_the_work_nor_loses_or_doubles_anything(
-    services: Endpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Written to all along while the server is killed and started again, in the background as `dpn train` does."""
-    monkeypatch.setattr(mlflow_tracker, "_FIRST_PAUSE_S", 0.05)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    plain = MlflowTracker("tracker-outage", services.mlflow_url, spool_folder=tmp_path / "spool")
-    tracker = BackgroundTracker(plain)
-    run = tracker.start_run("trial", key="trial")
-    tracker.log_metrics(run, {"train/loss": 0.0}, 0)
-    tracker.flush()
-    kill_mlflow()
-    try:
-        for step in range(1, 200):
-            tracker.log_metrics(run, {"train/loss": float(step), "train/lr": 0.1}, step)
-        late = tracker.start_run("late", key="late", parent_id=run)
-        tracker.log_artifact(late, "written during the outage", "note.txt")
-        assert len(list((tmp_path / "spool").iterdir())) == 1
-    finally:
-        assert embedded.up(home()) == services
-    tracker.end_run(late)
-    tracker.end_run(run)
-
-    client = MlflowClient(services.mlflow_url)
-    history = [(point.step, point.value) for point in client.get_metric_history(run, "train/loss")]
-    assert history == [(step, float(step)) for step in range(200)]
-    experiment = client.get_experiment_by_name("tracker-outage")
-    runs = {found.info.run_name: found for found in client.search_runs([experiment.experiment_id])}
-    assert {name: found.info.status for name, found in runs.items()} == {"trial": "FINISHED", "late": "FINISHED"}
-    assert runs["late"].data.tags["mlflow.parentRunId"] == run
-    note = client.download_artifacts(runs["late"].info.run_id, "note.txt", str(tmp_path))
-    assert Path(note).read_text() == "written during the outage"
-    assert list((tmp_path / "spool").iterdir()) == []
 
 
 def test_checkpoint_becomes_a_searchable_external_model(services: Endpoints, tmp_path: Path) -> None:

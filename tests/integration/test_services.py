@@ -1,15 +1,10 @@
-"""The real services: reachable, closed to others, silent about secrets, mended when killed by hand."""
+"""The real services: reachable, closed to others, silent about secrets."""
 
 from __future__ import annotations
 
 import ipaddress
 import json
 import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -27,11 +22,11 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from dpn_platform import services as embedded
 from dpn_platform import storage
 from dpn_platform.services.home import Home, record_path
-from dpn_platform.services.processes import ProcessRecord, is_running, leftovers
+from dpn_platform.services.processes import ProcessRecord, leftovers
 from dpn_platform.services.ray_client import init_ray
 from dpn_platform.services.servers import SERVERS
 
-pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.usefixtures("services_alone")]
+pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.usefixtures("services")]
 
 _LISTEN = "0A"
 
@@ -168,53 +163,6 @@ def test_jobs_need_the_token_and_find_everything(services: embedded.Endpoints) -
     assert storage.read_bytes("s3://dpn/test-services/job") == b"done"
 
 
-def test_killed_service_is_told_and_mended_at_the_same_address(services: embedded.Endpoints) -> None:
-    pid = record_of("mlflow", home()).pid
-    os.kill(pid, signal.SIGKILL)
-    record = record_of("mlflow", home())
-    while is_running(record):
-        time.sleep(0.1)
-    now = {service.name: service for service in embedded.status(home()).services}
-    assert (now["mlflow"].state, now["s3"].state, now["ray"].state) == ("down", "up", "up")
-    assert now["mlflow"].detail.startswith(f"pid {pid} is gone")
-    ray_pid = record_of("ray", home()).pid
-    assert embedded.up(home()) == services
-    assert embedded.status(home()).state == "up"
-    assert record_of("ray", home()).pid == ray_pid, "the others were left alone"
-
-
-@pytest.mark.slow
-def test_second_home_lives_beside_the_first_and_keeps_its_data(
-    run_dpn, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    # A long path with a space: sockets must move to a short one, commands must be quoted.
-    other = tmp_path_factory.mktemp("a long name with spaces " * 4) / "second home"
-    env = {"DPN_HOME": str(other), "AWS_ENDPOINT_URL": "", "RAY_ADDRESS": "", "MLFLOW_TRACKING_URI": ""}
-    try:
-        started = json.loads(run_dpn("up", "--json", **env).stdout)
-        assert started["state"] == "up"
-        ports, ours = (json.loads((folder / "ports.json").read_text()).values() for folder in (other, home()))
-        assert set(ports).isdisjoint(ours)
-        write = "from dpn_platform import storage; storage.write_bytes('s3://dpn/kept', b'kept')"
-        plan_env = read_env_file(other / "env.sh")
-        assert run_python(write, plan_env) == ""
-        s3 = record_of("s3", other)
-        os.kill(s3.pid, signal.SIGKILL)
-        socket_of_s3 = int(started["endpoints"]["s3_url"].rpartition(":")[2])
-        wait_until_closed(socket_of_s3)
-        assert json.loads(run_dpn("status", "--json", **env).stdout)["state"] == "partial"
-        assert json.loads(run_dpn("up", "--json", **env).stdout)["endpoints"] == started["endpoints"]
-        read = "from dpn_platform import storage; print(storage.read_bytes('s3://dpn/kept').decode())"
-        assert run_python(read, plan_env).strip() == "kept"
-        family = [process for server in SERVERS for process in leftovers(record_of(server.name, other))]
-    finally:
-        stopped = json.loads(run_dpn("down", "--json", **env).stdout)["stopped"]
-        shutil.rmtree(Home(other).runtime, ignore_errors=True)
-    assert stopped == ["s3", "mlflow", "ray"]
-    assert [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
-    assert embedded.status(home()).state == "up", "the first home's services were left alone"
-
-
 def test_no_credential_in_any_log(services: embedded.Endpoints) -> None:
     token = Path(services.ray_token_path).read_text().strip()
     secrets = [secret.encode() for secret in (services.s3_secret_key, services.s3_access_key, token)]
@@ -222,26 +170,3 @@ def test_no_credential_in_any_log(services: embedded.Endpoints) -> None:
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_socket()]
     assert len(files) > 20
     assert [str(path) for path in files for secret in secrets if secret in path.read_bytes()] == []
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    lines = path.read_text().replace("'", "").splitlines()
-    return dict(line.removeprefix("export ").split("=", 1) for line in lines)
-
-
-def run_python(script: str, env: dict[str, str]) -> str:
-    """Runs a few lines with the environment of a state folder."""
-    code = f"import sys; sys.path[:0] = {[str(Path(embedded.__file__).parents[2])]!r}; {script}"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def wait_until_closed(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"port {port} is still open")
