@@ -34,9 +34,8 @@ def _make_environment_private() -> Path:
     for name in [name for name in os.environ if name.startswith(_FOREIGN_PREFIXES) and name not in _HARMLESS]:
         del os.environ[name]
     home = os.environ.get(_KEPT_HOME) or (os.environ.get(_SHARED_HOME) if _IS_WORKER else None)
-    place = embedded.Home.resolve(
-        home or tempfile.mkdtemp(prefix="dpn-test-")
-    )  # short: Ray's unix sockets lie below it
+    # The path is short: Ray's unix sockets lie below it.
+    place = embedded.Home.resolve(home or tempfile.mkdtemp(prefix="dpn-test-"))
     os.environ[_SHARED_HOME] = str(place.path)
     load_credentials(place)  # the token is there before the services are
     ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(place.ray_token), **RAY_QUIET_ENV}

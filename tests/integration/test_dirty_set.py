@@ -44,10 +44,8 @@ TRAIN = {
     "name": "dirty",
     "data": {"uri": TARGET, "grouping": "modality"},
     "model": {"base": "tiny"},
-    "storage": {"runs_uri": f"{BASE}/runs"},
-    "train": {"steps": STEPS, "global_batch_size": 16, "micro_batch_size": 4,
-              "threads_per_worker": 1, "log_every_steps": 1, "max_failures": 0},
-}  # fmt: skip
+    "train": {"steps": STEPS, "global_batch_size": 16, "micro_batch_size": 4},
+}
 # A job of its own: it and its Ray workers reach the store through the proxy.
 JOB = """
 import json, os, sys

@@ -1,7 +1,7 @@
 """The function that Ray Train is given, and what it is told. Imports nothing heavy.
 
 Ray Train's controller unpickles it too, in a process of its own that lives as long as the run: with the worker's
-imports (torch, transformers, DeepSpeed) at the top of this file it would start seconds later and hold a gigabyte.
+imports (our model, transformers, DeepSpeed) at the top of this file it would start seconds later and keep their memory.
 """
 
 from __future__ import annotations
