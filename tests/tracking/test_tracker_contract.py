@@ -131,6 +131,26 @@ def test_log_metrics_repeated_after_resume_is_kept_once(harness: Harness) -> Non
     assert [step for step, _ in metrics["train/lr"]] == [10, 20, 30, 40]
 
 
+def test_a_continued_run_logs_again_what_failed_to_be_sent(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = harness.tracker.start_run("trial", key="a")
+    harness.tracker.log_metrics(run, {"train/loss": 1.0}, 1)
+    resumed = harness.reopen()
+    resumed.start_run("trial", key="a")
+    if isinstance(resumed, MlflowTracker):
+        send, failures = resumed._runs.client.log_batch, iter([True])
+
+        def fails_once(*args: Any, **kwargs: Any) -> None:
+            if next(failures, False):
+                raise ConnectionError("reset")
+            send(*args, **kwargs)
+
+        monkeypatch.setattr(resumed._runs.client, "log_batch", fails_once)
+    resumed.log_metrics(run, {"train/loss": 1.0}, 1)
+    resumed.log_metrics(run, {"train/loss": 0.5}, 2)
+    resumed.log_metrics(run, {"train/loss": 0.25}, 3)
+    assert harness.see(run).metrics["train/loss"] == [(1, 1.0), (2, 0.5), (3, 0.25)]
+
+
 def test_log_artifact_text_file_and_folder(harness: Harness, tmp_path: Path) -> None:
     run = harness.tracker.start_run("trial", key="a")
     source = tmp_path / "source"

@@ -117,23 +117,31 @@ class MlflowRuns:
 
     def log_lines(self, run_id: str, lines: Sequence[MetricLine]) -> None:
         """Log the metrics of any number of steps, a thousand values to a request."""
-        points = (
+        points: Iterable[Metric] = (
             Metric(_valid_key(key), float(value), line["timestamp"], line["step"])
             for line in lines
             for key, value in line["metrics"].items()
         )
         if run_id in self._stored:
-            points = (point for point in points if self._is_new(run_id, point.key, point.step, point.value))
+            points = {(point.key, point.step, point.value): point for point in points}.values()
         for batch in _batches(points, _METRICS_PER_REQUEST):
-            self.client.log_batch(run_id, metrics=batch)
+            self._log_new(run_id, batch)
 
-    def _is_new(self, run_id: str, key: str, step: int, value: float) -> bool:
+    def _log_new(self, run_id: str, batch: list[Metric]) -> None:
+        if run_id not in self._stored:
+            self.client.log_batch(run_id, metrics=batch)
+            return
+        new = [point for point in batch if (point.step, point.value) not in self._history(run_id, point.key)]
+        if new:
+            self.client.log_batch(run_id, metrics=new)
+        for point in new:  # only now: a request that failed is made again
+            self._history(run_id, point.key).add((point.step, point.value))
+
+    def _history(self, run_id: str, key: str) -> set[tuple[int, float]]:
         histories = self._stored[run_id]
         if key not in histories:
             histories[key] = {(point.step, point.value) for point in self.client.get_metric_history(run_id, key)}
-        is_new = (step, value) not in histories[key]
-        histories[key].add((step, value))
-        return is_new
+        return histories[key]
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
