@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dpn_model import method_profile
-from dpn_platform.config.load import load_config
+from dpn_platform.config.load import difference, load_config
+from dpn_platform.config.schema import LoraSettings
 from dpn_platform.planning.build import Assumptions, build_plan
 from dpn_platform.planning.compute import ASSUMED_MFU, PEAK_TFLOPS
 from dpn_platform.planning.data_set import ASSUMED_TEXT_TOKENS
@@ -15,6 +16,7 @@ from dpn_platform.training.base import method_of
 
 CONFIGS = Path(__file__).parents[2] / "jobs/configs"
 NAMES = ("llava-1.5-7b", "llava-1.5-13b", "llava-hr-7b", "llava-hr-x-13b")
+CONTROLS = tuple(f"{name}-{control}" for name in NAMES for control in ("dense", "lora"))
 PRETRAIN = "llava-1.5-7b-pretrain"
 GIB = 2**30
 
@@ -44,18 +46,30 @@ def assumed(text_tokens):
     return f"{text_tokens} text tokens a sample, {ASSUMED_MFU:.0%} of {PEAK_TFLOPS['h200']:g} TFLOP/s"
 
 
-@pytest.mark.parametrize("name", [*NAMES, "llava-1.5-7b-lora"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_head_says_what_the_plan_says(name):
     lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()
-    assert expected_line(plan(name), plan(name, "method.name=dense")) in lines
+    assert expected_line(plan(name), plan(f"{name}-dense")) in lines
     assert any(assumed(ASSUMED_TEXT_TOKENS) in line for line in lines)
 
 
-@pytest.mark.parametrize(("name", "text_tokens"), [("llava-1.5-7b-dense", ASSUMED_TEXT_TOKENS), (PRETRAIN, 30)])
+@pytest.mark.parametrize(("name", "text_tokens"), [*((name, ASSUMED_TEXT_TOKENS) for name in CONTROLS), (PRETRAIN, 30)])
 def test_the_head_of_a_dense_recipe_says_what_the_plan_says(name, text_tokens):
     lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()
     assert expected_line(plan(name, text_tokens=text_tokens)) in lines
     assert any(assumed(text_tokens) in line for line in lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_control_differs_in_what_it_is_the_control_of(name):
+    base, dense, lora = (load_config(CONFIGS / f"{name}{kind}.yaml") for kind in ("", "-dense", "-lora"))
+    assert difference(base, dense) == [f'name: "{name}" -> "{name}-dense"', 'method.name: "dpn" -> "dense"']
+    changed = {line.partition(":")[0] for line in difference(dense, lora)}
+    rates = {"train.lr", "train.projector_lr", "train.router_lr"} | ({"train.vision_lr"} if "hr" in name else set())
+    assert changed - rates == {"name", "train.lora", *(f"train.lora.{key}" for key in LoraSettings.model_fields)}
+    # LLaVA's script; the towers of LLaVA-HR keep the rate they have without adapters.
+    assert (lora.train.lr, lora.train.projector_lr, lora.train.lora) == (2e-4, 2e-5, LoraSettings())
+    assert lora.train.vision_lr == (2e-5 if "hr" in name else 0)
 
 
 def test_frozen_layers_are_passed_through():

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.messages import describe
+from dpn_platform.config.recipe_file import read_recipe
 from dpn_platform.config.redact import without_credentials
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.yaml_text import parse_yaml
@@ -27,24 +28,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
     """Read an experiment.
 
     Args:
-        path: a YAML file.
+        path: a YAML file; see `recipe_file` for the key `extends`.
         overrides: `key=value`, the key dotted, the value in YAML (`train.steps=100`, `method.experts=[1x1,2x2]`).
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key, a bad value or a bad override; one line.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    values = parse_yaml(text, str(path))
-    if values is None:
-        raise ConfigError(f"{path}: the file is empty")
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds a {type(values).__name__}; write `key: value` lines")
-    return parse_config(apply_overrides(values, overrides), str(path))
+    return parse_config(apply_overrides(read_recipe(path), overrides), str(path))
 
 
 def parse_config(values: Mapping[str, Any], source: str = "config") -> ExperimentConfig:
