@@ -210,10 +210,9 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         ends = torch.tensor(final.lengths, device=labels_T.device).cumsum(0) - 1
         targets_T[ends] = IGNORE_INDEX
         rows = torch.nonzero(targets_T != IGNORE_INDEX).flatten()
-        if len(rows) == 0:
-            raise ValueError("labels: no supervised token in the batch; every label is -100")
         losses_R = cross_entropy(self.lm_head(final.hidden_TD[rows]).float(), targets_T[rows], reduction="none")
-        loss_lm = losses_R.mean()
+        # Without a supervised token a zero with a gradient, not a NaN: every rank joins the backward pass.
+        loss_lm = losses_R.mean() if len(rows) else losses_R.sum()
         method = self.config.method_settings
         hinge = routing_loss(routing.records, method.routing_loss)
         loss = loss_lm if hinge is None else loss_lm + method.routing_loss.weight * hinge

@@ -97,6 +97,7 @@ class DpnProcessor:
         *,
         router: bool,
         sample_id: object = None,
+        needs_answer: bool = True,
     ) -> EncodedSample:
         """Ids and labels of a whole conversation.
 
@@ -105,17 +106,26 @@ class DpnProcessor:
             images: pictures in the order of their placeholders.
             router: add `<ROUTER>` to the questions (ignored for text-only samples).
             sample_id: names the sample in errors.
+            needs_answer: whether a conversation whose answers all lie behind the limit is refused; otherwise it has
+                no label, as in LLaVA's training.
 
         Raises:
             ValueError: placeholders and pictures differ in number, the limit falls inside a picture, or no supervised
                 token is left of a conversation that has answers.
         """
         try:
-            return self._encode(turns, images, router=router and bool(images))
+            sample = self._encode(turns, images, router=router and bool(images))
+            has_answer = any(answer is not None for _, answer in turns)
+            if needs_answer and has_answer and bool((sample.labels == IGNORE_INDEX).all()):
+                tokens = len(sample.input_ids)
+                raise ValueError(
+                    f"no supervised token is left of {tokens}; max_length = {self.max_length} cut the answers"
+                )
         except ValueError as error:
             if sample_id is None:
                 raise
             raise ValueError(f"sample {sample_id}: {error}") from error
+        return sample
 
     def _encode(
         self, turns: Sequence[tuple[str, str | None]], images: Sequence[Image.Image], *, router: bool
@@ -134,11 +144,6 @@ class DpnProcessor:
             kept = kept_length(ids, image_id, self.tokens_per_image, self.max_length, self.truncation)
             ids, labels = ids[:kept], labels[:kept]
             images = images[: ids.count(image_id) // self.tokens_per_image]
-        has_answer = any(answer is not None for _, answer in turns)
-        if has_answer and all(label == IGNORE_INDEX for label in labels):
-            raise ValueError(
-                f"no supervised token is left of {len(ids)}; max_length = {self.max_length} cut the answers"
-            )
         pictures = tuple(prepare_image(image, self.image_size, self.aspect_ratio) for image in images)
         return EncodedSample(torch.tensor(ids), torch.tensor(labels), pictures)
 

@@ -73,6 +73,14 @@ def test_text_only_batch_has_no_pixels(processor: DpnProcessor, table: pa.Table)
     assert SampleCollator(processor, router=False)(table.slice(1, 1))["pixel_values"] is None
 
 
+def test_an_answer_behind_the_limit_leaves_no_label(processor: DpnProcessor, table: pa.Table) -> None:
+    processor.max_length = 9  # <s>, the picture's 4 and the question's 4: the text-only sample keeps its answer
+
+    labels = SampleCollator(processor, router=False)(table)["labels"]
+
+    assert (labels != -100).any(dim=1).tolist() == [False, True, False]
+
+
 def test_numpy_batch_and_pickled_collator_give_the_same(processor: DpnProcessor, table: pa.Table) -> None:
     collator = SampleCollator(processor, router=True, num_threads=1)
     columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in table.column_names}

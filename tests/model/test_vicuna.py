@@ -18,6 +18,7 @@ from transformers import CLIPImageProcessor, LlamaTokenizer, PreTrainedTokenizer
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.conversation import VICUNA_SYSTEM, conversation_segments
 from dpn_model.processing.images import normalise, prepare_image
+from dpn_model.processing.processor import IGNORE_INDEX
 from dpn_model.processing.tokenizer import add_special_tokens
 
 ROUTER, IMAGE = 32000, 32001
@@ -140,6 +141,9 @@ def test_limit_counts_expanded_tokens_or_text(vicuna: DpnProcessor) -> None:
         variant(vicuna, max_length=37).encode_training(turns, [photo()], router=False, sample_id="a-17")
     with pytest.raises(ValueError, match="sample a-17: no supervised token is left of 44"):
         variant(vicuna, max_length=44).encode_training(turns, [photo()], router=False, sample_id="a-17")
+    cut = variant(vicuna, max_length=44).encode_training(turns, [photo()], router=False, needs_answer=False)
+    assert len(cut.input_ids) == 44
+    assert bool((cut.labels == IGNORE_INDEX).all())
     assert len(variant(vicuna, max_length=44).encode_prompt(turns[0][0], [photo()], router=False).input_ids) == 44
     with pytest.raises(ValueError, match="truncation = 'left'; allowed: expanded, text"):
         variant(vicuna, max_length=44, truncation="left").encode_prompt("what", [], router=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 from dpn_model import DpnForConditionalGeneration, Method, RoutingLoss
 from dpn_platform.config.schema import TrainConfig
+from dpn_platform.training.loop import IGNORE_INDEX
 from dpn_platform.training.lora import attach_adapters
 from tests.training.tiny import tiny_batch, tiny_model, tiny_processor
 
@@ -26,6 +27,7 @@ class Case:
         train: of `TrainConfig`, beyond what all cases share.
         method: of `Method`, beyond `METHOD`.
         text_only: per rank: whether its samples are text only; None: every third is.
+        unanswered: per rank: whether `max_length` has cut all its answers.
         routes: forced on each rank.
         high_resolution: LLaVA-HR's two towers.
     """
@@ -33,6 +35,7 @@ class Case:
     train: dict[str, Any]
     method: dict[str, Any] = field(default_factory=dict)
     text_only: tuple[bool | None, ...] = (None, None)
+    unanswered: tuple[bool, ...] = (False, False)
     routes: tuple[tuple[str, ...] | None, ...] = (None, None)
     steps: int = 2
     high_resolution: bool = False
@@ -62,6 +65,8 @@ class Case:
                 first = step * GLOBAL_BATCH + (number * WORLD_SIZE + rank) * train.micro_batch_size
                 samples = range(first, first + train.micro_batch_size)
                 batches.append(tiny_batch(processor, samples, text_only=self.text_only[rank]))
+                if self.unanswered[rank]:
+                    batches[-1]["labels"].fill_(IGNORE_INDEX)
         return batches
 
 
@@ -89,6 +94,7 @@ APART = {
     "zero3-apart": _apart(3),
     "zero2-routes": _routed(2),
     "zero3-routes": _routed(3),
+    "zero3-unanswered": Case({**SGD, "zero_stage": 3}, text_only=(False, False), unanswered=(True, False)),
     "zero2-offloaded": _apart(2, offload="optimizer", optimizer="adamw", lr=1e-3),
     "zero3-offloaded": _apart(3, {"router": "linear"}, offload="all"),
     "zero3-projector": _apart(3, lr=0.0, vision_lr=0.0, projector_lr=0.05, router_lr=0.05),

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from dpn_platform.training import engine as engines
 from dpn_platform.training.loop import run_loop
+from tests.training.legs import run_leg
 from tests.training.rank_cases import CASES, WORLD_SIZE, Case
 
 TIMEOUT_S = 240
@@ -67,6 +68,8 @@ def main(rank: int, folder: Path) -> None:
     chosen = sys.argv[3:] or list(CASES)
     for name in chosen:
         torch.save(run_case(CASES[name], rank), folder / f"{name}-rank{rank}.pt")
+    if (folder / "whole-0").exists():
+        torch.save(run_leg(1, folder), folder / f"leg-rank{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,6 +72,14 @@ def test_lines_come_before_checkpoints_and_survive_a_resume(process_group, runs_
 
     resumed = open_log(runs_uri, start_step=5)
     assert [line["step"] for line in resumed.lines] == [2, 4, 5]
+
+
+def test_samples_without_an_answer_are_counted(process_group, runs_uri: str, engine: Any) -> None:
+    log = open_log(runs_uri)
+    for step, unanswered in ((1, 2), (2, 1), (3, 0), (4, 0)):
+        log.after_step(engine, replace(result(step, 0.0, tokens=0), num_unanswered=unanswered))
+    assert [line.get("train/unanswered_samples") for line in log.lines] == [3, None]
+    assert [line["train/loss_lm"] for line in log.lines] == [0.0, 0.0]
 
 
 def test_methods_without_router_have_no_routing_loss(process_group, runs_uri: str, engine: Any) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from dpn_platform.training.loop import to_device
 from dpn_platform.training.lora import merged_weights
 from dpn_platform.training.optimizer import build_optimizer, build_schedule
+from tests.training.legs import CASE, make_whole, run_leg
 from tests.training.rank_cases import APART, GLOBAL_BATCH, PARITY, WORLD_SIZE, Case
 from tests.training.tiny import tiny_batch, tiny_processor
 
@@ -33,9 +34,11 @@ LOSS_TOLERANCE, WEIGHT_TOLERANCE, HINGE_TOLERANCE = 5e-6, 2e-6, 1e-2
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
-    """Folder with what both ranks left of every case."""
+def launched(process_group: None, tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
+    """Folder with what both ranks left of every case; the first leg of `legs` has been run here."""
     folder = tmp_path_factory.mktemp("ranks")
+    torch.save(run_leg(0, folder), folder / "first-leg.pt")
+    make_whole(0, folder)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(repo_root), str(repo_root / "platform")])}
     ranks = []
     for rank in range(WORLD_SIZE):
@@ -100,6 +103,15 @@ def test_losses_are_those_of_a_plain_loop(launched: Path, name: str) -> None:
     # The hinge falls by its gradient, which has passed through recomputed layers.
     assert first["hinges"] == pytest.approx(hinges, rel=HINGE_TOLERANCE)
     assert first["hinges"][-1] < 0.95 * first["hinges"][0]
+
+
+def test_a_run_on_one_rank_then_two_then_one_is_one_run(launched: Path) -> None:
+    """Under ZeRO-3; the checkpoint is cut anew for every leg, and the global batch stays."""
+    make_whole(1, launched)
+    last = run_leg(2, launched)
+    first, second = torch.load(launched / "first-leg.pt"), torch.load(launched / "leg-rank0.pt")
+    expected, _ = plain_curves(CASE)
+    assert [*first, *second, *last] == pytest.approx(expected, rel=LOSS_TOLERANCE)
 
 
 def one_process(case: Case) -> tuple[list[float], dict[str, Tensor]]:

@@ -109,7 +109,11 @@ class SampleCollator:
         images = self._decode(row_ids, _values(batch, "image"))
         samples = [
             self.processor.encode_training(
-                _turns_of(row_id, text), [] if image is None else [image], router=self.router, sample_id=row_id
+                _turns_of(row_id, text),
+                [] if image is None else [image],
+                router=self.router,
+                sample_id=row_id,
+                needs_answer=False,  # one question longer than the limit is no reason to end a run: the loop counts it
             )
             for text, image, row_id in zip(_values(batch, "conversations"), images, row_ids, strict=True)
         ]

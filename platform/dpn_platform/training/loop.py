@@ -36,6 +36,8 @@ class StepResult:
         num_pictured: samples of the global batch that have a picture.
         loss_routing: hinge (before λ) of this rank's micro-batches, each times its share of `num_pictured`; the sum
             over ranks is the hinge of the global batch. None where nothing was routed.
+        num_unanswered: samples of the global batch without a supervised token, such as those whose question fills the
+            processor's `max_length`.
         num_tokens: tokens of this rank that entered the decoder.
         sample_keys: samples this rank consumed.
         routing: reports of this rank's micro-batches.
@@ -48,6 +50,7 @@ class StepResult:
     loss_lm: Tensor
     num_pictured: int = 0
     loss_routing: Tensor | None = None
+    num_unanswered: int = 0
     num_tokens: int = 0
     sample_keys: list[int] = field(default_factory=list)
     routing: list[RoutingReport] = field(default_factory=list)
@@ -103,8 +106,8 @@ def run_loop(
 def train_step(engine: Any, micro_batches: Sequence[Batch], step: int) -> StepResult:
     """One optimiser step over this rank's micro-batches. Collective."""
     image_id = engine.module.image_token_id
-    tokens, pictured = _global_counts(micro_batches, image_id, engine.device)
-    result = StepResult(step, tokens, torch.zeros((), device=engine.device), pictured)
+    tokens, pictured, unanswered = _global_counts(micro_batches, image_id, engine.device)
+    result = StepResult(step, tokens, torch.zeros((), device=engine.device), pictured, num_unanswered=unanswered)
     # DeepSpeed averages over ranks and accumulation; undo both.
     parts = dist.get_world_size() * len(micro_batches)
     for batch in micro_batches:
@@ -112,7 +115,7 @@ def train_step(engine: Any, micro_batches: Sequence[Batch], step: int) -> StepRe
         assert out.loss is not None
         assert out.loss_lm is not None
         assert out.num_supervised_tokens is not None
-        of_tokens = out.num_supervised_tokens / tokens
+        of_tokens = out.num_supervised_tokens / max(1, tokens)
         of_pictured = _num_pictured(batch, image_id) / max(1, pictured)
         engine.backward(parts * (of_pictured * out.loss + (of_tokens - of_pictured) * out.loss_lm))
         engine.step()
@@ -140,13 +143,16 @@ def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[st
     }
 
 
-def _global_counts(micro_batches: Sequence[Batch], image_id: int, device: torch.device) -> tuple[int, int]:
-    """Supervised tokens, and samples that have a picture, of the whole global batch."""
-    tokens = sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in micro_batches)
-    counts = torch.tensor([tokens, sum(_num_pictured(batch, image_id) for batch in micro_batches)], device=device)
+def _global_counts(micro_batches: Sequence[Batch], image_id: int, device: torch.device) -> list[int]:
+    """Supervised tokens, samples that have a picture, samples without a supervised token; of the global batch."""
+    supervised = [batch["labels"][:, 1:] != IGNORE_INDEX for batch in micro_batches]
+    tokens = sum(int(mask.sum()) for mask in supervised)
+    unanswered = sum(int((~mask.any(dim=1)).sum()) for mask in supervised)
+    pictured = sum(_num_pictured(batch, image_id) for batch in micro_batches)
+    counts = torch.tensor([tokens, pictured, unanswered], device=device)
     if dist.get_world_size() > 1:
         dist.all_reduce(counts)
-    return int(counts[0]), int(counts[1])
+    return [int(count) for count in counts.tolist()]
 
 
 def _num_pictured(batch: Batch, image_id: int) -> int:

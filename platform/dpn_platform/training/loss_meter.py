@@ -14,6 +14,7 @@ class LossMeter:
     """`train/loss` (eq. 7) and its two terms, as they are minimised; `train/lr_*` of each parameter group.
 
     Over several steps the first term is a mean over supervised tokens, the second over samples with a picture.
+    `train/unanswered_samples`, where there are any: samples of which `max_length` left no answer. They teach nothing.
     """
 
     def local(self, engine: Any, window: Sequence[StepResult]) -> Sums:
@@ -29,8 +30,11 @@ class LossMeter:
 
     def line(self, engine: Any, window: Sequence[StepResult], total: Mapping[str, float]) -> Line:
         """See `Meter`."""
-        line: Line = {"train/loss_lm": total["loss_lm"] / sum(result.num_supervised_tokens for result in window)}
+        tokens = sum(result.num_supervised_tokens for result in window)
+        line: Line = {"train/loss_lm": total["loss_lm"] / max(1, tokens)}
         line["train/loss"] = line["train/loss_lm"]
+        if unanswered := sum(result.num_unanswered for result in window):
+            line["train/unanswered_samples"] = unanswered
         if total["num_hinges"]:
             line["train/loss_routing"] = total["hinge"] / max(1, sum(result.num_pictured for result in window))
             weight = engine.module.config.method_settings.routing_loss.weight
