@@ -5,113 +5,28 @@ With --growth instead: our stream at 1,600, 4,000 and 16,000 rows of small pictu
 A local Ray is started.
 
 Every candidate gives uint8 pictures of 336 x 336 in batches of 32, decoded by LLaVA's order (PIL, pad, bicubic) in two
-threads or processes; texts are not tokenised. CPU is that of the whole process tree, Ray's processes included.
+threads or processes; texts are not tokenised. CPU is that of the whole process tree, Ray's processes included. The
+first round starts processes (Ray's live as long as a run) and is printed apart; the table is of the rounds after it,
+each of which begins with another candidate. Fractions of the limit are taken within a round.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
-import torch
+from ingestion_loaders import BATCH, candidates, ours
 from ingestion_sets import photograph, small_picture, write_sets
 
-from dpn_model.processing.images import fit_square
-from dpn_platform.config.schema import DataConfig
-from dpn_platform.data.batch_plan import BatchPlan, plan_batches
-from dpn_platform.data.batch_settings import BatchSettings
-from dpn_platform.data.collate import decode_fitting, decode_image
-from dpn_platform.data.feed import local_batches
-from dpn_platform.data.manifest import Manifest
-from dpn_platform.training.batches import BatchReader
-
-SIZE, BATCH, THREADS = 336, 32, 2
 STEP_S = 0.5  # of the fake step: 64 rows a second, below half of what the stream gives
-
-
-def decoded(data: bytes) -> np.ndarray:
-    return np.asarray(fit_square(decode_image(data), SIZE))
-
-
-def decoded_fast(data: bytes) -> np.ndarray:
-    return np.asarray(fit_square(decode_fitting(data, SIZE), SIZE))
-
-
-def batches_of(pictures: Iterator[bytes], decode: Callable[[bytes], np.ndarray] = decoded) -> Iterator[np.ndarray]:
-    """Batches decoded by threads."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        while chunk := [data for _, data in zip(range(BATCH), pictures, strict=False)]:
-            yield np.stack(list(pool.map(decode, chunk)))
-
-
-def limit(folder: Path) -> Iterator[np.ndarray]:
-    """Only decoding: the bytes are in memory."""
-    yield from batches_of(iter([path.read_bytes() for path in sorted((folder / "files").iterdir())]))
-
-
-def plain_arrow(folder: Path) -> Iterator[np.ndarray]:
-    def rows() -> Iterator[bytes]:
-        for path in sorted((folder / "shards").iterdir()):
-            for group in pq.ParquetFile(path).iter_batches(BATCH, columns=["image"]):
-                yield from group.column("image").to_pylist()
-
-    yield from batches_of(rows())
-
-
-def tar_stream(folder: Path) -> Iterator[np.ndarray]:
-    """WebDataset's way, by the standard library: one pass through the tar."""
-
-    def rows() -> Iterator[bytes]:
-        with tarfile.open(folder / "set.tar", "r|") as tar:
-            for entry in tar:
-                yield tar.extractfile(entry).read()  # type: ignore[union-attr]
-
-    yield from batches_of(rows())
-
-
-class Files(torch.utils.data.Dataset):
-    def __init__(self, folder: Path) -> None:
-        self.paths = sorted((folder / "files").iterdir())
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, place: int) -> np.ndarray:
-        return decoded(self.paths[place].read_bytes())
-
-
-def torch_loader(folder: Path) -> Iterator[np.ndarray]:
-    loader = torch.utils.data.DataLoader(Files(folder), batch_size=BATCH, num_workers=THREADS, collate_fn=np.stack)
-    yield from loader
-
-
-def plan_for(manifest: Manifest) -> BatchPlan:
-    return plan_batches(manifest.split("train"), BatchSettings(BATCH, 1), seed=0)
-
-
-def ours(manifest: Manifest, decode: Callable[[bytes], np.ndarray] = decoded) -> Iterator[np.ndarray]:
-    """The product's own reader, which decodes ahead of the step."""
-    with ThreadPoolExecutor(THREADS) as pool:
-
-        def collate(table: pa.Table) -> dict[str, Any]:
-            return {"pixels": np.stack(list(pool.map(decode, table["image"].to_pylist())))}
-
-        # The settings tell the shard of a damaged row only, and these have none.
-        reader = BatchReader(local_batches(manifest, plan_for(manifest), num_readers=2), DataConfig())
-        for batch in reader.collated(collate):
-            yield batch["pixels"]
+LIMIT = "decode limit"
 
 
 class Tree:
@@ -191,31 +106,35 @@ def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", object_store_memory=512 * 2**20)
     if given.growth:
         growth(given.rounds)
-        return
+    else:
+        compare(given.rows, given.rounds)
+    ray.shutdown()
+
+
+def compare(rows: int, rounds: int) -> None:
+    """All candidates in turn, a cold round and `rounds` warm ones; then our stream beside a fake step."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        manifest = write_sets(folder, given.rows, [photograph(number) for number in range(200)])
-        candidates: dict[str, Callable[[], Iterator[np.ndarray]]] = {
-            "decode limit": lambda: limit(folder),
-            "our stream": lambda: ours(manifest),
-            "our stream, fast": lambda: ours(manifest, decoded_fast),
-            "pyarrow + threads": lambda: plain_arrow(folder),
-            "torch DataLoader": lambda: torch_loader(folder),
-            "tar stream": lambda: tar_stream(folder),
-        }
-        results: dict[str, list[dict[str, float]]] = {key: [] for key in candidates}
-        for _ in range(given.rounds):
-            for key, candidate in candidates.items():
-                results[key].append(run(candidate()))
-                print(key, {name: round(value, 2) for name, value in results[key][-1].items()}, flush=True)
-        bound = statistics.median(result["rows/cpu-s"] for result in results["decode limit"])
-        for key, runs in results.items():
-            medians = {field: statistics.median(result[field] for result in runs) for field in runs[0]}
-            text = "  ".join(f"{field} {value:8.2f}" for field, value in medians.items() if field != "wait")
-            print(f"{key:<20} of limit {medians['rows/cpu-s'] / bound:.2f}  {text}", flush=True)
+        manifest = write_sets(Path(name), rows, [photograph(number) for number in range(200)])
+        loaders = list(candidates(Path(name), manifest).items())
+        results: dict[str, list[dict[str, float]]] = {key: [] for key, _ in loaders}
+        for number in range(rounds + 1):
+            for key, loader in loaders[number % len(loaders) :] + loaders[: number % len(loaders)]:
+                results[key].append(run(loader()))
+                print(number, key, {name: round(value, 2) for name, value in results[key][-1].items()}, flush=True)
+        print_table(results)
         stepped = run(ours(manifest), STEP_S)  # the wait for the first batch is start-up and not counted
         print(f"fake step of {STEP_S} s per {BATCH} rows: data wait {stepped['wait']:.1%}")
-    ray.shutdown()
+
+
+def print_table(results: dict[str, list[dict[str, float]]]) -> None:
+    """Medians of the warm rounds; the first column also with its extremes."""
+    for key, (_, *warm) in results.items():
+        shares = [one["rows/cpu-s"] / bound["rows/cpu-s"] for one, bound in zip(warm, results[LIMIT][1:], strict=True)]
+        medians = {field: statistics.median(one[field] for one in warm) for field in warm[0] if field != "wait"}
+        of_limit = f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
+        print(f"{key:<18} of limit {of_limit}", *(f"{field} {value:.2f}" for field, value in medians.items()), sep="  ")
+    cold = results["our stream"][0]
+    print(f"our stream, cold: {cold['rows/cpu-s']:.2f} rows/cpu-s, first batch after {cold['first s']:.1f} s")
 
 
 if __name__ == "__main__":

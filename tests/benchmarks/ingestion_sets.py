@@ -1,4 +1,4 @@
-"""The data sets of `ingestion.py`: the same pictures as files, as a tar and as published shards."""
+"""The data sets of `ingestion.py`: the same pictures as files, as tars and as published shards."""
 
 from __future__ import annotations
 
@@ -34,22 +34,21 @@ def photograph(number: int) -> bytes:
 
 
 def write_sets(folder: Path, num_rows: int, pictures: list[bytes]) -> Manifest:
-    """The same pictures, repeated, as files, as a tar and as shards."""
-    (folder / "files").mkdir()
+    """The same pictures, repeated, as files, as tars and as shards."""
+    for name in ("files", "tars", "shards"):
+        (folder / name).mkdir()
     shards = []
-    with tarfile.open(folder / "set.tar", "w") as tar:
-        for first in range(0, num_rows, ROWS_PER_SHARD):
-            numbers = range(first, min(first + ROWS_PER_SHARD, num_rows))
-            data = [pictures[number % len(pictures)] for number in numbers]
-            for number, content in zip(numbers, data, strict=True):
-                (folder / "files" / f"{number:06d}.jpg").write_bytes(content)
+    for first in range(0, num_rows, ROWS_PER_SHARD):
+        content = {n: pictures[n % len(pictures)] for n in range(first, min(first + ROWS_PER_SHARD, num_rows))}
+        with tarfile.open(folder / f"tars/{first:06d}.tar", "w") as tar:
+            for number, data in content.items():
+                (folder / "files" / f"{number:06d}.jpg").write_bytes(data)
                 entry = tarfile.TarInfo(f"{number:06d}.jpg")
-                entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
-            path = f"shards/{first}.parquet"
-            (folder / "shards").mkdir(exist_ok=True)
-            (folder / path).write_bytes(shard_bytes(shard_table([_row(n, c) for n, c in zip(numbers, data)])))  # noqa: B905
-            shards.append(Shard(path=path, rows=len(data), first_row_id=first, bytes=1, sha256="", content_sha256=path))
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+        path = f"shards/{first:06d}.parquet"
+        (folder / path).write_bytes(shard_bytes(shard_table([_row(*item) for item in content.items()])))
+        shards.append(Shard(path=path, rows=len(content), first_row_id=first, bytes=1, sha256="", content_sha256=path))
     split = Split(rows=num_rows, images=num_rows, text_only=0, sources={"x": num_rows}, shards=tuple(shards))
     return Manifest(
         schema_version=SCHEMA_VERSION, name="b", source="", splits={"train": split}, quarantine=Quarantine(),

@@ -171,10 +171,11 @@ def result_of(run_uri: str) -> tuple[list[float], list[int]]:
     return [line["train/loss"] for line in read_metrics(run_uri)], sorted(np.concatenate(keys).tolist())
 
 
-def recipe_of(base: str, data_uri: str, steps: int) -> dict[str, Any]:
+def recipe_of(base: str, data_uri: str, steps: int, zero_stage: int) -> dict[str, Any]:
     train = {
-        "steps": steps, "global_batch_size": BATCH, "micro_batch_size": BATCH // 2, "num_workers": 2, "zero_stage": 2,
-        "checkpoint_every_steps": CHECKPOINT_EVERY, "log_every_steps": 1, "threads_per_worker": 1, "max_failures": 100,
+        "steps": steps, "global_batch_size": BATCH, "micro_batch_size": BATCH // 2, "num_workers": 2,
+        "zero_stage": zero_stage, "checkpoint_every_steps": CHECKPOINT_EVERY, "log_every_steps": 1,
+        "threads_per_worker": 1, "max_failures": 100,
     }  # fmt: skip
     return {
         "name": "soak", "data": {"uri": data_uri}, "model": {"base": "tiny"}, "method": {"name": "dense"},
@@ -188,6 +189,7 @@ def main() -> None:
     parser.add_argument("--outage-s", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resize", action="store_true")
+    parser.add_argument("--zero-stage", type=int, default=2)
     arguments = parser.parse_args()
     steps = 60 + 40 * arguments.kills
     services.connect(start=True)  # before the first import of ray, which reads the environment
@@ -198,7 +200,7 @@ def main() -> None:
     ensure_demo(DemoRecipe(400, 20), uri=f"{base}/data", raw_uri=f"{base}/raw")
     with tempfile.TemporaryDirectory(prefix="dpn-soak-") as folder:
         recipe = Path(folder) / "soak.yaml"
-        recipe.write_text(yaml.safe_dump(recipe_of(base, f"{base}/data", steps)))
+        recipe.write_text(yaml.safe_dump(recipe_of(base, f"{base}/data", steps, arguments.zero_stage)))
         runs = [
             Run(recipe, f"{base}/runs/{name}", name, random.Random(arguments.seed)) for name in ("quiet", "disturbed")
         ]
