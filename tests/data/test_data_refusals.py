@@ -19,7 +19,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.data.assembly import Origin, assemble, check_quarantined
 from dpn_platform.data.manifest import Annotations, Manifest, load_manifest, publish_manifest, published_recipe
 from dpn_platform.data.mix.build import MixRecipe, make_mix
-from dpn_platform.data.presence import require_shards
+from dpn_platform.data.presence import require_captions, require_shards
 from dpn_platform.data.row_index import read_row_index
 from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
 from dpn_platform.data.slicing import read_slices
@@ -131,6 +131,15 @@ def test_a_missing_shard_is_named_before_work_starts(part: Slice, publish: Publi
 
     with pytest.raises(DpnError, match=f"{uri}: the manifest names this shard, but it is missing .*`dpn data verify"):
         require_shards(manifest, "train")
+
+
+def test_rows_that_are_no_captions_are_named_before_stage_1_starts(part: Slice, publish: Publish) -> None:
+    manifest = publish(part)
+    with pytest.raises(DpnError, match=r"2 of 3 rows of the split 'train' of .* another form \(row 41: no picture\)"):
+        require_captions(manifest, "train")
+
+    pictured = publish(replace(part, rows=part.rows[:1], target_uri=f"{part.target_uri}-pictured"))
+    require_captions(pictured, "train")
 
 
 def test_half_a_manifest_is_named_and_replaced_when_forced(part: Slice, publish: Publish) -> None:

@@ -150,8 +150,15 @@ def test_same_source_gives_the_same_fingerprint_and_another_one_is_refused(publi
     again = ingest(raw, f"{BASE}/again", options=OPTIONS)
 
     assert again.fingerprint == published.fingerprint
-    with pytest.raises(DpnError, match="holds another data set"):
+    with pytest.raises(DpnError, match="holds another data set .fingerprint"):
         ingest(raw, published.root, options=replace(OPTIONS, rows_per_shard=40))
+    storage.write_json(f"{BASE}/fewer/train.json", storage.read_json(f"{raw}/train.json")[:40])
+    before = storage.list_files(published.root)
+    with pytest.raises(
+        DpnError, match="another data set, made of test 30; train 137 records; this source has train 40"
+    ):
+        ingest(f"{BASE}/fewer", published.root, options=OPTIONS)
+    assert storage.list_files(published.root) == before
     assert load_manifest(published.root) == published
 
 

@@ -30,6 +30,7 @@ from dpn_platform.data.order import plan_reads, planned_keys
 from dpn_platform.data.prepare import DemoRecipe, ensure_demo
 from dpn_platform.services.ray_client import init_ray
 from dpn_platform.training.about import ABOUT, CONTENTS
+from dpn_platform.training.base import build_model
 from dpn_platform.training.checkpoints import checkpoint_name
 from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run import run_training
@@ -222,12 +223,19 @@ def test_a_killed_worker_restarts_to_the_same_losses(
 
 
 def test_stopped_by_a_budget_it_goes_on_until_its_loss_is_not_a_number(config, tmp_path: Path) -> None:
-    stopped = run_training(config(guards={"max_device_hours": 1e-9}), run_name="spent")
+    """Its language model is trained by adapters, and what it exports has them merged."""
+    lora = {"lr": 5e-4, "vision_lr": 0.0, "lora": {"rank": 4, "alpha": 8}}
+    stopped = run_training(config(guards={"max_device_hours": 1e-9}, **lora), run_name="spent")
     assert (stopped.status, stopped.steps) == ("stopped", 1)
+    storage.download_folder(stopped.export_uri, tmp_path)
+    before, after = build_model(config())[0].state_dict(), DpnForConditionalGeneration.from_pretrained(tmp_path)
+    changed = {name for name, weight in after.state_dict().items() if not torch.equal(weight, before[name])}
+    assert sum(name.startswith("model.language_model.layers") for name in changed) == 7 * 8
+    assert not any("vision_tower" in name or "norm" in name for name in changed)
     assert "train.guards.max_device_hours is 1e-09" in str(stopped.stop_reason)
 
     with pytest.raises(DpnError, match=r"run spent: train/loss is nan at step 3; lower train.lr") as refusal:
-        run_training(config(guards={"max_device_hours": 1}), run_name="spent", callbacks=[NanAt(str(tmp_path))])
+        run_training(config(guards={"max_device_hours": 1}, **lora), run_name="spent", callbacks=[NanAt(str(tmp_path))])
     assert "\n" not in str(refusal.value)
     assert (tmp_path / "step-2").exists()
     assert not (tmp_path / "step-1").exists(), "it began again"

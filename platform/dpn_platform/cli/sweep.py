@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_text, progress
+from dpn_platform.cli.starting import connect_services, ensure_demo_set
 from dpn_platform.cli.study_progress import StudyProgress
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import load_config
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from dpn_platform.reports.build import ReportPaths
     from dpn_platform.reports.record import StudyRecord
     from dpn_platform.sweeps.study import StudyResult
-
-#: of the demo set, where the study finds none
-DEMO_TRAIN, DEMO_TEST = 6000, 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -46,8 +44,8 @@ def sweep(
     if experiment.sweep is None:
         raise DpnError(f"{config}: has no section 'sweep'; use `dpn train`, or add the section")
     with clean_stdout(), _sigterm_is_ctrl_c():
-        _connect()
-        _ensure_data(experiment)
+        connect_services()
+        ensure_demo_set(experiment)
         result = _run(experiment, name, resume)
         record, paths = _report(experiment, result)
     _show(record, paths, as_json)
@@ -56,31 +54,6 @@ def sweep(
     if result.failed:
         note(f"try the failed ones again: dpn sweep {config} --name {result.study_name} --resume")
         raise typer.Exit(1)
-
-
-def _connect() -> None:
-    from dpn_platform.services import connect
-
-    with progress("connecting to the services"):
-        connect(start=True)  # before the first import of ray, which reads the environment
-        from dpn_platform.services.ray_client import init_ray
-
-        init_ray()
-
-
-def _ensure_data(config: ExperimentConfig) -> None:
-    """The demo set is made where there is none; any other set has to be there."""
-    from dpn_platform.data.manifest import FILE_NAME
-    from dpn_platform.data.prepare import DEMO_URI, DemoRecipe, ensure_demo
-    from dpn_platform.storage import exists, join_uri
-
-    if config.data.uri.rstrip("/") != DEMO_URI or exists(join_uri(DEMO_URI, FILE_NAME)):
-        return
-    with progress("preparing the demo set") as advance:
-        ensure_demo(
-            DemoRecipe(num_train=DEMO_TRAIN, num_test=DEMO_TEST),
-            on_progress=lambda stage, done, total: advance(done, f"{stage} the demo set", total),
-        )
 
 
 def _run(config: ExperimentConfig, name: str | None, resume: bool) -> StudyResult:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, progress
+from dpn_platform.cli.starting import connect_services, ensure_demo_set
 from dpn_platform.config.load import fingerprint, load_config
 from dpn_platform.config.schema import ExperimentConfig
 
@@ -39,7 +40,8 @@ def train(
     """
     experiment = load_config(config, overrides or [])
     with clean_stdout():
-        _connect()
+        connect_services()
+        ensure_demo_set(experiment)
         from dpn_platform.tracking import open_tracker
         from dpn_platform.training.run_folder import run_fingerprint
 
@@ -64,16 +66,6 @@ def train(
     if outcome.status == "stopped":
         note(f"run {run_name} was stopped at step {outcome.steps}: {outcome.stop_reason}")
         raise typer.Exit(EXIT_STOPPED)
-
-
-def _connect() -> None:
-    from dpn_platform.services import connect
-
-    with progress("connecting to the services"):
-        connect(start=True)  # before the first import of ray, which reads the environment
-        from dpn_platform.services.ray_client import init_ray
-
-        init_ray()
 
 
 def _train_tracked(config: ExperimentConfig, run_name: str, tracker: Tracker) -> tuple[TrainingOutcome, str]:

@@ -22,14 +22,14 @@ import ray.data
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.assembly import Files, Origin, assemble, check_quarantined
 from dpn_platform.data.finished import finish_slice
-from dpn_platform.data.manifest import Manifest, publish_manifest
+from dpn_platform.data.manifest import FILE_NAME, Manifest, load_manifest, publish_manifest
 from dpn_platform.data.policy import Policy
 from dpn_platform.data.ray_context import quiet_data_context
 from dpn_platform.data.shards import BuildOptions, Slice
 from dpn_platform.data.slicing import read_slices
 from dpn_platform.data.sources import RawSource, folder_source
 from dpn_platform.data.tokens import VISUAL_TOKENS, token_counter
-from dpn_platform.storage import create_bytes, join_uri, open_uri, read_bytes, require_bucket
+from dpn_platform.storage import create_bytes, exists, join_uri, open_uri, read_bytes, require_bucket
 
 ROWS_PER_SHARD = 1000
 MAX_QUARANTINED = 0.05
@@ -92,6 +92,8 @@ def ingest(
     files: Files = {}
     slices = read_slices(raw, target_uri, build, options.rows_per_shard, files)
     blocks = [ray.put(pa.table({"slice": [pickle.dumps(part)]})) for part in slices]
+    if not force:
+        _refuse_another(target_uri, files)
     results = _collect(_run(blocks, fresh=options.fresh), _rows(files), on_progress)
     if on_note and (reused := sum(result["reused"] for result in results)):
         on_note(f"{reused} of {len(results)} shards were finished by an earlier run")
@@ -99,6 +101,21 @@ def ingest(
     manifest = assemble(results, target_uri, origin, build)
     check_quarantined(manifest, target_uri, _rows(files), options.max_quarantined)
     return publish_manifest(target_uri, manifest, force=force)
+
+
+def _refuse_another(target_uri: str, files: Files) -> None:
+    """Names another set before the work where the sources' sizes tell it; `publish_manifest` compares what is built."""
+    if not exists(join_uri(target_uri, FILE_NAME)):
+        return
+    published = load_manifest(target_uri)
+    there = {name: sum(file.rows for file in split.annotations) for name, split in published.splits.items()}
+    here = {name: sum(file.rows for file in annotations) for name, annotations in files.items()}
+    if there != here and all(there.values()):
+        told = ["; ".join(f"{name} {rows}" for name, rows in sorted(counts.items())) for counts in (there, here)]
+        raise DpnError(
+            f"{target_uri} holds another data set, made of {told[0]} records; this source has {told[1]}. "
+            "Choose another destination or use --force; nothing was built"
+        )
 
 
 def _keep_tokenizer(options: IngestOptions, target_uri: str) -> str | None:

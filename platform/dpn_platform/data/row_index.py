@@ -48,10 +48,18 @@ def read_row_index(manifest: Manifest, split_name: str) -> RowIndex:
     Raises:
         DpnError: no such split, or a shard cannot be read.
     """
-    split = manifest.split(split_name)
+    return index_of(manifest.split(split_name), read_split_columns(manifest, split_name, _FACTS))
+
+
+def read_split_columns(manifest: Manifest, split_name: str, columns: Sequence[str]) -> list[pa.Table]:
+    """Columns of all shards, in the order of the manifest.
+
+    Raises:
+        DpnError: no such split, or a shard cannot be read.
+    """
+    shards = manifest.split(split_name).shards
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        tables = list(pool.map(lambda shard: read_columns(manifest.shard_uri(shard), _FACTS), split.shards))
-    return index_of(split, tables)
+        return list(pool.map(lambda shard: read_columns(manifest.shard_uri(shard), columns), shards))
 
 
 def index_of(split: Split, tables: Sequence[pa.Table]) -> RowIndex:

@@ -33,7 +33,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.config.provenance import code_version
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.manifest import load_manifest
-from dpn_platform.data.presence import require_shards
+from dpn_platform.data.presence import require_captions, require_shards
 from dpn_platform.storage import join_uri, open_uri
 from dpn_platform.training.cluster import check_cluster
 from dpn_platform.training.entry import WorkerSettings, train_worker
@@ -88,6 +88,8 @@ def run_training(
         outcome = None
     if outcome is None:
         require_shards(manifest, config.data.train_split)
+        if config.model.template == "plain":
+            require_captions(manifest, config.data.train_split)
         # Here as well as in the workers: bad settings are refused before they start, and the counts are on record.
         record_batches(run_uri, config, plan_run(config, manifest))
     with _reporting(run_uri, on_report):
