@@ -4,7 +4,7 @@ import pytest
 
 from dpn_model.bases.catalogue import base_shape
 from dpn_platform.config.errors import ConfigError
-from dpn_platform.planning.compute import Passes, SampleMeans, device_hours, peak_tflops, training_flops
+from dpn_platform.planning.compute import PlannedPasses, SampleMeans, device_hours, peak_tflops, training_flops
 from dpn_platform.planning.prices import price_per_hour
 
 SITES, ROUTE = (8, 16, 24), (576, 144, 72, 72)
@@ -20,7 +20,7 @@ TABLE = [
 
 
 def tflops(sites, route, text, *, checkpointed=False, trains_vision=False, images=1.0):
-    passes = Passes.of(trains_vision=trains_vision, checkpointed=checkpointed)
+    passes = PlannedPasses.of(trains_vision=trains_vision, checkpointed=checkpointed)
     parts = training_flops(base_shape("llava-1.5-7b"), sites, route, SampleMeans(text, text, images), passes)
     return {part: flops / 1e12 for part, flops in parts.items()}
 

@@ -41,8 +41,8 @@ class SampleMeans:
 
 
 @dataclass(frozen=True)
-class Passes:
-    """How often each part runs, in forward passes."""
+class PlannedPasses:
+    """How often each part of a recipe will run, in forward passes; `training.step_flops` counts what ran."""
 
     vision: int
     decoder: int
@@ -50,7 +50,7 @@ class Passes:
     adapters: int
 
     @classmethod
-    def of(cls, *, trains_vision: bool, checkpointed: bool, trains_decoder: bool = True) -> Passes:
+    def of(cls, *, trains_vision: bool, checkpointed: bool, trains_decoder: bool = True) -> PlannedPasses:
         """Of a recipe. A recomputed tower counts whole, though a ConvNeXt in it is not recomputed."""
         again = 1 if checkpointed else 0
         through = FORWARD_AND_BACKWARD if trains_decoder else PASSED_THROUGH
@@ -63,7 +63,7 @@ def training_flops(
     sites: Sequence[int],
     visual_tokens: Sequence[int],
     means: SampleMeans,
-    passes: Passes,
+    passes: PlannedPasses,
     adapters: int = 0,
 ) -> dict[str, float]:
     """Operations of one sample's share of a training step, by part. A mean of costs: text-only samples are apart.
@@ -73,7 +73,7 @@ def training_flops(
         sites: 1-based layers after which a reduction runs.
         visual_tokens: of a sample with a picture, before the first site and after each.
         means: the average sample.
-        passes: see `Passes.of`.
+        passes: see `PlannedPasses.of`.
         adapters: parameters of the decoder's low-rank adapters, every layer's alike.
     """
     from dpn_model.flops import UNITS_PER_MAC, layers_per_stage, sample_cost

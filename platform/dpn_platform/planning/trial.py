@@ -10,7 +10,7 @@ from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import TrainConfig
 from dpn_platform.planning import base_model, memory, methods, states
 from dpn_platform.planning.activations import UnitBytes
-from dpn_platform.planning.compute import Passes, SampleMeans, training_flops
+from dpn_platform.planning.compute import PlannedPasses, SampleMeans, training_flops
 
 if TYPE_CHECKING:
     from dpn_model import DpnConfig, DpnForConditionalGeneration
@@ -67,7 +67,7 @@ def _training_flops(
     from dpn_model.bases.shapes import model_shape
 
     shape = model_shape(setting.base.base)
-    passes = Passes.of(
+    passes = PlannedPasses.of(
         trains_vision=base_model.trains_vision(model),
         checkpointed=setting.train.activation_checkpointing,
         trains_decoder=base_model.trains_decoder(model),
