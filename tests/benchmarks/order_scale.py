@@ -5,7 +5,7 @@ Command: python tests/benchmarks/order_scale.py [rows ...]      (PYTHONPATH=plat
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 import tracemalloc
@@ -90,5 +90,7 @@ def line(num_rows: int, name: str, seconds: float, peak: float, kept: float, not
 
 
 if __name__ == "__main__":
-    for number in [int(text) for text in sys.argv[1:]] or [665_298, 6_652_980]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", type=int, default=[665_298, 6_652_980])
+    for number in parser.parse_args().rows:
         report(number)

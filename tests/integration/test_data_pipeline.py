@@ -34,9 +34,9 @@ GOOD_ROWS = 120
 OPTIONS = IngestOptions(rows_per_shard=25, max_quarantined=0.2)
 
 
-def picture(number: int, format_: str = "JPEG") -> bytes:
+def picture(number: int, format_: str = "JPEG", size: tuple[int, int] = (16, 24)) -> bytes:
     """A small picture, another for every number."""
-    pixels = np.random.default_rng(number).integers(0, 255, (16, 24, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(number).integers(0, 255, (*size, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format_)
     return buffer.getvalue()
@@ -87,15 +87,9 @@ def raw(services: Any) -> str:
         storage.write_bytes(f"{uri}/img/{number}.jpg", picture(number, "GIF" if number == 5 else "JPEG"))
         good.append(record(f"good-{number}", f"img/{number}.jpg"))
     storage.write_bytes(f"{uri}/img/0.jpg", picture(0))
-    dot = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(dot, "JPEG")
-    for name, data in {
-        "html": b"<html>404</html>",
-        "cut": picture(0)[:-60],
-        "empty": b"",
-        "tiff": picture(0, "TIFF"),
-        "dot": dot.getvalue(),
-    }.items():
+    broken = {"html": b"<html>404</html>", "cut": picture(0)[:-60], "empty": b""}
+    broken |= {"tiff": picture(0, "TIFF"), "dot": picture(0, size=(1, 1))}
+    for name, data in broken.items():
         storage.write_bytes(f"{uri}/bad/{name}.jpg", data)
     bad = [item for _, item in bad_records()]
     storage.write_json(f"{uri}/train.json", good[:50] + bad + good[50:])

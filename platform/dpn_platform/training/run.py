@@ -7,10 +7,7 @@ complete one returns its outcome at once.
 from __future__ import annotations
 
 import os
-import re
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,9 +19,7 @@ from ray.train import (
     FailureConfig,
     RunConfig,
     ScalingConfig,
-    TrainingFailedError,
     UserCallback,
-    WorkerGroupError,
 )
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
@@ -32,9 +27,10 @@ from ray.train.v2._internal.callbacks import DatasetsCallback
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.provenance import code_version
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.manifest import load_manifest
+from dpn_platform.data.manifest import Manifest, load_manifest
 from dpn_platform.data.presence import require_captions, require_shards
 from dpn_platform.storage import join_uri, open_uri
+from dpn_platform.training.attempts import run_attempts
 from dpn_platform.training.cluster import check_cluster
 from dpn_platform.training.entry import WorkerSettings, train_worker
 from dpn_platform.training.guards import has_room
@@ -46,9 +42,6 @@ if TYPE_CHECKING:
     from dpn_platform.training.loop import Callback
 
 REPORT_EVERY_S = 1.0
-#: what gloo and NCCL say on the ranks that are left
-_LOST_NEIGHBOUR = re.compile(r"gloo/transport|ncclRemoteError|[Cc]onnection (reset|closed) by peer|[Rr]emote process")
-CONTROLLER_PAUSE_S = 5.0
 
 OnReport = Callable[[Line], None]
 
@@ -81,30 +74,35 @@ def run_training(
     config = _with_absolute_uris(config)
     run_uri = join_uri(config.storage.runs_uri, run_name)
     manifest = load_manifest(config.data.uri)
-    manifest.split(config.data.train_split)
+    manifest.split(config.data.train_split)  # a misspelt one is told before the name is taken
     claim(run_uri, config, manifest.fingerprint)
     outcome = read_outcome(run_uri)
     if outcome is not None and has_room(outcome, config.train.guards):
         outcome = None
     if outcome is None:
-        require_shards(manifest, config.data.train_split)
-        if config.model.template == "plain":
-            require_captions(manifest, config.data.train_split)
-        # Here as well as in the workers: bad settings are refused before they start, and the counts are on record.
-        record_batches(run_uri, config, plan_run(config, manifest))
+        _check_data(run_uri, config, manifest)
     with _reporting(run_uri, on_report):
         if outcome is None:
             own = [callback for callback in callbacks if not isinstance(callback, UserCallback)]
             values = config.model_dump(mode="json")
             settings = WorkerSettings(values, run_name, run_uri, reference_loss, own, code_version())
             rays = [callback for callback in callbacks if isinstance(callback, UserCallback)]
-            problem = _fit(partial(_trainer, config, run_name, settings, rays), run_name, config.train.max_failures)
+            build = partial(_trainer, config, run_name, settings, rays)
+            problem = run_attempts(build, run_uri, config.train.max_failures)
             if problem is not None:
                 raise DpnError(f"run {run_name}: {problem}")
             outcome = read_outcome(run_uri)
     if outcome is None:
         raise DpnError(f"run {run_name}: its workers ended without an outcome; see Ray's logs")
     return outcome
+
+
+def _check_data(run_uri: str, config: ExperimentConfig, manifest: Manifest) -> None:
+    require_shards(manifest, config.data.train_split)
+    if config.model.template == "plain":
+        require_captions(manifest, config.data.train_split)
+    # Here as well as in the workers: bad settings are refused before they start, and the counts are on record.
+    record_batches(run_uri, config, plan_run(config, manifest))
 
 
 class _Trainer(TorchTrainer):
@@ -138,32 +136,6 @@ def _trainer(
     )
 
 
-def _fit(build_trainer: Callable[[], TorchTrainer], run_name: str, max_failures: int) -> str | None:
-    """Runs the trainer; returns what the workers agreed is wrong, None after success.
-
-    Ray Train starts failed workers again by itself, but gives up when its controller cannot reach the storage: such a
-    failure is counted against `train.max_failures` here.
-    """
-    failures = 0
-    while True:
-        try:
-            with _interruptible():
-                problem: str | None = build_trainer().fit().return_value
-            return problem
-        except WorkerGroupError as error:
-            # Neighbours of a worker that died know only that their connection broke, and may be told before it.
-            told = {rank: _last_line(failure) for rank, failure in error.worker_failures.items()}
-            rank, line = min(told.items(), key=lambda item: (_LOST_NEIGHBOUR.search(item[1]) is not None, item[0]))
-            if _LOST_NEIGHBOUR.search(line):
-                line = f"it lost another worker, which was killed, ran out of memory or lost its node ({line[:200]})"
-            raise DpnError(f"run {run_name} failed on worker {rank}: {line}") from error
-        except TrainingFailedError as error:
-            failures += 1
-            if failures > max_failures or not isinstance(getattr(error, "controller_failure", None), OSError):
-                raise DpnError(f"run {run_name} failed: {_last_line(error)}") from error
-            time.sleep(CONTROLLER_PAUSE_S)
-
-
 def _with_absolute_uris(config: ExperimentConfig) -> ExperimentConfig:
     """Workers run in another folder: plain paths are made absolute here."""
     data = config.data.model_copy(update={"uri": open_uri(config.data.uri).uri})
@@ -180,22 +152,6 @@ def _set_defaults_of_ray_train() -> None:
     # A single node is not taken away from under the run: spare it the watcher's process.
     if len([node for node in ray.nodes() if node["Alive"]]) == 1:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ray Train answers Ctrl-C by ending the process with status 0, and leaves its handler in place."""
-    is_main = threading.current_thread() is threading.main_thread()
-    previous = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        if error.code == 0:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        if is_main:
-            signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
@@ -227,9 +183,3 @@ def _reporting(run_uri: str, on_report: OnReport | None) -> Iterator[None]:
         ended.set()
         thread.join()
     report_new()
-
-
-def _last_line(error: Any) -> str:
-    """The essence of what a worker raised: Ray wraps it in a traceback of several layers."""
-    lines = str(error).strip().splitlines()
-    return lines[-1].removeprefix(f"{DpnError.__module__}.DpnError: ") if lines else type(error).__name__
