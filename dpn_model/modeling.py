@@ -187,7 +187,7 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         if pixels is not None:
             tokens_VD = self.encode_images(pixels, thw).to(hidden_TD.dtype)
             hidden_TD = hidden_TD.masked_scatter(ids.is_image_T[:, None], tokens_VD)
-        elif self.training:
+        elif self.training or self.joins_ranks:
             # A text-only batch runs tower and projector as well: every rank joins the same collectives (spec
             # platform-conventions 3.1).
             hidden_TD = joined(hidden_TD, [self.encode_images(*self.image_side.blank(hidden_TD))])

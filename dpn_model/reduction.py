@@ -62,6 +62,8 @@ class TokenReducer(nn.Module):
 
     #: whether prompts must carry the `<ROUTER>` token
     needs_router_token = False
+    #: whether evaluation does so too: ranks evaluate a sharded model together
+    joins_ranks = False
 
     def __init__(self, layer: int) -> None:
         super().__init__()

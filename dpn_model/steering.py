@@ -20,10 +20,11 @@ from dpn_model.reduction import TokenReducer
 
 
 class Steering:
-    """`set_route` and `set_budget`; the later call decides."""
+    """`set_route` and `set_budget`; the later call decides. `join_ranks` for a model that ranks share."""
 
     config: DpnConfig
     reducers: nn.ModuleDict
+    joins_ranks = False
 
     def reducers_by_layer(self) -> dict[int, TokenReducer]:
         """The method's reducer of every site, keyed by 1-based layer."""
@@ -38,6 +39,15 @@ class Steering:
     def needs_sample_keys(self) -> bool:
         """Whether something is drawn at inference (`dpn_model.sample_keys`)."""
         return any(reducer.needs_sample_keys for reducer in self.reducers_by_layer().values())
+
+    def join_ranks(self, joins: bool) -> None:
+        """Whether evaluation runs every module whatever the batch holds, as training does (`TokenReducer`).
+
+        For weights that are sharded over ranks (ZeRO-3), of which one may have pictures and another none.
+        """
+        self.joins_ranks = joins
+        for reducer in self.reducers_by_layer().values():
+            reducer.joins_ranks = joins
 
     def routed_sites(self, what: str) -> list[DynamicPoolingExperts]:
         """The model's routers, in order of depth.

@@ -108,7 +108,7 @@ class PoolingSite(TokenReducer):
 
     def _without_images(self, state: PackedSequence) -> PackedSequence:
         """Nothing to pool; in training, what has weights runs all the same (`TokenReducer`)."""
-        if not self.training:
+        if not (self.training or self.joins_ranks):
             return state
         empty_TD = state.hidden_TD[:0]
         outputs = self.run_on_nothing(empty_TD)
@@ -117,7 +117,7 @@ class PoolingSite(TokenReducer):
 
     def _always(self) -> list[tuple[PoolWindows, int]]:
         """Poolings with weights and their windows' cells, which training runs whatever was chosen."""
-        if self.method.pool != "conv" or not self.training:
+        if self.method.pool != "conv" or not (self.training or self.joins_ranks):
             return []
         return [(self.convolutions[name], math.prod(parse_kernel(name))) for name in self.convolutions]
 

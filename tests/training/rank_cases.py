@@ -46,12 +46,16 @@ class Case:
         shared = {"global_batch_size": GLOBAL_BATCH, "num_workers": WORLD_SIZE, "activation_checkpointing": True}
         return TrainConfig(**{"steps": self.steps, **shared, **self.train})
 
-    def build(self) -> DpnForConditionalGeneration:
-        """The model before training, the same in every process."""
+    def plain_model(self) -> DpnForConditionalGeneration:
+        """Without adapters."""
         method = Method(**{**METHOD, **self.method})
         # LLaVA-HR's tower has adapters after its first three layers.
         tower_layers = None if self.high_resolution else 2
-        model = tiny_model(method, high_resolution=self.high_resolution, num_layers=4, tower_layers=tower_layers)
+        return tiny_model(method, high_resolution=self.high_resolution, num_layers=4, tower_layers=tower_layers)
+
+    def build(self) -> DpnForConditionalGeneration:
+        """The model before training, the same in every process."""
+        model = self.plain_model()
         if self.config.lora is not None:
             attach_adapters(model, self.config.lora)
         return model

@@ -15,7 +15,8 @@ import torch
 import torch.distributed as dist
 
 from dpn_platform.training import engine as engines
-from dpn_platform.training.loop import run_loop
+from dpn_platform.training.held_out import HeldOutLoss
+from dpn_platform.training.loop import StepResult, run_loop
 from tests.training.legs import run_leg
 from tests.training.rank_cases import CASES, WORLD_SIZE, Case
 
@@ -45,9 +46,19 @@ def run_case(case: Case, rank: int) -> dict[str, Any]:
     model.set_route(case.routes[rank])
     engine = engines.build_engine(model, train)
     run_loop(engine, iter(case.micro_batches(rank)), train, start_step=0, callbacks=[watch])
+    held_out = held_out_loss(case, rank, engine)
     weights = engines.consolidated_weights(engine)
     engine.destroy()
-    return {"losses": watch.losses, "hinges": watch.hinges, "weights": weights}
+    return {"losses": watch.losses, "hinges": watch.hinges, "weights": weights, "held_out": held_out}
+
+
+def held_out_loss(case: Case, rank: int, engine: Any) -> float:
+    """Of the trained model, on what the ranks trained on."""
+    train = case.config.model_copy(update={"eval_every_steps": 1})
+    sums = HeldOutLoss(train, lambda: case.micro_batches(rank)).local(engine, [StepResult(1, 0, torch.zeros(()))])
+    both = torch.tensor([float(sums["held_out_loss"]), float(sums["held_out_tokens"])], dtype=torch.float64)
+    dist.all_reduce(both)
+    return float(both[0] / both[1])
 
 
 def main(rank: int, folder: Path) -> None:

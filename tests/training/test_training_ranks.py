@@ -143,6 +143,21 @@ def one_process(case: Case) -> tuple[list[float], dict[str, Tensor]]:
     return losses, merged_weights(model, state)
 
 
+@torch.no_grad()
+def held_out_loss(case: Case, weights: dict[str, Tensor]) -> float:
+    """Of a model with these weights, on both ranks' samples, each on its rank's route."""
+    model = case.plain_model().eval()
+    model.load_state_dict(weights)
+    total = tokens = 0.0
+    for rank in range(WORLD_SIZE):
+        model.set_route(case.routes[rank])
+        for batch in case.micro_batches(rank):
+            out = model(**to_device(batch, torch.device("cpu"), torch.float32))
+            total += float(out.loss_lm) * out.num_supervised_tokens
+            tokens += out.num_supervised_tokens
+    return total / tokens
+
+
 @pytest.mark.parametrize("name", APART)
 def test_ranks_that_need_other_modules_train_the_weights_of_one_process(launched: Path, name: str) -> None:
     losses, weights = one_process(APART[name])
@@ -150,6 +165,7 @@ def test_ranks_that_need_other_modules_train_the_weights_of_one_process(launched
     first, _ = left(launched, name)
     assert first["losses"] == pytest.approx(losses, rel=LOSS_TOLERANCE)
     assert first["weights"].keys() == weights.keys()
+    assert first["held_out"] == pytest.approx(held_out_loss(APART[name], first["weights"]), rel=LOSS_TOLERANCE)
     apart = {key: float((first["weights"][key] - weights[key]).abs().max()) for key in weights}
     assert max(apart.values()) < WEIGHT_TOLERANCE, sorted(apart.items(), key=lambda item: -item[1])[:5]
     moved = {key for key in weights if key in before and not torch.equal(weights[key], before[key])}
