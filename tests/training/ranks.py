@@ -18,7 +18,7 @@ from dpn_platform.training import engine as engines
 from dpn_platform.training.held_out import HeldOutLoss
 from dpn_platform.training.loop import StepResult, run_loop
 from tests.training.legs import run_leg
-from tests.training.rank_cases import CASES, WORLD_SIZE, Case
+from tests.training.rank_cases import APART, CASES, WORLD_SIZE, Case
 
 TIMEOUT_S = 240
 
@@ -38,15 +38,15 @@ class Watch:
         self.hinges.append(float(both[1]))
 
 
-def run_case(case: Case, rank: int) -> dict[str, Any]:
-    """Train; losses and hinges of every step, and rank 0's copy of the weights after it."""
+def run_case(case: Case, rank: int, *, evaluates: bool) -> dict[str, Any]:
+    """Train; losses and hinges of every step, the held-out loss and rank 0's copy of the weights after it."""
     train, model, watch = case.config, case.build(), Watch()
     model.gradient_checkpointing_enable({"use_reentrant": False})
     model.disable_input_require_grads()
     model.set_route(case.routes[rank])
     engine = engines.build_engine(model, train)
     run_loop(engine, iter(case.micro_batches(rank)), train, start_step=0, callbacks=[watch])
-    held_out = held_out_loss(case, rank, engine)
+    held_out = held_out_loss(case, rank, engine) if evaluates else None
     weights = engines.consolidated_weights(engine)
     engine.destroy()
     return {"losses": watch.losses, "hinges": watch.hinges, "weights": weights, "held_out": held_out}
@@ -78,7 +78,7 @@ def main(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", store, rank=rank, world_size=WORLD_SIZE, timeout=timedelta(seconds=TIMEOUT_S))
     chosen = sys.argv[3:] or list(CASES)
     for name in chosen:
-        torch.save(run_case(CASES[name], rank), folder / f"{name}-rank{rank}.pt")
+        torch.save(run_case(CASES[name], rank, evaluates=name in APART), folder / f"{name}-rank{rank}.pt")
     if (folder / "whole-0").exists():
         torch.save(run_leg(1, folder), folder / f"leg-rank{rank}.pt")
     dist.destroy_process_group()

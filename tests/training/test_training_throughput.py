@@ -111,7 +111,7 @@ def test_operations_are_those_of_the_plan(
         (),
         (visual,),
         compute.SampleMeans(text, tokens),
-        compute.Passes.of(trains_vision=trains_vision, checkpointed=checkpointed),
+        compute.PlannedPasses.of(trains_vision=trains_vision, checkpointed=checkpointed),
     )
     executed = step_flops([out.routing], passes).executed
     assert executed == pytest.approx(planned["vision"] + planned["projector"] + planned["decoder"])
