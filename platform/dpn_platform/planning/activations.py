@@ -100,6 +100,8 @@ def _site_bytes(unit: UnitBytes, before: int, after: int) -> int:
 def trace(model: DpnForConditionalGeneration) -> UnitBytes:
     """Bytes per unit of a model on the meta device, in the precision and with the trained parameters it has.
 
+    The model is used up: one of its layers stands for all, and is all that is left of them.
+
     Raises:
         ValueError: a base whose pictures have no fixed size.
     """
@@ -107,6 +109,7 @@ def trace(model: DpnForConditionalGeneration) -> UnitBytes:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     dtype, width = model.lm_head.weight.dtype, model.lm_head.in_features
+    model.model.language_model.layers = model.model.language_model.layers[:1]
     with FakeTensorMode(allow_non_fake_inputs=True):
         fake = model.to_empty(device="cpu")
         hidden_TD = torch.empty(_TOKENS, width, dtype=dtype, requires_grad=True)
