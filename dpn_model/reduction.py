@@ -62,7 +62,7 @@ class TokenReducer(nn.Module):
 
     #: whether prompts must carry the `<ROUTER>` token
     needs_router_token = False
-    #: whether evaluation does so too: ranks evaluate a sharded model together
+    #: whether every module runs in evaluation too, for ranks that evaluate a sharded model together
     joins_ranks = False
 
     def __init__(self, layer: int) -> None:

@@ -30,6 +30,7 @@ def build_engine(model: DpnForConditionalGeneration, train: TrainConfig, *, univ
     # Said, not searched for: a run on CPUs stays there although its machine may have a GPU.
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if train.use_gpu else "cpu")
     deepspeed = import_deepspeed()
+    model.join_ranks(train.zero_stage == 3)  # the held-out loss: ranks gather weights where a module runs
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=build_optimizer(model, train),

@@ -50,7 +50,6 @@ class HeldOutLoss:
             return {}
         model, loss, tokens = engine.module, torch.zeros((), dtype=torch.float64, device=engine.device), 0
         model.eval()
-        model.join_ranks(self.train.zero_stage == 3)
         try:
             with torch.no_grad():
                 for batch in self.batches:
@@ -60,7 +59,6 @@ class HeldOutLoss:
                     loss += out.loss_lm.double() * out.num_supervised_tokens
                     tokens += out.num_supervised_tokens
         finally:
-            model.join_ranks(False)
             model.train()
         return {"held_out_loss": loss, "held_out_tokens": tokens}
 

@@ -152,7 +152,8 @@ def _global_counts(micro_batches: Sequence[Batch], image_id: int, device: torch.
     counts = torch.tensor([tokens, pictured, unanswered], device=device)
     if dist.get_world_size() > 1:
         dist.all_reduce(counts)
-    return [int(count) for count in counts.tolist()]
+    totals: list[int] = counts.tolist()
+    return totals
 
 
 def _num_pictured(batch: Batch, image_id: int) -> int:
