@@ -143,11 +143,10 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
             pixel_values: images in reading order: float[I, 3, height, width], a list of float[3, height, width] (of
                 any sizes with LLaVA-1.5), or flat patches with `image_grid_thw`; None without images.
             labels: int64[B, S], -100 where not supervised.
-            past_key_values: filled with keys and values; one that holds the prompts is continued.
+            past_key_values, cache: two names of one thing, which is filled; one that holds the prompts is continued.
             logits_to_keep: K, logits of every sample's last K tokens; None: of the last, without that axis.
             num_copies: every sample's logits and cache are repeated so often (beams of one prompt).
             image_grid_thw: int64[I, 3], patches of every image, for bases whose images bring their own grids.
-            cache: newer transformers' name of `past_key_values`.
 
         Raises:
             ValueError: images and placeholders do not match, or labels have another shape.
