@@ -37,7 +37,7 @@ def load_folder(folder: Path) -> tuple[DpnConfig, dict[str, Tensor]]:
     if model_type == "dpn":
         config = DpnConfig(**{key: value for key, value in data.items() if key != "model_type"})
     elif model_type == "llava":
-        config = DpnConfig(base_config=data, router_token_id=_spare_row(data))
+        config = DpnConfig(base_config=data, router_token_id=spare_row(data))
         if config.get_text_config().tie_word_embeddings:
             tensors.setdefault(HEAD, tensors[EMBEDDING])
     else:
@@ -56,7 +56,7 @@ def save_folder(folder: Path, config: DpnConfig, state: Mapping[str, Tensor]) ->
     write_folder(folder, state)
 
 
-def _spare_row(data: Mapping[str, Any]) -> int | None:
+def spare_row(data: Mapping[str, Any]) -> int | None:
     """llava-hf pads the vocabulary: 32000 is `<image>`, 32001 `<pad>`, and the first free row is for `<ROUTER>`."""
     image = data.get("image_token_index", 32000)
     rows = data.get("text_config", {}).get("vocab_size", 32000)

@@ -127,7 +127,7 @@ def with_router_row(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name in (EMBEDDING, HEAD):
         weight = _part(tensors, name, "the decoder")
         row = torch.randn(1, weight.shape[1], generator=generator) * ROUTER_ROW_STD
-        grown[name] = torch.cat([weight, row.to(weight.dtype)])
+        grown[name] = torch.cat([weight, row.to(weight)])  # weights may be shapes alone, on the meta device
     return grown
 
 

@@ -17,25 +17,29 @@ TORCH_FILE, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 MAX_SHARD_BYTES = 5 * 10**9
 
 
-def read_folder(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a from_pretrained folder; safetensors are preferred where both formats are there.
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a from_pretrained folder's tensors; safetensors are preferred where both formats are there.
 
     Raises:
         FileNotFoundError: no weights, or a shard that the index names is missing.
-        ValueError: see `read_file`.
     """
     for single, index in ((SAFE_FILE, SAFE_INDEX), (TORCH_FILE, TORCH_INDEX)):
         if (folder / single).is_file():
-            return read_file(folder / single)
+            return [folder / single]
         if (folder / index).is_file():
             shards = sorted(set(json.loads((folder / index).read_text())["weight_map"].values()))
-            tensors: dict[str, Tensor] = {}
-            for shard in shards:
-                # Shards lie beside their index: a name that leads elsewhere is not followed.
-                tensors |= read_file(folder / Path(shard).name)
-            return tensors
+            # Shards lie beside their index: a name that leads elsewhere is not followed.
+            return [folder / Path(shard).name for shard in shards]
     names = ", ".join((SAFE_FILE, SAFE_INDEX, TORCH_FILE, TORCH_INDEX))
     raise FileNotFoundError(f"{folder} holds no weights; looked for {names}")
+
+
+def read_folder(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a from_pretrained folder. Raises as `weight_files` and `read_file`."""
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        tensors |= read_file(file)
+    return tensors
 
 
 def read_file(file: Path) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from copy import copy
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ import dpn_model
 from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.catalogue import BASES
 from dpn_model.bases.tiny import build_tiny_model
-from dpn_model.processing import DpnProcessor
+from dpn_model.processing import DpnProcessor, Processor, load_processor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.method import MethodConfig
@@ -24,7 +23,7 @@ from dpn_platform.training.lora import attach_adapters
 TINY = "tiny"
 
 
-def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
+def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, Processor]:
     """The base with the experiment's method attached; what is drawn depends on `train.seed` alone.
 
     Raises:
@@ -39,6 +38,9 @@ def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, 
     router_id = processor.tokenizer.convert_tokens_to_ids("<ROUTER>")
     if model.needs_router_token and router_id == processor.tokenizer.unk_token_id:
         raise DpnError(f"model.base {config.model.base}: its tokenizer has no <ROUTER>, which method dpn needs")
+    if router_id is not None and router_id >= len(model.lm_head.weight):
+        rows = len(model.lm_head.weight)
+        raise DpnError(f"model.base {config.model.base}: <ROUTER> is token {router_id}, and the model has {rows} rows")
     model.config.router_token_id = router_id
     if config.train.lora is not None:
         attach_adapters(model, config.train.lora)
@@ -50,21 +52,26 @@ def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, 
     return model, processor
 
 
-def reading_processor(processor: DpnProcessor, settings: ModelConfig) -> DpnProcessor:
-    """The processor that a run reads samples with; the base's own, with the template for talking, is exported."""
+def reading_processor(processor: Processor, settings: ModelConfig) -> Processor:
+    """The processor that a run reads samples with; the base's own, with the template for talking, is exported.
+
+    Raises:
+        DpnError: the base has no form for captions.
+    """
     if settings.template is None:
         return processor
-    reading = copy(processor)
-    reading.template, reading.aspect_ratio = settings.template, "crop"  # LLaVA's stage 1 does not pad
-    return reading
+    try:
+        return processor.for_captions()
+    except ValueError as error:
+        raise DpnError(f"model.base {settings.base}: {error}") from error
 
 
-def load_base(base: str) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
+def load_base(base: str) -> tuple[DpnForConditionalGeneration, Processor]:
     """Model and processor of a from_pretrained folder (a path, or a URI that is fetched), or fresh ones for "tiny".
 
     Raises:
         DpnError: nothing is at the URI, or a named base, which has no weights.
-        FileNotFoundError, ValueError: the folder is not a from_pretrained folder of ours.
+        FileNotFoundError, ValueError: the folder is not a from_pretrained folder, or its processor cannot be used.
     """
     if base == TINY:
         return build_tiny()
@@ -75,10 +82,15 @@ def load_base(base: str) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
                 f"model.base = '{base}' names a shape without weights, enough for `dpn plan`; to train, set model.base "
                 "to a from_pretrained folder or URI (dpn_model.weights.assemble makes one of LLM, tower, projector)"
             )
-        return DpnForConditionalGeneration.from_pretrained(folder), DpnProcessor.from_pretrained(folder)
+        return _load(folder)
     with tempfile.TemporaryDirectory(prefix="dpn-base-") as fetched:
         download_folder(base, fetched)
-        return DpnForConditionalGeneration.from_pretrained(fetched), DpnProcessor.from_pretrained(fetched)
+        return _load(Path(fetched))
+
+
+def _load(folder: Path) -> tuple[DpnForConditionalGeneration, Processor]:
+    model = DpnForConditionalGeneration.from_pretrained(folder)
+    return model, load_processor(folder, model.config)
 
 
 def find_folder(base: str) -> Path:
