@@ -11,7 +11,8 @@ from dpn_model.processing.contract import Processor
 from dpn_model.processing.folder_files import load_tokenizer
 from dpn_model.processing.original import fit_tokenizer, original_settings
 from dpn_model.processing.square_processor import FILE_NAME, SquareProcessor
-from dpn_model.weights.described import read_config, read_config_file
+from dpn_model.weights.files import read_json
+from dpn_model.weights.folder import load_config
 from dpn_model.weights.original import is_original
 
 
@@ -44,8 +45,8 @@ def load_processor(folder: str | Path, config: DpnConfig | None = None) -> Proce
     settings = json.loads(own.read_text()) if own.is_file() else None
     if settings is not None and settings.pop("processor", None) != KIND:
         return DpnProcessor(load_tokenizer(folder), **settings)
-    config = config or read_config(folder)
-    data = read_config_file(folder)
+    config = config or load_config(folder)
+    data = read_json(folder / "config.json")
     if settings is None and is_original(data):
         tokenizer = load_tokenizer(folder)
         fit_tokenizer(tokenizer, config)

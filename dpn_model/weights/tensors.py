@@ -4,59 +4,67 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-SAFE_FILE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
-TORCH_FILE, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+from dpn_model.weights.files import SAFE_FILE, SAFE_INDEX, check_weight_file, weight_files
+
 #: a shard is closed before it would grow beyond this
 MAX_SHARD_BYTES = 5 * 10**9
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files of a from_pretrained folder's tensors; safetensors are preferred where both formats are there.
+def read_folder(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a from_pretrained folder; safetensors are preferred where both formats are there.
 
     Raises:
-        FileNotFoundError: no weights, or a shard that the index names is missing.
+        FileNotFoundError, ValueError: see `files.weight_files` and `read_file`.
     """
-    for single, index in ((SAFE_FILE, SAFE_INDEX), (TORCH_FILE, TORCH_INDEX)):
-        if (folder / single).is_file():
-            return [folder / single]
-        if (folder / index).is_file():
-            shards = sorted(set(json.loads((folder / index).read_text())["weight_map"].values()))
-            # Shards lie beside their index: a name that leads elsewhere is not followed.
-            return [folder / Path(shard).name for shard in shards]
-    names = ", ".join((SAFE_FILE, SAFE_INDEX, TORCH_FILE, TORCH_INDEX))
-    raise FileNotFoundError(f"{folder} holds no weights; looked for {names}")
-
-
-def read_folder(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a from_pretrained folder. Raises as `weight_files` and `read_file`."""
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
-        tensors |= read_file(file)
+        tensors |= _read(file)
     return tensors
 
 
 def read_file(file: Path) -> dict[str, Tensor]:
-    """Tensors of one file, by its ending.
+    """Tensors of one file, by its ending. They stay on disk until they are used.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a PyTorch file that holds anything but tensors by name.
+        ValueError: no file of tensors, or a PyTorch file that holds anything but tensors by name.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist")
-    if file.suffix == ".safetensors":
-        return load_file(file)
+    check_weight_file(file)
+    return _read(file)
+
+
+def read_shapes(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder on torch's meta device: names and shapes, no values. Raises as `read_folder`."""
+    shapes: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        if file.suffix != ".safetensors":
+            shapes |= {name: tensor.to("meta") for name, tensor in _read(file).items()}  # left on disk, or soon freed
+            continue
+        with safe_open(file, "pt") as tensors:
+            names = list(tensors.keys())
+            shapes |= {name: torch.empty(tensors.get_slice(name).get_shape(), device="meta") for name in names}
+    return shapes
+
+
+def _read(file: Path) -> dict[str, Tensor]:
     try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         raise ValueError(f"{file} holds more than tensors and is refused: {str(error).splitlines()[0]}") from error
+    except (EOFError, RuntimeError, OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{file} holds no weights that can be read: {reason}; copy it again") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise ValueError(f"{file} is not a dictionary of tensors")
     return tensors
@@ -73,6 +81,8 @@ def write_folder(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: i
             used = 0
         shards[-1][name] = tensor.detach().cpu().contiguous()
         used += size
+    if len(shards) > 1 and (folder / SAFE_FILE).exists():
+        raise ValueError(f"{folder} holds {SAFE_FILE} of another model, which would be read instead; save elsewhere")
     if len(shards) == 1:
         save_file(shards[0], folder / SAFE_FILE, metadata={"format": "pt"})
         return

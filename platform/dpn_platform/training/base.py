@@ -12,6 +12,7 @@ from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.catalogue import BASES
 from dpn_model.bases.tiny import build_tiny_model
 from dpn_model.processing import DpnProcessor, Processor, load_processor
+from dpn_model.processing.conversation import ROUTER_TEXT
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.method import MethodConfig
@@ -32,16 +33,14 @@ def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, 
     torch.manual_seed(config.train.seed)
     try:
         model, processor = load_base(config.model.base)
+        router_id = processor.tokenizer.convert_tokens_to_ids(ROUTER_TEXT)
+        # Said before the method is attached, which makes a row for it where there is none.
+        model.config.router_token_id = None if router_id == processor.tokenizer.unk_token_id else router_id
         model.configure_method(method_of(config.method, config.train.seed))
     except (FileNotFoundError, ValueError) as error:
         raise DpnError(f"model.base {config.model.base}, method {config.method.name}: {error}") from error
-    router_id = processor.tokenizer.convert_tokens_to_ids("<ROUTER>")
-    if model.needs_router_token and router_id == processor.tokenizer.unk_token_id:
+    if model.needs_router_token and model.config.router_token_id is None:
         raise DpnError(f"model.base {config.model.base}: its tokenizer has no <ROUTER>, which method dpn needs")
-    if router_id is not None and router_id >= len(model.lm_head.weight):
-        rows = len(model.lm_head.weight)
-        raise DpnError(f"model.base {config.model.base}: <ROUTER> is token {router_id}, and the model has {rows} rows")
-    model.config.router_token_id = router_id
     if config.train.lora is not None:
         attach_adapters(model, config.train.lora)
     if config.train.activation_checkpointing:

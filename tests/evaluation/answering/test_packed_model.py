@@ -92,9 +92,7 @@ def test_several_pictures_are_shown_before_the_question(save_checkpoint):
     assert answered.visual_tokens[0] == 2 * model.processor.tokens_per_image
     # A tag in the question is no picture.
     reversed_ids = model.encode("what ?", pictures[::-1])
-    assert (
-        model.encode("<image>\nwhat ?", pictures).length == reversed_ids.length
-    )
+    assert model.encode("<image>\nwhat ?", pictures).length == reversed_ids.length
 
 
 def test_a_question_that_cannot_be_encoded_is_one_line(save_checkpoint, monkeypatch):
