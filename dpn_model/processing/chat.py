@@ -10,7 +10,7 @@ from typing import Any
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from dpn_model.processing.contract import Turn
-from dpn_model.processing.conversation import IMAGE_TEXT, ROUTER_TEXT
+from dpn_model.special_texts import IMAGE_TEXT, ROUTER_TEXT
 
 Message = dict[str, Any]
 

@@ -29,11 +29,11 @@ from dpn_model.processing.contract import (
     check_answers,
     pad_samples,
 )
-from dpn_model.processing.conversation import IMAGE_TEXT
 from dpn_model.processing.folder_files import load_processor_of_transformers, read_kept_files
 from dpn_model.processing.square_processor import FILE_NAME
 from dpn_model.processing.tokenizer import add_router_token
 from dpn_model.processing.truncation import kept_length
+from dpn_model.special_texts import IMAGE_TEXT
 
 #: in `dpn_processor.json`: the folder's other files are a processor of transformers
 KIND = "transformers"

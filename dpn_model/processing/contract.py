@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dpn_model.processing.conversation import IMAGE_TEXT
 from dpn_model.processing.images import normalise
+from dpn_model.special_texts import IMAGE_TEXT
 
 IGNORE_INDEX = -100
 #: (question with its placeholders, answer); the last answer may be open

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-IMAGE_TEXT = "<image>"
-ROUTER_TEXT = "<ROUTER>"
+from dpn_model.special_texts import IMAGE_TEXT, ROUTER_TEXT
+
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."

@@ -22,9 +22,10 @@ from dpn_model.processing.contract import (
     check_answers,
     pad_samples,
 )
-from dpn_model.processing.conversation import IMAGE_TEXT, PLAIN, ROUTER_TEXT, conversation_segments
+from dpn_model.processing.conversation import PLAIN, conversation_segments
 from dpn_model.processing.images import fit_square, normalise, prepare_image
 from dpn_model.processing.truncation import kept_length
+from dpn_model.special_texts import IMAGE_TEXT, ROUTER_TEXT
 
 FILE_NAME = "dpn_processor.json"
 SAVED = ("image_size", "tokens_per_image", "template", "aspect_ratio", "max_length", "truncation")

@@ -12,8 +12,8 @@ from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.catalogue import BASES
 from dpn_model.bases.tiny import build_tiny_model
 from dpn_model.processing import DpnProcessor, Processor, load_processor
-from dpn_model.processing.conversation import ROUTER_TEXT
 from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_model.special_texts import ROUTER_TEXT
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import ExperimentConfig, ModelConfig

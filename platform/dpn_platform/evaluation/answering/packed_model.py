@@ -16,8 +16,8 @@ from transformers import StoppingCriteriaList
 from dpn_model import DpnForConditionalGeneration, RoutingReport
 from dpn_model.flops import MAC_CONVENTIONS, mean_visual_tokens, routing_costs
 from dpn_model.processing import EncodedSample, Processor, picture_inputs
-from dpn_model.processing.conversation import IMAGE_TEXT
 from dpn_model.processing.images import normalise
+from dpn_model.special_texts import IMAGE_TEXT
 from dpn_model.vision.image_side import ImageSide
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens, now

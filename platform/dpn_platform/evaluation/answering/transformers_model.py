@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, StoppingCriter
 
 from dpn_model.cache import cache_of
 from dpn_model.processing.chat import check_template, render, user_message
-from dpn_model.processing.conversation import IMAGE_TEXT
 from dpn_model.processing.folder_files import load_processor_of_transformers
+from dpn_model.special_texts import IMAGE_TEXT
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
