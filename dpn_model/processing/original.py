@@ -11,7 +11,6 @@ from dpn_model.configuration import DpnConfig
 from dpn_model.processing.tokenizer import add_special_tokens
 from dpn_model.vision.image_side import image_side_of
 
-_TEMPLATES = {"vicuna_v1": "vicuna_v1", "v1": "vicuna_v1", "plain": "plain"}
 #: LLaVA's code pads for `pad` and otherwise leaves the picture to CLIP's processor, which cuts the centre out
 _ASPECT_RATIOS = {"pad": "pad", "square": "crop", None: "crop"}
 
@@ -24,11 +23,9 @@ def original_settings(data: Mapping[str, Any], config: DpnConfig) -> dict[str, A
         config: what was made of it.
 
     Raises:
-        ValueError: a conversation or a way of preparing pictures that is not supported here.
+        ValueError: a way of preparing pictures that is not supported here.
     """
-    version, aspect_ratio = data.get("conv_version", "vicuna_v1"), data.get("image_aspect_ratio")
-    if version not in _TEMPLATES:
-        raise ValueError(f"config.json: conv_version = {version!r}; allowed: {', '.join(_TEMPLATES)}")
+    aspect_ratio = data.get("image_aspect_ratio")
     if aspect_ratio not in _ASPECT_RATIOS:
         raise ValueError(f"config.json: image_aspect_ratio = {aspect_ratio!r}; allowed: pad, square")
     side: Any = image_side_of(config.base)
@@ -38,7 +35,7 @@ def original_settings(data: Mapping[str, Any], config: DpnConfig) -> dict[str, A
     return {
         "image_size": side.image_size,
         "tokens_per_image": height * width,
-        "template": _TEMPLATES[version],
+        "template": "vicuna_v1",
         "aspect_ratio": _ASPECT_RATIOS[aspect_ratio],
         "max_length": data.get("tokenizer_model_max_length"),
         "truncation": "text" if counts_text else "expanded",
