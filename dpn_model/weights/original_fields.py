@@ -29,13 +29,14 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 #: read elsewhere here, or without effect on what a checkpoint computes (names, training, the tokenizer, storage)
 HARMLESS = frozenset(
-    "_name_or_path architectures model_type transformers_version torch_dtype dtype use_cache vocab_size pretraining_tp "
-    "mm_vision_tower mm_hidden_size mm_vision_select_layer mm_use_im_patch_token use_mm_proj mm_projector_lr "
-    "mm_vision_tower_lr mm_tunable_parts tune_mm_mlp_adapter freeze_mm_mlp_adapter tune_mm_vision_resampler "
-    "freeze_mm_vision_resampler unfreeze_mm_vision_tower freeze_vision freeze_backbone vision_tower "
-    "is_multipath_encoder vision_tower_slow input_image_size pooling split_autoregressive_loss use_router_contrastive_loss "
-    "image_grid_pinpoints image_crop_resolution image_split_resolution max_sequence_length model_max_length "
-    "tokenizer_model_max_length tokenizer_padding_side gradient_checkpointing".split()
+    "_name_or_path architectures model_type transformers_version torch_dtype dtype use_cache vocab_size "
+    "pretraining_tp mm_vision_tower mm_hidden_size mm_vision_select_layer mm_use_im_patch_token use_mm_proj "
+    "mm_projector_lr mm_vision_tower_lr mm_tunable_parts tune_mm_mlp_adapter freeze_mm_mlp_adapter "
+    "tune_mm_vision_resampler freeze_mm_vision_resampler unfreeze_mm_vision_tower freeze_vision freeze_backbone "
+    "vision_tower is_multipath_encoder vision_tower_slow input_image_size pooling split_autoregressive_loss "
+    "use_router_contrastive_loss image_grid_pinpoints image_crop_resolution image_split_resolution "
+    "max_sequence_length model_max_length tokenizer_model_max_length tokenizer_padding_side "
+    "gradient_checkpointing".split()
 )
 #: towers whose sizes look like those of OpenAI's CLIP, with another activation, other norms or no class token
 _OTHER_TOWERS = re.compile(r"siglip|laion|open_?clip|eva|dino|intern|dfn|metaclip|sam", re.IGNORECASE)

@@ -34,10 +34,13 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise ValueError(f"{folder / 'config.json'}: quantization_config is set; allowed: weights that are numbers")
     try:
         image_side_of(config)
-        check_base(config)
     except ValueError as error:
         told = str(error).removeprefix("base_config.").replace("allowed: ", f"allowed: {DpnConfig.model_type}, ", 1)
         raise ValueError(f"{folder / 'config.json'}: {told}") from None
+    try:
+        check_base(config)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from None
     return config
 
 
