@@ -55,7 +55,7 @@ def load_processor_of_transformers(folder: Path, model_type: str) -> Any:
     if kind is None or not hasattr(kind, "get_attributes"):
         raise ValueError(f"{folder} names no processor that transformers has (found: {named})")
     attributes = [name for name in kind.get_attributes() if name != "video_processor"]
-    pictures_only = type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda _: attributes)})
+    pictures_only: Any = type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda _: attributes)})
     try:
         return pictures_only.from_pretrained(str(folder))
     except Exception as error:  # as above

@@ -98,5 +98,5 @@ def _processor(base: str) -> Any:
         return build_tiny()[1]
     try:
         return None if "://" in base else DpnProcessor.from_pretrained(find_folder(base))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # planned with assumed tokens; a run says what is missing
         return None
