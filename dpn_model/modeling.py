@@ -148,9 +148,8 @@ class DpnForConditionalGeneration(Pretrained, Steering, Vocabulary, PackedGenera
         state, ids = self.pack(input_ids, attention_mask, pixel_values, image_grid_thw)
         visual = state.visual_tokens()
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
-        num_images = state.images_per_sample()
         final, records = run_decoder(self.model.language_model, state, self.reducers_by_layer(), past_key_values)
-        routing = RoutingReport(tuple(records), text, visual, self.model_shape, num_images)
+        routing = RoutingReport(tuple(records), text, visual, self.model_shape, state.images_per_sample())
         self.last_routing = routing.detached()
         if past_key_values is not None:
             past_key_values.close_step(final.lengths, ids.columns_with_tokens(input_ids))

@@ -104,7 +104,8 @@ def read_json(file: Path) -> dict[str, Any]:
 def _refuse_pointer(file: Path, start: bytes) -> None:
     if start.startswith(_POINTER):
         raise ValueError(
-            f"{file} holds no weights or words, only a Git LFS pointer to them; run `git lfs pull` in {file.parent}"
+            f"{file} is only a Git LFS pointer: no weights or other content came with it; run `git lfs pull` in "
+            f"{file.parent}"
         )
 
 

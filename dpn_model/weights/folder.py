@@ -19,7 +19,7 @@ from dpn_model.weights.files import check_no_pointers, read_json, weight_files
 from dpn_model.weights.names import canonical_names
 from dpn_model.weights.original import from_original, is_original
 from dpn_model.weights.router_row import EMBEDDING, HEAD, tokenizer_ids
-from dpn_model.weights.tensors import read_folder, read_shapes, write_folder
+from dpn_model.weights.tensors import SAFE_SUFFIX, read_file, read_folder, read_shapes, write_folder
 from dpn_model.weights.theirs import read_config, read_with_transformers
 from dpn_model.weights.tying import settle_tying
 
@@ -70,7 +70,7 @@ def load_folder(folder: Path, dtype: WantedDtype = torch.float32) -> Source:
         ValueError: a kind of model or a setting that is not supported here, or files of anything but tensors.
     """
     data = _read_config_file(folder)
-    weight_files(folder)
+    files = weight_files(folder)
     if is_original(data):
         config, tensors = from_original(data, canonical_names(read_folder(folder)), folder)
     elif data.get("model_type") == DpnConfig.model_type:
@@ -78,6 +78,9 @@ def load_folder(folder: Path, dtype: WantedDtype = torch.float32) -> Source:
         tensors = canonical_names(read_folder(folder))
     else:
         read_config(folder)
+        for file in files:
+            if file.suffix != SAFE_SUFFIX:
+                read_file(file)  # told by name, and refused where it holds more than tensors
         base, tensors = read_with_transformers(folder, dtype)
         config = DpnConfig(base_config=base, router_token_id=_router_id(base, folder))
     settle_tying(config, tensors)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dpn_model.weights.files import SAFE_FILE, SAFE_INDEX, check_weight_file, weight_files
 
+SAFE_SUFFIX = ".safetensors"
 #: a shard is closed before it would grow beyond this
 MAX_SHARD_BYTES = 5 * 10**9
 
@@ -57,7 +58,7 @@ def read_shapes(folder: Path) -> dict[str, Tensor]:
 
 def _read(file: Path) -> dict[str, Tensor]:
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix == SAFE_SUFFIX:
             return load_file(file)
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:

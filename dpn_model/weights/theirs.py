@@ -30,6 +30,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     """
     with _one_line(folder / "config.json"):
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    config.name_or_path = ""  # a saved configuration does not tell where its base lay
     if getattr(config, "quantization_config", None):
         raise ValueError(f"{folder / 'config.json'}: quantization_config is set; allowed: weights that are numbers")
     try:
@@ -67,6 +68,7 @@ def read_with_transformers(folder: Path, dtype: WantedDtype) -> tuple[dict[str, 
     if problems:
         raise ValueError(f"{folder} does not fit the model; {problems}")
     tensors = dict(model.state_dict())
+    model.config.name_or_path = ""
     base = model.config.to_dict()
     is_tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     set_tied(base, is_tied)

@@ -84,6 +84,8 @@ class Predictor:
             mask.to(self.device),
             **picture_inputs(batch, self.device, self.model.lm_head.weight.dtype),
             max_new_tokens=self.settings.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
             eos_token_id=self.processor.end_ids,
             pad_token_id=self.processor.pad_id,
         )

@@ -113,6 +113,8 @@ class PackedModel:
             mask.to(self.device),
             **inputs,
             max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
             eos_token_id=ends,
             pad_token_id=self.processor.pad_id,
             stopping_criteria=StoppingCriteriaList([clock]),
