@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from dpn_platform.evaluation.benchmarks.question_sources import Sources
 from dpn_platform.evaluation.benchmarks.sources import TABLES, need_columns, read_rows, read_table_with_pictures
 from dpn_platform.storage import join_uri, list_files
 
+#: LLaVA's placeholder, which question files made for training have in them
+IMAGE_TAG = "<image>"
 # VLMEvalKit's tables write the index of another row where a picture repeats; no encoded picture is that short.
 _LONGEST_INDEX = 64
 
@@ -96,7 +99,7 @@ def _question(benchmark: Benchmark, sources: Sources, variant: str, place: int, 
     return Question(
         place=place,
         id=identity,
-        text=prompt.text,
+        text=prompt.text.replace(IMAGE_TAG, "").strip(),  # the model's own side says where pictures stand
         stored_prompt=prompt.text if benchmark.stored_prompt is None else benchmark.stored_prompt(prompt),
         max_new_tokens=prompt.max_new_tokens,
         pictures=pictures,
@@ -142,6 +145,7 @@ def _of_lines(sources: Sources, benchmark: Benchmark) -> Iterator[_Record]:
 
 def _file_of(folder: str, name: str, there: set[str]) -> str | None:
     """MME keeps the pictures of some subtasks one folder deeper than its question file says."""
+    name = posixpath.normpath(name.replace("\\", "/"))
     parent, _, file = name.rpartition("/")
     places = (join_uri(folder, name), join_uri(folder, f"{parent}/images/{file}"))
     return next((place for place in places if place in there), None)
