@@ -92,6 +92,11 @@ def test_question_files_hold_no_answers(files, record):
         read_answers(files("q.jsonl", [record, record]))
 
 
+def test_questions_by_id_are_no_answers(files):
+    with pytest.raises(DpnError, match="holds questions by id"):
+        read_answers(files("q.json", {"v1_0": "What is it?", "v1_1": f"Name it.{SHORT}"}))
+
+
 GOLD = {
     "SEED-Bench": {"question_id": 1, "data_type": "image", "answer": "C", "question": "Q", "choice_a": "a"},
     "ScienceQA": {"question": "Q", "choices": ["a"], "answer": 0},

@@ -1,37 +1,23 @@
-"""Packed files, workbooks, chunks, result folders, what macOS adds, other encodings: read, or named in one line."""
+"""Packed files, what macOS adds, other encodings, ids and lists as programs write them: read, or named in one line."""
 
 import gzip
-import io
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.answers import read_answers
-from dpn_platform.evaluation.benchmarks.contract import Inputs
-from dpn_platform.evaluation.benchmarks.scoring import submission_of
 from dpn_platform.evaluation.benchmarks.sources import read_document
-from dpn_platform.evaluation.benchmarks.spreadsheet import from_xlsx, to_xlsx
+from tests.evaluation.benchmarks.small_pieces import yes_lines
 
 CLOSING = " Please answer yes or no."
 FINDER = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        \x00\x02\xff"
 
 
-@pytest.fixture
-def gqa(files):
-    """Annotations of eight questions, all "yes"."""
-    return files("gold.json", {str(n): {"question": "q", "answer": "yes", "imageId": "n"} for n in range(8)})
-
-
-def lines(numbers):
-    return [{"question_id": str(n), "text": "Yes", "answer_id": "a"} for n in numbers]
-
-
 @pytest.mark.parametrize("name", ["p.jsonl", "p.json", "p.csv"])
 def test_gzip_is_read_under_either_name(files, scored, gqa, name):
     text = "question_id,text\n" + "".join(f"{n},Yes\n" for n in range(8))
-    plain = Path(files(name, text if name.endswith(".csv") else lines(range(8))))
+    plain = Path(files(name, text if name.endswith(".csv") else yes_lines(range(8))))
     packed = gzip.compress(plain.read_bytes())
     for path in (plain.with_name(f"{name}.gz"), plain):
         path.write_bytes(packed)
@@ -41,7 +27,7 @@ def test_gzip_is_read_under_either_name(files, scored, gqa, name):
         read_answers(str(plain))
     gold = Path(f"{gqa}.gz")
     gold.write_bytes(gzip.compress(Path(gqa).read_bytes()))
-    assert scored("gqa", files("again.jsonl", lines(range(8))), str(gold))[0]["n"] == 8
+    assert scored("gqa", files("again.jsonl", yes_lines(range(8))), str(gold))[0]["n"] == 8
 
 
 @pytest.mark.parametrize(
@@ -92,110 +78,10 @@ def test_zeros_that_a_program_dropped_are_named(files, scored, ids):
     assert scored("gqa", files("whole.json", whole), gold)[0]["headline"]["value"] == 100
 
 
-def mmbench_table(files):
-    row = {"question": "Q", "C": None, "D": None, "split": "dev", "category": "c"}
-    rows = [{**row, "index": 1, "A": "cat", "B": "dog", "answer": "A"}]
-    return files("dev.parquet", [*rows, {**row, "index": 1_000_001, "A": "dog", "B": "cat", "answer": "B"}])
-
-
-@pytest.mark.parametrize("suffix", [".xlsx", ".tsv"])
-def test_the_submission_can_be_scored(files, answers, scored, tmp_path, suffix):
-    gold = mmbench_table(files)
-    predictions = answers({1: "A\tor\n<cat> & so", 1_000_001: "B"})
-    sent = tmp_path / f"send{suffix}"
-    sent.write_bytes(submission_of("mmbench", Inputs(predictions, gold), sent.name))
-    document, _ = scored("mmbench", str(sent), gold)
-    assert document == scored("mmbench", predictions, gold)[0]
-    assert read_answers(str(sent))[0].text == "A\tor\n<cat> & so"
-
-
-def test_a_workbook_comes_back_as_it_was_written():
-    sheet = [["index", "a", "b"], [12, None, "x < y\n & z"], [1_000_012, "", " 2 "]]
-    assert from_xlsx(to_xlsx(sheet)) == [["index", "a", "b"], ["12", "", "x < y\n & z"], ["1000012", "", " 2 "]]
-
-
-def test_a_workbook_of_other_programs():
-    """Shared texts in several fonts, places of cells, numbers as Excel writes them, a sheet under another name."""
-    main = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    parts = {
-        "xl/workbook.xml": f'<workbook {main}><sheets><sheet name="S" sheetId="7" r:id="rId3" xmlns:r="{office}"/>'
-        "</sheets></workbook>",
-        "xl/_rels/workbook.xml.rels": '<Relationships><Relationship Id="rId3" Target="/xl/worksheets/s7.xml"/>'
-        "</Relationships>",
-        "xl/sharedStrings.xml": f"<sst {main}><si><t>index</t></si>"
-        "<si><r><t>pre</t></r><r><t>diction</t></r><rPh><t>no</t></rPh></si></sst>",
-        "xl/worksheets/s7.xml": f'<worksheet {main}><sheetData><row><c r="A1" t="s"><v>0</v></c>'
-        '<c r="C1" t="s"><v>1</v></c></row><row><c r="A2"><v>1.000001E6</v></c><c r="C2"><v>2.5</v></c></row>'
-        '<row><c r="C3" t="str"><v>= 1</v></c><c r="D3" t="b"><v>1</v></c></row></sheetData></worksheet>',
-    }
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, xml in parts.items():
-            archive.writestr(name, xml)
-    assert from_xlsx(buffer.getvalue()) == [
-        ["index", "", "prediction"],
-        ["1000001", "", "2.5"],
-        ["", "", "= 1", "1"],
-    ]
-
-
-def test_chunks_are_read_in_their_order(files, scored, gqa, tmp_path):
-    for place in range(8):
-        name = files(f"llava-v1.5-7b/8_{place}.jsonl", lines([place]))
-    folder = name.rpartition("/")[0]
-    (tmp_path / "llava-v1.5-7b/._8_0.jsonl").write_bytes(FINDER)
-    document, report = scored("gqa", folder, gqa)
-    assert (document["headline"]["value"], document["n"]) == (100, 8)
-    assert [question.id for question in report.questions] == [str(n) for n in range(8)]
-    files("llava-v1.5-7b/merge.jsonl", lines(range(8)))
-    assert scored("gqa", folder, gqa)[0] == document
-    files("llava-v1.5-7b/merge.jsonl", lines(range(7)))
-    with pytest.raises(DpnError, match=r"merge\.jsonl is not what the chunks hold together"):
-        read_answers(folder)
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ([f"8_{n}.jsonl" for n in range(7)], r"7 of 8 chunks are there; missing: 8_7\.jsonl"),
-        (["2_1.jsonl"], r"1 of 2 chunks are there; missing: 2_0\.jsonl"),
-        (["1_0.jsonl", "2_0.jsonl", "2_1.jsonl"], r"2_0\.jsonl and 1_0\.jsonl are not chunks of one run"),
-        (["1_0.jsonl", "1_1.jsonl"], r"1_0\.jsonl and 1_1\.jsonl are not chunks"),
-        (["1_0.jsonl", "answers.jsonl"], r"1_0\.jsonl and answers\.jsonl are not chunks"),
-        (["merge.jsonl"], r"is a folder; an answer file is needed.*found: merge\.jsonl"),
-    ],
-)
-def test_incomplete_or_mixed_chunks_are_named(files, tmp_path, names, message):
-    for name in names:
-        files(f"run/{name}", lines([1]))
-    with pytest.raises(DpnError, match=message):
-        read_answers(str(tmp_path / "run"))
-
-
 def mme_release(files, tmp_path):
     for place in ("release/count/1.txt", "release/artwork/questions_answers_YN/1.txt"):
         files(place, f"Is it a?{CLOSING}\tYes\nIs it b?{CLOSING}\tNo\n")
     return str(tmp_path / "release")
-
-
-def test_the_results_of_mmes_own_tool(files, scored, tmp_path):
-    gold = mme_release(files, tmp_path)
-    for subtask, second in {"count": "No", "artwork": "Yes, it is."}.items():
-        files(
-            f"results/{subtask}.txt",
-            f"1.txt\tIs it a?{CLOSING}\tYes\tYes\n1.txt\tIs it b?{CLOSING}\tNo\t{second}\n",
-        )
-    folder = str(tmp_path / "results")
-    files("results/._count.txt", "x")
-    scores = scored("mme", folder, gold)[0]["scores"]
-    assert (scores["subtasks"]["count"]["score"], scores["subtasks"]["artwork"]["score"]) == (200, 50)
-    assert scores["perception"] == 250
-    files("results/count.txt", f"1.txt\tIs it a?{CLOSING}\tYes\n")
-    with pytest.raises(DpnError, match=r"count\.txt, line 1: image, question, gold and answer.*found 3 of 4"):
-        scored("mme", folder, gold)
-    with pytest.raises(DpnError, match="is the same file as the annotations"):
-        scored("mme", gold, gold)
 
 
 def test_what_macos_adds_is_no_data(files, answers, scored, tmp_path):

@@ -33,6 +33,7 @@ _GOLD_WORDS = frozenset(
 )
 #: columns beside which `text` is no question: LLaVA's answers have them, its question files have not
 _BESIDE_ANSWERS = frozenset(("prompt", "question", "answer_id", "model_id"))
+_IDS = frozenset(("question_id", "questionId", "id", "index"))
 _OPTIONS = frozenset("ABCDEFGHI")
 _SHOWN = 8
 _ENDS_OF_QUESTIONS = ("?", "？", SHORT_SENTENCE, LETTER_SENTENCE)
@@ -98,12 +99,17 @@ def _refuse_own_files(uri: str, rows: Sequence[Row], columns: Sequence[str], cho
             f"{uri}: looks like {owner}'s own questions or annotations and holds no answers of a model "
             f"(found: {_listed(columns)})"
         )
-    asks = chosen == TEXT and all(str(row.get(TEXT, "")).rstrip().endswith(_ENDS_OF_QUESTIONS) for row in rows)
-    if asks or (chosen == TEXT and {"image", "question_id"} <= set(columns)):
+    has_image = "image" in columns and not _IDS.isdisjoint(columns)
+    if chosen == TEXT and (has_image or are_questions([row.get(TEXT) for row in rows])):
         raise DpnError(
             f"{uri}: looks like a question file, whose 'text' is what is asked: it holds no answers "
             f"(found: {_listed(columns)}; answers of LLaVA's have prompt, text and answer_id)"
         )
+
+
+def are_questions(texts: Sequence[Any]) -> bool:
+    """Whether every text ends as a question or as a prompt does."""
+    return all(str(text).rstrip().endswith(_ENDS_OF_QUESTIONS) for text in texts)
 
 
 def _doubt(uri: str, columns: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.evaluation.benchmarks.answer_columns import answer_column, unwrapped
+from dpn_platform.evaluation.benchmarks.answer_columns import answer_column, are_questions, unwrapped
 from dpn_platform.evaluation.benchmarks.contract import Row
 from dpn_platform.evaluation.benchmarks.file_content import data_files, suffix_of
 from dpn_platform.evaluation.benchmarks.sources import is_folder, read_document
@@ -45,6 +45,8 @@ def read_answers(uri: str) -> list[Answer]:
     if isinstance(document, Mapping):
         _refuse_own_document(uri, document)
         answers = [_from_pair(uri, key, value) for key, value in document.items()]
+        if answers and are_questions([answer.text for answer in answers]):
+            raise DpnError(f"{uri}: holds questions by id, and no answers")
     elif isinstance(document, list):
         answers = _from_records(uri, document)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Inputs, Report
 from dpn_platform.evaluation.benchmarks.registry import check_variant, find_benchmark
-from dpn_platform.storage import create_bytes, exists, open_uri, read_bytes, write_bytes
+from dpn_platform.storage import create_bytes, exists, open_uri, read_bytes, with_retries, write_bytes
 
 
 def score_file(
@@ -72,7 +72,7 @@ def _refuse_same_file(predictions: str, others: Mapping[str, str | None]) -> Non
 def _size(uri: str) -> int | None:
     """Bytes of a file; None of a folder, or of nothing."""
     location = open_uri(uri)
-    info = location.filesystem.get_file_info(location.path)
+    info = with_retries("look up", location, lambda: location.filesystem.get_file_info(location.path))
     return int(info.size) if info.is_file else None
 
 
