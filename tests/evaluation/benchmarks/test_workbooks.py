@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.answers import read_answers
 from dpn_platform.evaluation.benchmarks.contract import Inputs
 from dpn_platform.evaluation.benchmarks.scoring import submission_of
@@ -57,3 +58,28 @@ def test_a_workbook_of_other_programs():
         ["1000001", "", "2.5"],
         ["", "", "= 1", "1"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("xl/workbook.xml", "rId1", "rId9"),
+        ("xl/workbook.xml", "<sheet ", "<other "),
+        ("xl/workbook.xml", "UTF-8", "UTZ-8"),
+        ("xl/worksheets/sheet1.xml", "</row>", "<row>"),
+        ("xl/worksheets/sheet1.xml", "<c><v>1<", "<c><v>one<"),
+        ("xl/worksheets/sheet1.xml", "<c><v>1<", '<c t="s"><v>1<'),
+        ("xl/worksheets/sheet1.xml", "<c><v>1<", '<c r="ZZZZZZZZ1"><v>1<'),
+    ],
+)
+def test_a_damaged_part_is_one_line(tmp_path, name, old, new):
+    with zipfile.ZipFile(io.BytesIO(to_xlsx([["index", "prediction"], [1, "A"]]))) as archive:
+        parts = {part: archive.read(part).decode() for part in archive.namelist()}
+    assert old in parts[name]
+    parts[name] = parts[name].replace(old, new)
+    path = tmp_path / "p.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        for part, xml in parts.items():
+            archive.writestr(part, xml)
+    with pytest.raises(DpnError, match="p.xlsx: cannot be read as a workbook"):
+        read_answers(str(path))

@@ -73,7 +73,7 @@ def from_xlsx(data: bytes) -> list[list[str]]:
         return [_values(row, shared) for row in sheet.iter(f"{{{_MAIN}}}row")]
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"the archive is damaged ({error})") from error
-    except (KeyError, IndexError, ElementTree.ParseError) as error:
+    except (LookupError, ElementTree.ParseError) as error:
         raise ValueError(f"it lacks a part or has a damaged one ({error})") from error
 
 
