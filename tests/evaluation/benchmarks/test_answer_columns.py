@@ -54,6 +54,7 @@ def test_lmms_eval_logs_name_the_question_in_their_document(files):
     [
         ({"question_id": 1, "answer": "no", "pred": "yes"}, "answer", "pred"),
         ({"question_id": 1, "answer": "no", "pred": 1}, "answer", "pred"),
+        ({"question_id": 1, "Answer": "no", "Pred": "yes"}, "Answer", "Pred"),
         ({"question_id": 1, "answer": "no", "model_answer": "yes"}, "answer", "model_answer"),
         ({"question_id": 1, "answer": "no", "response": "yes"}, "answer", "response"),
         ({"question_id": 1, "answer": "no", "llava-v1.5-7b": "yes"}, "answer", "llava-v1.5-7b"),

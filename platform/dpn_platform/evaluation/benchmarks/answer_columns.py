@@ -69,19 +69,19 @@ def answer_column(uri: str, rows: Sequence[Row]) -> str:
     candidates = [
         column
         for column in columns
-        if (column in (TEXT, ANSWER) and column in written) or (_is_models(column) and _holds_any(rows, column))
-    ] or [column for column in columns if column in (TEXT, ANSWER) or _is_models(column)][:1]
+        if (_is_plain(column) and column in written) or (_is_models(column) and _holds_any(rows, column))
+    ] or [column for column in columns if _is_plain(column) or _is_models(column)][:1]
     for form in _FORMS:
         if form.told_by <= set(columns):
             candidates = [column for column in candidates if column not in form.beside]
     if len(candidates) > 1:
         raise DpnError(_doubt(uri, candidates))
     chosen = candidates[0] if candidates else None
-    if chosen is None or chosen in (TEXT, ANSWER):
+    if chosen is None or _is_plain(chosen):
         _refuse_own_files(uri, rows, columns, chosen)
     if chosen is None:
         raise DpnError(f"{uri}, record 1: no answer (text); found: {_listed(columns)}")
-    if chosen == ANSWER or (chosen == TEXT and not _BESIDE_ANSWERS.intersection(columns)):
+    if _is_plain(chosen) and not (chosen == TEXT and _BESIDE_ANSWERS.intersection(columns)):
         others = [column for column in written if column != chosen and not _is_known(column)]
         if others:
             raise DpnError(_doubt(uri, [chosen, *others]))
@@ -92,7 +92,8 @@ def _refuse_own_files(uri: str, rows: Sequence[Row], columns: Sequence[str], cho
     """Names a benchmark's own questions or annotations, which a folder of it keeps beside the answers."""
     if chosen == TEXT and _BESIDE_ANSWERS.intersection(columns):
         return
-    has_humans = "answers" in columns or (chosen == ANSWER and all(str(row.get(ANSWER))[:1] == "[" for row in rows))
+    is_list = chosen not in (None, TEXT) and all(str(row.get(str(chosen)))[:1] == "[" for row in rows)
+    has_humans = "answers" in columns or is_list
     owner = owner_of_rows(rows) or ("a VQA set" if has_humans else None)
     if owner and owner != ANSWERS:
         raise DpnError(
@@ -136,6 +137,10 @@ def unwrapped(value: Any) -> Any:
     while isinstance(inner, list) and len(inner) == 1:
         inner = inner[0]
     return inner if isinstance(inner, str) else value
+
+
+def _is_plain(column: str) -> bool:
+    return column.lower() in (TEXT, ANSWER)
 
 
 def _is_models(column: str) -> bool:
