@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.benchmarks.base64_pictures import decoded
 from dpn_platform.evaluation.benchmarks.contract import PARQUET, Benchmark, Layout, Row
+from dpn_platform.evaluation.benchmarks.file_content import suffix_of
 from dpn_platform.evaluation.benchmarks.parquet_rows import read_placed_rows
 from dpn_platform.evaluation.benchmarks.question_sources import Sources
-from dpn_platform.evaluation.benchmarks.sources import TABLES, need_columns, read_rows, read_table_with_pictures
+from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
+from dpn_platform.evaluation.benchmarks.tables import TABLES, read_table
 from dpn_platform.storage import join_uri, list_files
 
 #: LLaVA's placeholder, which question files made for training have in them
@@ -75,7 +77,7 @@ def read_questions(benchmark: Benchmark, sources: Sources, variant: str, limit: 
     layout = sources.layout
     if layout.name == PARQUET:
         records = _of_parquet(sources)
-    elif sources.questions.lower().endswith(TABLES):
+    elif suffix_of(sources.questions) in TABLES:
         records = _of_table(sources)
     else:
         records = _of_lines(sources, benchmark)
@@ -153,15 +155,15 @@ def _file_of(folder: str, name: str, there: set[str]) -> str | None:
 
 def _of_table(sources: Sources) -> Iterator[_Record]:
     """MMBench's table, which holds its pictures as base64."""
-    rows = read_table_with_pictures(sources.questions)
+    rows = read_table(sources.questions, pictures=True)
     need_columns(rows, sources.questions, "MMBench", sources.layout.id, "image")
-    images = {str(row[sources.layout.id]): str(row["image"]) for row in rows}
+    images = {str(row[sources.layout.id]): row["image"].strip() for row in rows}
     for row in rows:
-        image = images.get(row["image"], "") if len(row["image"]) <= _LONGEST_INDEX else row["image"]
+        image = row["image"].strip()
         try:
-            data = base64.b64decode(image, validate=True)
-        except ValueError:
-            raise DpnError(f"{sources.questions}: the picture of {row[sources.layout.id]} is not base64") from None
+            data = decoded(images.get(image, "") if len(image) <= _LONGEST_INDEX else image)
+        except ValueError as error:
+            raise DpnError(f"{sources.questions}: the picture of {row[sources.layout.id]} {error}") from None
         plain = {name: value for name, value in row.items() if name != "image"}
         yield _Record(plain, {"image": (PictureRef(data=data),)} if data else {})
 
