@@ -79,7 +79,10 @@ def check_template(processor: Any) -> None:
     tokenizer = getattr(processor, "tokenizer", processor)
     if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
         raise ValueError("its processor has no chat template, so nothing says how it is asked")
-    takes_texts_only = ValueError("its chat template takes texts only: a picture leaves no placeholder in the prompt")
+    takes_texts_only = ValueError(
+        "its chat template takes texts only, so the picture's placeholder never enters the prompt; it needs one that "
+        "writes the parts of a message of type 'image' and 'text'"
+    )
     try:
         text = render(processor, [user_message(f"{IMAGE_TEXT}{_PROBE}")], asks=True)
     except ValueError as error:
