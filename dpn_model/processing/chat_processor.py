@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dpn_model.configuration import DpnConfig
+from dpn_model.processing.answer_labels import answer_labels
 from dpn_model.processing.chat import (
     check_template,
     conversation,
@@ -29,7 +29,6 @@ from dpn_model.processing.contract import (
     check_answers,
     pad_samples,
 )
-from dpn_model.processing.folder_files import load_processor_of_transformers, read_kept_files
 from dpn_model.processing.square_processor import FILE_NAME
 from dpn_model.processing.tokenizer import add_router_token
 from dpn_model.processing.truncation import kept_length
@@ -116,7 +115,9 @@ class ChatProcessor:
         ids = inputs["input_ids"][0]
         labels = torch.full_like(ids, IGNORE_INDEX)
         if said.answers:
-            labels = torch.tensor(self._labels(ids.tolist(), said.text, said.answers))
+            plain = self.tokenizer(said.text, return_offsets_mapping=True, **self._special_tokens(said.text))
+            markers = {self.image_token_id, *map(self.tokenizer.convert_tokens_to_ids, placeholders(self.processor))}
+            labels = torch.tensor(answer_labels(ids.tolist(), plain, said.answers, markers))
         tensors = {name: value for name, value in inputs.items() if name not in _OF_TEXT}
         if self.max_length is not None and len(ids) > self.max_length:
             sizes = self._picture_tokens(images)
@@ -142,30 +143,6 @@ class ChatProcessor:
         """A template that writes the first token is not given it twice."""
         begin = self.tokenizer.bos_token
         return {"add_special_tokens": False} if begin is not None and text.startswith(begin) else {}
-
-    def _labels(self, ids: list[int], text: str, answers: Sequence[tuple[int, int]]) -> list[int]:
-        """Labels of the expanded ids, from the text before expansion.
-
-        Tokens of pictures stand between the pieces of the text, which keep their ids. Every piece is looked for from
-        the right, from its first supervised token on.
-        """
-        plain = self.tokenizer(text, return_offsets_mapping=True, **self._special_tokens(text))
-        spans = plain["offset_mapping"]
-        is_answer = [any(first < stop and last > start for start, stop in answers) for first, last in spans]
-        markers = {self.image_token_id, *map(self.tokenizer.convert_tokens_to_ids, placeholders(self.processor))}
-        labels, right = [IGNORE_INDEX] * len(ids), len(ids)
-        for piece in reversed(_pieces(plain["input_ids"], markers)):
-            first = next((place for place in piece if is_answer[place]), None)
-            if first is None:
-                continue
-            tail = plain["input_ids"][first : piece.stop]
-            place = next((at for at in range(right - len(tail), -1, -1) if ids[at : at + len(tail)] == tail), None)
-            if place is None:
-                raise ValueError("its processor changes the text beside the pictures, so answers cannot be found in it")
-            for number, token in enumerate(tail):
-                labels[place + number] = token if is_answer[first + number] else IGNORE_INDEX
-            right = place
-        return labels
 
     def _picture_tokens(self, images: Sequence[Image.Image]) -> list[int]:
         """Visual tokens of every picture."""
@@ -221,52 +198,6 @@ class ChatProcessor:
         """Of the tokenizer, or an end of answers where it has none."""
         found = self.tokenizer.pad_token_id
         return self.end_ids[0] if found is None else int(found)
-
-
-def load_chat_processor(folder: Path, config: DpnConfig, settings: dict[str, Any] | None = None) -> ChatProcessor:
-    """The processor in a folder of transformers, or in one that `ChatProcessor.save_pretrained` wrote.
-
-    Args:
-        folder: from_pretrained folder.
-        config: of the model in it.
-        settings: of its `dpn_processor.json`.
-
-    Raises:
-        ValueError: none that can be loaded, or that can ask about a picture.
-    """
-    base = config.base
-    processor = load_processor_of_transformers(folder, base.model_type)
-    _fit_to_tower(processor, base)
-    values = {"end_ids": _generation_ends(folder)} if settings is None else settings
-    return ChatProcessor(
-        processor,
-        image_token_id=base.image_token_id,
-        router_token_id=config.router_token_id,
-        files=read_kept_files(folder),
-        **values,
-    )
-
-
-def _fit_to_tower(processor: Any, base: Any) -> None:
-    """LLaVA's processors count a picture's tokens by fields that older folders lack; the model knows them."""
-    if not hasattr(processor, "num_additional_image_tokens"):
-        return
-    processor.patch_size = base.vision_config.patch_size
-    processor.vision_feature_select_strategy = base.vision_feature_select_strategy
-    processor.num_additional_image_tokens = int(base.vision_config.model_type == "clip_vision_model")
-
-
-def _generation_ends(folder: Path) -> list[int]:
-    """Ids at which transformers' own generation with this folder ends."""
-    file = folder / "generation_config.json"
-    ends = json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None
-    return list(ends) if isinstance(ends, list) else [] if ends is None else [ends]
-
-
-def _pieces(ids: Sequence[int], markers: set[int]) -> list[range]:
-    """Places between the markers."""
-    cuts = [-1, *(place for place, token in enumerate(ids) if token in markers), len(ids)]
-    return [range(left + 1, right) for left, right in zip(cuts, cuts[1:], strict=False)]
 
 
 def _join(tensors: Sequence[Tensor]) -> Tensor:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from dpn_model.configuration import DpnConfig
-from dpn_model.processing.chat_processor import KIND, load_chat_processor
+from dpn_model.processing.chat_loading import load_chat_processor
+from dpn_model.processing.chat_processor import KIND
 from dpn_model.processing.contract import Processor
 from dpn_model.processing.folder_files import load_tokenizer
 from dpn_model.processing.original import fit_tokenizer, original_settings
