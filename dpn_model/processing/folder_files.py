@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 _NAMING_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
@@ -23,8 +23,13 @@ KEPT_FILES = (
 )
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, *, is_llama: bool = False) -> PreTrainedTokenizerBase:
     """The folder's tokenizer; one that has only `tokenizer.model` is converted.
+
+    Args:
+        folder: from_pretrained folder.
+        is_llama: whether `tokenizer.model` is known to be LLaMA's. transformers guesses by config.json, and takes the
+            authors' for another kind of tokenizer, with other ids at the beginning of a text.
 
     Raises:
         ValueError: there is none, or it cannot be read.
@@ -36,7 +41,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"{folder} has only tokenizer.model; the package sentencepiece, which reads it, is not installed"
         )
     try:
-        return AutoTokenizer.from_pretrained(str(folder))
+        kind = LlamaTokenizer if is_slow and is_llama else AutoTokenizer
+        return kind.from_pretrained(str(folder))
     except Exception as error:  # the library raises plain Exceptions for whatever it cannot read
         raise ValueError(f"{folder}: its tokenizer cannot be read: {_one_line(error)}") from error
 

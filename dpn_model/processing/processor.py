@@ -49,7 +49,7 @@ def load_processor(folder: str | Path, config: DpnConfig | None = None) -> Proce
     config = config or load_config(folder)
     data = read_json(folder / "config.json")
     if settings is None and is_original(data):
-        tokenizer = load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder, is_llama=True)
         fit_tokenizer(tokenizer, config)
         return DpnProcessor(tokenizer, **original_settings(data, config))
     if settings is None and data.get("model_type") == config.model_type:

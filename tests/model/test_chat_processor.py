@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+from transformers import AutoProcessor, AutoTokenizer
+from transformers.models.qwen2_vl import Qwen2VLImageProcessor
 
 from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.processing import ChatProcessor, DpnProcessor, picture_inputs
@@ -65,7 +66,7 @@ def test_llava_s_ids_and_pixels_are_transformers_own(llava: Path) -> None:
 
 def test_qwen_s_ids_and_pixels_are_transformers_own(qwen: Path) -> None:
     """Its processor needs torchvision for videos; the parts for pictures and text do not."""
-    expected = AutoImageProcessor.from_pretrained(qwen)(images=[photo(), photo(90, 30)], return_tensors="pt")
+    expected = Qwen2VLImageProcessor.from_pretrained(qwen)(images=[photo(), photo(90, 30)], return_tensors="pt")
     batch = DpnProcessor.from_pretrained(qwen)(["w1 ?", "w2 w3"], [photo(), photo(90, 30)], router=False)
     assert batch.keys() == {"input_ids", "attention_mask", "pixel_values", "image_grid_thw"}
     assert torch.equal(batch["pixel_values"], expected["pixel_values"])

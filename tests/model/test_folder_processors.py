@@ -112,3 +112,8 @@ def test_a_folder_with_tokenizer_model_alone_keeps_the_ids(tmp_path: Path, legac
     turn = [*USER, *WHAT_IS_IT, *ASSISTANT, ANSWER, EOS]
     assert sample.input_ids.tolist() == [1, *SYSTEM_IDS, *turn, *turn]
     assert [processor.tokenizer.convert_tokens_to_ids(text) for text in ("<ROUTER>", "<image>")] == [32000, 32001]
+    processor.save_pretrained(tmp_path / "export")
+    again = load_processor(tmp_path / "export")
+    question = "<image>\nwhat is it?"
+    ids = again.encode_prompt(question, [photo()], router=True).input_ids
+    assert torch.equal(ids, processor.encode_prompt(question, [photo()], router=True).input_ids)
