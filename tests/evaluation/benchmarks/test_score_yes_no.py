@@ -174,7 +174,7 @@ def test_gqa(files, answers, scored):
         assert scores["binary"] == {"n": 2, "accuracy": 50}
         assert scores["open"] == {"n": 1, "accuracy": 0}
         assert scores["semantic_type"]["attr"]["n"] == 3
-        assert scores["not_computable"] == ["validity", "plausibility", "grounding"]
+        assert scores["not_computable"] == ["validity", "plausibility", "grounding", "distribution"]
     assert scored("gqa", predictions, official, variant="harness")[0]["headline"]["value"] == pytest.approx(200 / 3)
     sent = files("sent.json", [{"questionId": key, "prediction": answer} for key, (_, answer) in gold.items()])
     assert scored("gqa", sent, official)[0]["headline"]["value"] == 100

@@ -8,6 +8,7 @@ from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Row
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, misfit
 from dpn_platform.evaluation.benchmarks.sources import read_document
 
 _ID_KEYS = ("question_id", "questionId", "id", "index", "image")
@@ -61,6 +62,8 @@ def _from_record(uri: str, number: int, row: Any) -> Answer:
         raise DpnError(f"{uri}, record {number}: no {lacks}; found: {', '.join(map(str, row)) or 'nothing'}")
     if not isinstance(row[text], str):
         raise DpnError(f"{uri}, record {number}: '{text}' is {_kind(row[text])}; a text is needed")
+    if not SCALAR.fits(row[identity]):
+        raise misfit(f"{uri}, record {number}", identity, row[identity], SCALAR.needed)
     prompt = row.get("prompt")
     return Answer(row[identity], str(row[identity]), row[text], prompt if isinstance(prompt, str) else None, row)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Row
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, TEXT, check_fields
 from dpn_platform.evaluation.benchmarks.prompts import SHORT_SENTENCE
-from dpn_platform.evaluation.benchmarks.sources import is_folder, need_columns, read_rows
-from dpn_platform.storage import list_files, read_bytes
+from dpn_platform.evaluation.benchmarks.sources import is_folder, read_rows, read_text
+from dpn_platform.storage import list_files
 
 TITLE = "MME"
 PERCEPTION = (
@@ -61,13 +62,13 @@ def is_release_folder(uri: str) -> bool:
 
 def _from_table(uri: str) -> list[Row]:
     rows = read_rows(uri)
-    need_columns(rows, uri, TITLE, "question_id", "question", "answer", "category")
+    check_fields(rows, uri, TITLE, {"question_id": SCALAR, "question": TEXT, "answer": TEXT, "category": TEXT})
     return [
         {
             "category": row["category"],
             "image": stem(str(row["question_id"])),
             "question": bare_question(row["question"]),
-            "answer": str(row["answer"]).lower().strip().strip("."),
+            "answer": row["answer"].lower().strip().strip("."),
         }
         for row in rows
     ]
@@ -80,7 +81,7 @@ def _from_folder(uri: str) -> list[Row]:
         category = parts[-3] if parts[-2] == "questions_answers_YN" else parts[-2]
         if category not in PERCEPTION + COGNITION:
             continue  # a note beside the subtasks
-        for number, line in enumerate(read_bytes(file).decode("utf-8-sig").splitlines(), start=1):
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
             question, tab, answer = line.strip().rpartition("\t")
             if not tab and line.strip():
                 raise DpnError(f"{file}, line {number}: a question, a tab and Yes or No are needed")

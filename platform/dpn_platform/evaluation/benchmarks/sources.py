@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Row
+from dpn_platform.evaluation.benchmarks.json_text import parse_json
 from dpn_platform.storage import exists, list_files, open_uri, read_bytes
 
 TABLES = (".tsv", ".csv")
@@ -40,7 +40,7 @@ def read_document(uri: str, split: str | None = None) -> Any:
         return _read_table(uri, "\t" if name.endswith(".tsv") else ",")
     if not name.endswith((".json", ".jsonl", ".txt")) and is_folder(uri):
         return _read_parquet_folder(uri, split)
-    text = _decoded(uri)
+    text = read_text(uri)
     return _parse_lines(uri, text) if name.endswith(".jsonl") else _parse_json(uri, text)
 
 
@@ -63,6 +63,13 @@ def read_rows(uri: str, *keys: str, split: str | None = None) -> list[Row]:
     return document
 
 
+def rows_by_id(document: Any) -> list[Row]:
+    """The records of a dictionary from id to record, each with its key as `id`; nothing of another document."""
+    if not isinstance(document, Mapping) or not all(isinstance(row, Mapping) for row in document.values()):
+        return []
+    return [{**row, "id": key} for key, row in document.items()]
+
+
 def need_columns(rows: list[Row], uri: str, title: str, *columns: str) -> None:
     """Refuses rows that lack a column.
 
@@ -82,7 +89,12 @@ def need_columns(rows: list[Row], uri: str, title: str, *columns: str) -> None:
             )
 
 
-def _decoded(uri: str) -> str:
+def read_text(uri: str) -> str:
+    """A file's text.
+
+    Raises:
+        DpnError: nothing there, or not UTF-8.
+    """
     try:
         return read_bytes(uri).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -95,7 +107,7 @@ def _parse_lines(uri: str, text: str) -> list[Any]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                rows.append(json.loads(line))
+                rows.append(parse_json(line))
             except ValueError as error:
                 raise DpnError(f"{uri}, line {number}: not valid JSON ({error})") from error
     return rows
@@ -104,11 +116,11 @@ def _parse_lines(uri: str, text: str) -> list[Any]:
 def _parse_json(uri: str, text: str) -> Any:
     """One document; or, as in POPE's label files, one per line under the name .json."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         first = text.lstrip().partition("\n")[0]
         try:
-            json.loads(first)
+            parse_json(first)
         except ValueError:
             raise DpnError(f"{uri}: not valid JSON ({error})") from error
         return _parse_lines(uri, text)

@@ -9,7 +9,14 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.aggregation import accuracy_headline, by_group
 from dpn_platform.evaluation.benchmarks.answers import Answer
 from dpn_platform.evaluation.benchmarks.contract import Inputs, QuestionScore, Report, Row
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, either, list_of, object_of
 from dpn_platform.evaluation.benchmarks.vqa_metric import Evaluator
+
+#: the field of human answers; null or empty ones are private
+HUMAN_ANSWERS = list_of(
+    either("a text, a number or an object with an answer", SCALAR, object_of("an object", answer=SCALAR)),
+    "a list of texts or of objects with an answer",
+)
 
 
 def human_answers(row: Row) -> list[str]:
