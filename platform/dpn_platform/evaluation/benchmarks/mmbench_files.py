@@ -33,7 +33,7 @@ _ROTATION_STEP = 1_000_000
 _COLUMNS = ("index", "question", "A", "B", "C", "D", "prediction", "answer", "split")
 _INDEX = Kind("a whole number", lambda value: not isinstance(value, float) and WHOLE.fits(value))
 #: tables hold NaN where nothing is
-_CELL = optional(either(SCALAR.needed, SCALAR, Kind("NaN", lambda value: isinstance(value, float))))
+_CELL = either(SCALAR.needed, SCALAR, Kind("NaN", lambda value: isinstance(value, float)))
 _OTHER_COLUMNS = ("hint", "C", "D", "answer", "category", "l2-category", "L2-category", "split")
 _WRITERS = {".xlsx": to_xlsx, ".tsv": to_tsv}
 
@@ -61,7 +61,7 @@ def read_table(uri: str) -> list[Row]:
         DpnError: not MMBench's table, or an index that is no number or occurs twice.
     """
     rows = read_rows(uri, split="dev")
-    needed = {"index": _INDEX, "question": _CELL, "A": _CELL, "B": _CELL}
+    needed = {"index": _INDEX, **dict.fromkeys(("question", "A", "B"), optional(_CELL))}
     check_fields(rows, uri, TITLE, needed, **dict.fromkeys(_OTHER_COLUMNS, _CELL))
     seen = set()
     for row in rows:

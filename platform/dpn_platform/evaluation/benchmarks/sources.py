@@ -163,7 +163,7 @@ def _read_table(uri: str, delimiter: str, *, pictures: bool = False) -> list[Row
                 column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
             ),
         )
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, ValueError) as error:
         raise DpnError(f"{uri}: cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
     return table.to_pylist()
 
@@ -181,7 +181,7 @@ def _read_parquet(uri: str) -> list[Row]:
             return file.read(columns=columns).to_pylist()
     except FileNotFoundError as error:
         raise DpnError(f"cannot read {uri}: nothing is there") from error
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise DpnError(f"{uri}: cannot be read as parquet: {' '.join(str(error).split())[:200]}") from error
 
 
