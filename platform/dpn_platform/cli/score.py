@@ -11,7 +11,6 @@ from typer.core import TyperCommand
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table
 from dpn_platform.config.errors import DpnError
 
-
 _ARGUMENTS = "dpn.score.arguments"
 
 
