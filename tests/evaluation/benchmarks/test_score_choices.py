@@ -1,6 +1,7 @@
 """ScienceQA, MMBench, SEED-Bench and MMMU from their files."""
 
 import io
+import json
 import xml.etree.ElementTree as ET
 import zipfile
 
@@ -8,7 +9,7 @@ import pytest
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Inputs
-from dpn_platform.evaluation.benchmarks.scoring import submission_of
+from dpn_platform.evaluation.benchmarks.scoring import question_lines, submission_of
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 
@@ -199,9 +200,11 @@ def test_mmmu(files, answers, scored):
     ]
     gold = files("validation.parquet", rows)
     texts = {rows[0]["id"]: "(B)", rows[1]["id"]: "it is 5", rows[2]["id"]: "B. No"}
-    document, _ = scored("mmmu", answers(texts), gold)
+    document, report = scored("mmmu", answers(texts), gold)
     scores = document["scores"]
     assert scores["random_fallbacks"] == 1
+    marks = [json.loads(line).get("random_fallback") for line in question_lines(report).splitlines()]
+    assert marks == [None, None, True]
     assert scores["accuracy_fallbacks_wrong"] == pytest.approx(200 / 3)
     assert scores["discipline"]["Art & Design"] == {"n": 1, "accuracy": 100}
     assert scores["subject"]["Math"]["n"] == 2
