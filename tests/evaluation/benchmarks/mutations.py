@@ -25,7 +25,7 @@ JUNK = [
 FUZZ = hypothesis.settings(
     derandomize=True,
     deadline=None,
-    max_examples=25,
+    max_examples=20,
     database=None,
     suppress_health_check=[
         hypothesis.HealthCheck.too_slow,
