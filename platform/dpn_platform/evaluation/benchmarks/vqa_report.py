@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.aggregation import accuracy_headline, by_group
 from dpn_platform.evaluation.benchmarks.answers import Answer
 from dpn_platform.evaluation.benchmarks.contract import Inputs, QuestionScore, Report, Row
-from dpn_platform.evaluation.benchmarks.fields import SCALAR, either, list_of, object_of
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, Kind, either, list_of, object_of
+from dpn_platform.evaluation.benchmarks.prompts import is_missing
 from dpn_platform.evaluation.benchmarks.vqa_metric import Evaluator
-
-#: the field of human answers; null or empty ones are private
-HUMAN_ANSWERS = list_of(
-    either("a text, a number or an object with an answer", SCALAR, object_of("an object", answer=SCALAR)),
-    "a list of texts or of objects with an answer",
-)
 
 
 def human_answers(row: Row) -> list[str]:
-    """The humans' answers of an annotation: texts, or records with `answer`; empty where gold is private."""
+    """The humans' answers of an annotation: texts, or records with `answer`; empty where gold is private.
+
+    Tables hold them as a text with a Python or JSON list in it.
+    """
     answers = row.get("answers") or []
+    if isinstance(answers, str):
+        answers = _listed(answers) or []
     return [str(answer["answer"]) if isinstance(answer, Mapping) else str(answer) for answer in answers]
+
+
+def _listed(text: str) -> list[Any] | None:
+    """The list in a text, empty where a cell is; None: it holds no list."""
+    if is_missing(text):
+        return []
+    with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        found = ast.literal_eval(text)
+        return found if isinstance(found, list) else None
+    return None
+
+
+_ANSWERS = list_of(
+    either("a text, a number or an object with an answer", SCALAR, object_of("an object", answer=SCALAR)), "a list"
+)
+#: the field of human answers; null or empty ones are private
+HUMAN_ANSWERS = either(
+    "a list of texts or of objects with an answer",
+    _ANSWERS,
+    Kind(
+        "a text with such a list",
+        lambda value: isinstance(value, str) and _listed(value) is not None,
+        lambda value: _ANSWERS.parts(_listed(value)),
+    ),
+)
 
 
 def refuse_private_gold(rows: Sequence[Row], inputs: Inputs, title: str, server_split: str) -> None:
