@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import math
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from dpn_platform.evaluation.benchmarks.spreadsheet import to_xlsx
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
@@ -75,12 +78,16 @@ def encoded(name, document, nested="[]", *, escaped=True):
     """The document as the bytes of a file of that name."""
     if isinstance(document, str) and name.endswith(".txt"):
         return document.encode("utf-8", "surrogatepass")
+    if name.endswith(".gz"):
+        return gzip.compress(encoded(name.removesuffix(".gz"), document, nested, escaped=escaped))
     if name.endswith(".parquet"):
         return parquet(document)
-    if name.endswith(".tsv"):
+    if name.endswith((".tsv", ".xlsx")):
         rows = document if isinstance(document, list) and all(isinstance(row, dict) for row in document) else []
         columns = list(dict.fromkeys(str(column) for row in rows for column in row))
         lines = [[str(row.get(column, "")) for column in columns] for row in rows]
+        if name.endswith(".xlsx"):
+            return to_xlsx([columns, *lines])
         return "\n".join("\t".join(cells) for cells in [columns, *lines]).encode("utf-8", "surrogatepass")
     lines = document if name.endswith(".jsonl") and isinstance(document, list) else [document]
     text = "\n".join(json.dumps(line, ensure_ascii=escaped) for line in lines)

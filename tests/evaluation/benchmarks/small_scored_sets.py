@@ -81,6 +81,7 @@ def _gqa() -> list[ScoredSet]:
     rows = [{"id": key, **row} for key, row in gold.items()]
     sent = [{"questionId": str(n), "prediction": "yes"} for n in range(3)]
     return [
+        ScoredSet("gqa", "g.json.gz", {"g.json.gz": gold, "p.jsonl.gz": said("yes", "no.", "Yes")}),
         ScoredSet("gqa", "g.json", {"g.json": gold, "p.jsonl": said("yes", "no.", "Yes")}),
         ScoredSet("gqa", "g.parquet", {"g.parquet": rows, "p.json": sent}),
     ]
@@ -97,6 +98,7 @@ def _choices() -> list[ScoredSet]:
         for n, order in enumerate((["A", "B"], ["B", "A"]))
     ]
     both = ("mmbench", "mmbench-cn")
+    sheet = {"m.tsv": mmbench_rows(), "p.xlsx": [{**row, "prediction": "A"} for row in mmbench_rows()]}
     table = {"m.tsv": mmbench_rows(), "p.jsonl": said("A", "B", ids=(4, 1_000_004))}
     return [
         ScoredSet(
@@ -124,6 +126,7 @@ def _choices() -> list[ScoredSet]:
             "seed-image", "s.json", {"s.json": {"questions": seed, "question_type": {}}, "p.jsonl": said("C", "A", "C")}
         ),
         ScoredSet("seed-image", "s.parquet", {"s.parquet": seed, "p.jsonl": said("C", "A")}),
+        ScoredSet("mmbench", "m.tsv", sheet),
         *(ScoredSet(name, "m.tsv", table, submits=(".xlsx", ".tsv")) for name in both),
         ScoredSet(
             "mmbench",

@@ -20,7 +20,7 @@ from tests.evaluation.benchmarks import small_llava_sets, small_parquet_sets
 from tests.evaluation.benchmarks.mutations import FUZZ, drawn_bytes, encoded, hypothesis, st
 from tests.evaluation.benchmarks.small_scored_sets import SETS
 
-ANSWERS = ("p.json", "p.jsonl")
+ANSWERS = ("p.json", "p.jsonl", "p.jsonl.gz", "p.xlsx")
 
 
 LAYOUTS = [(name, "llava") for name in small_llava_sets.WRITERS]
