@@ -6,7 +6,7 @@ Shape letters: B samples, T packed tokens, C vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from transformers.utils import ModelOutput
@@ -34,6 +34,10 @@ class RoutingReport:
     visual_tokens: tuple[int, ...]
     shape: ModelShape | None = None
     num_images: tuple[int, ...] = ()
+
+    def detached(self) -> RoutingReport:
+        """The same without gradients: what is kept beyond a step keeps no graph alive, and can be copied."""
+        return replace(self, records=tuple(record.detached() for record in self.records))
 
     @property
     def num_samples(self) -> int:
