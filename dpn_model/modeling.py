@@ -92,6 +92,7 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         self.reducers = nn.ModuleDict({str(layer): reducer for layer, reducer in reducers.items()}).to(
             like.device, like.dtype
         )
+        self.reducers.train(self.training)
         self.config.method = method.to_dict()
         self.set_dial(None)
 
