@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from dpn_model.flops import MAC_CONVENTIONS
+from dpn_model.not_finite import NotFiniteError
 from dpn_model.processing.images import normalise
+from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.loading import load_ours, local_folder
 from dpn_platform.evaluation.answering.packed_model import sample_costs
 from dpn_platform.evaluation.image_statistics import IMAGE_COLUMNS, image_statistics
@@ -81,16 +83,19 @@ class Predictor:
         assert mask is not None
         if pixels is not None:
             pixels = normalise(pixels.to(self.device)).to(self.model.lm_head.weight.dtype)
-        generated = self.model.generate(
-            ids.to(self.device),
-            mask.to(self.device),
-            pixels,
-            max_new_tokens=self.settings.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            eos_token_id=self.processor.tokenizer.eos_token_id,
-            pad_token_id=self.processor.tokenizer.pad_token_id,
-        )
+        try:
+            generated = self.model.generate(
+                ids.to(self.device),
+                mask.to(self.device),
+                pixels,
+                max_new_tokens=self.settings.max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=self.processor.tokenizer.eos_token_id,
+                pad_token_id=self.processor.tokenizer.pad_token_id,
+            )
+        except NotFiniteError as error:
+            raise DpnError(str(error.named([row["row_id"] for row in rows]))) from error
         new_ids = generated[:, ids.shape[1] :].tolist()
         routing = self.model.last_routing
         assert routing is not None
