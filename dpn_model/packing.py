@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,7 @@ class PackedSequence:
         images: spans of the visual tokens, ordered by `start`.
         router_rows_R: int64[R] on the host, rows of the routing tokens, ascending.
         sample_keys: a number per sample for draws at inference; empty where no reducer asks for it.
+        passages: per sample, what a reducer leaves for the ones behind it; empty where none does.
     """
 
     hidden_TD: Tensor
@@ -66,6 +68,7 @@ class PackedSequence:
     images: tuple[ImageSpan, ...]
     router_rows_R: np.ndarray
     sample_keys: tuple[int, ...] = ()
+    passages: tuple[Any, ...] = ()
 
     @property
     def num_samples(self) -> int:
