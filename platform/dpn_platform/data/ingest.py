@@ -99,7 +99,7 @@ def ingest(
         on_note(f"{reused} of {len(results)} shards were finished by an earlier run")
     origin = Origin(name or open_uri(target_uri).path.rpartition("/")[2], raw.name, recipe, files, options.tokenizer)
     manifest = assemble(results, target_uri, origin, build)
-    check_quarantined(manifest, target_uri, _rows(files), options.max_quarantined)
+    check_quarantined(manifest, results, target_uri, options.max_quarantined)
     return publish_manifest(target_uri, manifest, force=force)
 
 

@@ -56,6 +56,8 @@ def folder_source(uri: str, splits: Sequence[str] | None = None, images: Sequenc
     found: dict[str, str] = {}
     for file in list_files(uri, recursive=False):
         split, dot, suffix = file.rpartition("/")[2].rpartition(".")
+        if split.startswith("."):  # Finder's notes (._train.json) and other hidden files are no data
+            continue
         if f".{suffix}" not in (".json", *LINES_SUFFIXES) or not dot or (splits is not None and split not in splits):
             continue
         if split in found:
