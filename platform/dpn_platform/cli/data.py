@@ -23,12 +23,15 @@ Places = Annotated[
     list[str],
     typer.Argument(
         metavar="[SOURCE] URI",
-        help="SOURCE: folder of {split}.json or .jsonl and images, as LLaVA ships it. URI: where to publish.",
+        help="SOURCE: folder of {split}.json, .jsonl or .csv and images, as LLaVA ships it. URI: where to publish.",
     ),
 ]
 AnnotationFiles = Annotated[
     list[str] | None,
-    typer.Option(help="Instead of SOURCE: FILE or SPLIT=FILE (default: train), a JSON list or .jsonl; repeatable."),
+    typer.Option(
+        help="Instead of SOURCE: FILE or SPLIT=FILE (default: train); repeatable. A JSON list or .jsonl of LLaVA's "
+        "records, or one of these or a .csv of image, question, answer (and id, split, family, difficulty if need be)."
+    ),
 ]
 ImageRoots = Annotated[
     list[str] | None,
@@ -37,6 +40,12 @@ ImageRoots = Annotated[
 Actions = Annotated[
     list[str] | None,
     typer.Option(metavar="KIND=ACTION", help="What to do about a kind of defect (table below); repeatable."),
+]
+HoldOut = Annotated[
+    float,
+    typer.Option(
+        min=0, max=0.9, help="Share of train's pictures that become the split 'test', with all questions about them."
+    ),
 ]
 MaxQuarantined = Annotated[
     float, typer.Option(min=0, max=1, help="Publish nothing if more than this fraction of the rows is quarantined.")
@@ -117,6 +126,7 @@ def ingest(
     places: Places,
     annotations: AnnotationFiles = None,
     images: ImageRoots = None,
+    hold_out: HoldOut = 0.0,
     name: Annotated[str | None, typer.Option(help="Of the data set; default: the last part of URI.")] = None,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Source rows per shard.")] = 1000,
     on: Actions = None,
@@ -133,7 +143,7 @@ def ingest(
     policy = Policy.parse(on or ())
     source, uri = _source_and_target(places, annotations or [])
     with clean_stdout():
-        raw = _open_source(source, annotations or [], images or [], uri)
+        raw = _open_source(source, annotations or [], images or [], uri, hold_out)
         _connect_ray()
         from dpn_platform.data.ingest import IngestOptions
         from dpn_platform.data.ingest import ingest as run_ingest
@@ -172,13 +182,15 @@ def _source_and_target(places: Sequence[str], annotations: Sequence[str]) -> tup
     raise DpnError("expected either SOURCE URI, or --annotations FILE ... URI; see `dpn data ingest --help`")
 
 
-def _open_source(source: str | None, annotations: list[str], images: list[str], uri: str) -> RawSource:
+def _open_source(source: str | None, annotations: list[str], images: list[str], uri: str, hold_out: float) -> RawSource:
     """Refuses what is not there before Ray is started."""
     from dpn_platform.data.sources import file_source, folder_source
+    from dpn_platform.data.splitting import with_hold_out, with_named_splits
 
     if any("s3://" in address for address in (source or "", *annotations, *images, uri)):
         connect_storage("s3://", start=True)
-    return folder_source(source, images=images) if source else file_source(annotations, images)
+    raw = folder_source(source, images=images) if source else file_source(annotations, images)
+    return with_hold_out(with_named_splits(raw), hold_out)
 
 
 def _connect_ray() -> None:

@@ -43,7 +43,7 @@ class Shard(_Record):
 
 
 class Annotations(_Record):
-    """One annotation file that a split was made from: `source_row` counts through the files in order."""
+    """One annotation file, and how many records the split has of it: `source_row` counts these, file after file."""
 
     uri: str
     rows: int
