@@ -131,7 +131,9 @@ def ingest(
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Source rows per shard.")] = 1000,
     on: Actions = None,
     max_quarantined: MaxQuarantined = 0.05,
-    tokenizer: Annotated[str | None, typer.Option(help="Folder with tokenizer.json; default: an estimate.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder with tokenizer.json or .model; default: an estimate.")
+    ] = None,
     visual_tokens: Annotated[int, typer.Option(min=0, help="Of one image, for expected_cost.")] = 576,
     fresh: Fresh = False,
     force: Force = False,

@@ -119,6 +119,7 @@ def _split(results: Results, files: tuple[Annotations, ...]) -> Split:
         images=counts["has_image"],
         text_only=rows - counts["has_image"],
         sources=sum_counts(result["sources"] for result in results),
+        unknown=sum_counts(result["unknown"] for result in results),
         repairs=sum_counts(result["repairs"] for result in results),
         kept=sum_counts(result["kept"] for result in results),
         prompt_tokens=counts["prompt_tokens"],

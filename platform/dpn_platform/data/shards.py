@@ -23,6 +23,7 @@ from dpn_platform.data.policy import Findings, Policy, RejectedError
 from dpn_platform.data.record_forms import as_conversation
 from dpn_platform.data.schema import MORE_IMAGES, content_digest, shard_bytes, shard_table
 from dpn_platform.data.tokens import VISUAL_TOKENS, TokenCounter, token_counter
+from dpn_platform.data.unknown_words import count_unknown
 from dpn_platform.data.validation import CheckedRecord, check_record, parse_record
 from dpn_platform.storage import MissingObjectError, join_uri, read_bytes, write_bytes
 
@@ -80,7 +81,8 @@ def build_shard(part: Slice) -> dict[str, Any]:
 
     Returns:
         Plain JSON values: `split`, `index`, `num_rows` (of the source), `shard` (fields of `manifest.Shard`,
-        None when no row was good), `counts` (sums over the good rows), `sources`, `repairs`, `kept` (rows by
+        None when no row was good), `counts` (sums over the good rows), `unknown` (see `UnknownWords`),
+        `sources`, `repairs`, `kept` (rows by
         source or kind), and `rejected` (rows for the quarantine table).
 
     Raises:
@@ -100,9 +102,18 @@ def build_shard(part: Slice) -> dict[str, Any]:
         "counts": {name: sum(int(row[name]) for row in good) for name in sums},
         "sources": dict(Counter(row["source"] for row in good)),
         "repairs": dict(Counter(kind for findings in noted for kind in set(findings.repaired))),
+        "unknown": _unknown_words(part, good),
         "kept": dict(Counter(kind for findings in noted for kind in set(findings.kept))),
         "rejected": [row for row, _ in outcomes if "reason" in row],
     }
+
+
+def _unknown_words(part: Slice, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    tokenizer = part.options.tokenizer
+    if tokenizer is None:
+        return {}
+    found = count_unknown((row["conversations"] for row in rows), join_uri(part.target_uri, tokenizer))
+    return {} if found is None else found.counts()
 
 
 def check_rows(part: Slice, rows: Sequence[SourceRow]) -> list[tuple[dict[str, Any], Findings]]:
