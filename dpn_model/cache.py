@@ -5,17 +5,26 @@ Shape letters: B samples, T packed tokens, N heads, H head width, S columns of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from dpn_model.packing import PackedSequence, contiguous_positions
 from dpn_model.positions import positions_behind
 
+#: what the installed transformers calls a cache in calls of layers, in `generate` and in outputs; renamed in 5.24
+CACHE_NAME = next(f.name for f in fields(CausalLMOutputWithPast) if f.name in ("cache", "past_key_values"))
 DEFAULT_ROOM = 64  # free slots behind the longest sample where the number of new tokens is not known
+
+
+def cache_of(output: Any) -> Any:
+    """The cache in an output of any of transformers' models, under whichever name; None without one."""
+    return getattr(output, CACHE_NAME, None)
 
 
 @dataclass

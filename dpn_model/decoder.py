@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dpn_model.attention import CachedLayout
 from dpn_model.attention_layout import AttentionLayout
-from dpn_model.cache import CacheSlots, CacheStage, PackedCache
+from dpn_model.cache import CACHE_NAME, CacheSlots, CacheStage, PackedCache
 from dpn_model.packing import PackedSequence
 from dpn_model.positions import rotary_ids
 from dpn_model.reduction import ReductionRecord, TokenReducer
@@ -54,7 +54,7 @@ def _layer_arguments(language_model: Any, state: PackedSequence, cache: PackedCa
     return {
         "position_ids": position_ids,
         "position_embeddings": language_model.rotary_emb(state.hidden_TD[None], position_ids=position_ids),
-        "past_key_values": cache,
+        CACHE_NAME: cache,
         "use_cache": cache is not None,
         "layout": AttentionLayout(state.lengths, state.hidden_TD.device),
     }
@@ -93,7 +93,7 @@ def _cached_arguments(
     return {
         "position_ids": position_ids,
         "position_embeddings": language_model.rotary_emb(hidden_TD[None], position_ids=position_ids),
-        "past_key_values": cache,
+        CACHE_NAME: cache,
         "use_cache": True,
         "layout": CachedLayout(stage.lengths, new, hidden_TD.device),
     }

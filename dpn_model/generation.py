@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
 
-from dpn_model.cache import DEFAULT_ROOM, PackedCache
+from dpn_model.cache import CACHE_NAME, DEFAULT_ROOM, PackedCache, cache_of
 from dpn_model.decoder import run_cached
 from dpn_model.outputs import DpnOutput
 
@@ -48,7 +48,7 @@ class PackedGenerationMixin(GenerationMixin):
             attention_mask: [B, S], 1 for real tokens; default all but padding (all, in a later turn).
             pixel_values: images in reading order, as in `forward`; first turn only.
             **kwargs: as in transformers (`max_new_tokens`, default 16, `do_sample`, `num_beams`, `streamer` ...).
-                `past_key_values`: a `PackedCache`, empty in the first turn; it is filled and continued.
+                `past_key_values` (or `cache`): a `PackedCache`, empty in the first turn; it is filled and continued.
 
         Returns:
             int64[B, S + new], new tokens after the given ids, padded behind an end; or transformers' output object.
@@ -60,7 +60,10 @@ class PackedGenerationMixin(GenerationMixin):
         for name in _ASSISTED:
             if kwargs.get(name) is not None:
                 raise ValueError(f"{name} is set; allowed strategies: greedy, sampling, beam search (with sampling)")
-        past = kwargs.get("past_key_values")
+        given = [kwargs.pop(name) for name in ("past_key_values", "cache") if name in kwargs]
+        past = next((cache for cache in given if cache is not None), None)
+        if past is not None:
+            kwargs[CACHE_NAME] = past
         if isinstance(past, PackedCache) and past.get_seq_length():
             attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             self._check_turn(input_ids, attention_mask, past)
@@ -93,11 +96,13 @@ class PackedGenerationMixin(GenerationMixin):
         pixel_values: Tensor | Sequence[Tensor] | None = None,
         num_copies: int = 1,
         image_grid_thw: Tensor | None = None,
+        cache: PackedCache | None = None,
         **_: Any,
     ) -> dict[str, Any]:
         """Arguments of the next `forward`: the columns its cache has not seen, or everything."""
+        past_key_values = past_key_values if cache is None else cache
         seen = 0 if past_key_values is None else past_key_values.get_seq_length()
-        inputs = {"past_key_values": past_key_values, "logits_to_keep": 1}
+        inputs = {CACHE_NAME: past_key_values, "logits_to_keep": 1}
         if seen:
             return inputs | {"input_ids": input_ids[:, seen:], "attention_mask": attention_mask}
         if num_copies > 1 and past_key_values is None:
@@ -119,10 +124,10 @@ class PackedGenerationMixin(GenerationMixin):
     def _prepare_cache_for_generation(
         self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *_: Any, **__: Any
     ) -> None:
-        past = model_kwargs.get("past_key_values")
+        past = model_kwargs.get(CACHE_NAME)
         if past is None and generation_config.use_cache is not False:
             room = generation_config.max_new_tokens
-            model_kwargs["past_key_values"] = PackedCache(DEFAULT_ROOM if room is None else room)
+            model_kwargs[CACHE_NAME] = PackedCache(DEFAULT_ROOM if room is None else room)
         elif past is not None and not isinstance(past, PackedCache):
             raise ValueError(f"past_key_values is a {type(past).__name__}; allowed: PackedCache")
         elif past is not None and past.get_seq_length() and model_kwargs["num_copies"] > 1:
@@ -148,7 +153,7 @@ class PackedGenerationMixin(GenerationMixin):
             ids_T = input_ids[is_token_BQ]
         hidden_TD = run_cached(self.model.language_model, self.model.get_input_embeddings()(ids_T), lengths, cache)
         cache.close_step(lengths, is_token_BQ)
-        return DpnOutput(logits=self.last_logits(hidden_TD, lengths, logits_to_keep), past_key_values=cache)
+        return DpnOutput(logits=self.last_logits(hidden_TD, lengths, logits_to_keep), **{CACHE_NAME: cache})
 
     def last_logits(self, hidden_TD: Tensor, lengths: Sequence[int], logits_to_keep: int | None) -> Tensor:
         """Logits of every sample's last token, float[B, C], or of its last K, float[B, K, C].
@@ -169,9 +174,8 @@ def copy_prompts(output: DpnOutput, num_copies: int) -> DpnOutput:
     """Every sample `num_copies` times, copies side by side (beams of one prompt); `routing` stays per prompt."""
     if num_copies > 1:
         assert output.logits is not None
-        assert output.past_key_values is not None
         output.logits = output.logits.repeat_interleave(num_copies, dim=0)
-        output.past_key_values.batch_repeat_interleave(num_copies)
+        cache_of(output).batch_repeat_interleave(num_copies)
     return output
 
 

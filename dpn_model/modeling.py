@@ -23,7 +23,7 @@ from dpn_model.attention import BACKEND_SETTING
 from dpn_model.attention_backends import check_backend
 from dpn_model.bases.attach import build_base_model
 from dpn_model.bases.shapes import model_shape
-from dpn_model.cache import PackedCache
+from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.configuration import DpnConfig
 from dpn_model.decoder import run_decoder
 from dpn_model.generation import PackedGenerationMixin, copy_prompts
@@ -131,6 +131,7 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         logits_to_keep: int | None = None,
         num_copies: int = 1,
         image_grid_thw: Tensor | None = None,
+        cache: PackedCache | None = None,
         **_: Any,
     ) -> DpnOutput:
         """Run a batch.
@@ -142,7 +143,7 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
             pixel_values: images in reading order: float[I, 3, height, width], a list of float[3, height, width] (of
                 any sizes with LLaVA-1.5), or flat patches with `image_grid_thw`; None without images.
             labels: int64[B, S], -100 where not supervised.
-            past_key_values: filled with keys and values; one that holds the prompts is continued.
+            past_key_values, cache: two names of one thing, which is filled; one that holds the prompts is continued.
             logits_to_keep: K, logits of every sample's last K tokens; None: of the last, without that axis.
             num_copies: every sample's logits and cache are repeated so often (beams of one prompt).
             image_grid_thw: int64[I, 3], patches of every image, for bases whose images bring their own grids.
@@ -150,6 +151,7 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
         Raises:
             ValueError: images and placeholders do not match, or labels have another shape.
         """
+        past_key_values = past_key_values if cache is None else cache
         if past_key_values is not None and past_key_values.get_seq_length():
             if labels is not None:
                 raise ValueError("labels are given with past_key_values that hold prompts; allowed: one of the two")
@@ -166,7 +168,8 @@ class DpnForConditionalGeneration(Steering, PackedGenerationMixin, PreTrainedMod
             past_key_values.close_step(final.lengths, ids.columns_with_tokens(input_ids))
         if labels is None:
             logits = self.last_logits(final.hidden_TD, final.lengths, logits_to_keep)
-            return copy_prompts(DpnOutput(logits=logits, routing=routing, past_key_values=past_key_values), num_copies)
+            output = DpnOutput(logits=logits, routing=routing, **{CACHE_NAME: past_key_values})
+            return copy_prompts(output, num_copies)
         return self._losses(final, labels.to(ids.place_T.device).flatten()[ids.place_T], routing)
 
     def pack(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from dpn_model.cache import PackedCache
+from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.cost import CostParts, KvGroup, ModelShape, SampleRun, cost_parts, kv_groups
 from dpn_model.flops import Convention, SampleCost, sample_cost
 from dpn_model.reduction import ReductionRecord
@@ -99,7 +99,7 @@ class DpnOutput(ModelOutput):
             with `logits_to_keep` = K.
         num_supervised_tokens: tokens `loss_lm` is the mean of.
         routing: what the reductions did.
-        past_key_values: the cache that was given, filled.
+        past_key_values: the cache that was given, filled; `cache` too with transformers 5.24 and newer.
     """
 
     loss: Tensor | None = None
@@ -108,4 +108,7 @@ class DpnOutput(ModelOutput):
     logits: Tensor | None = None
     num_supervised_tokens: int | None = None
     routing: RoutingReport | None = None
-    past_key_values: PackedCache | None = None
+    if CACHE_NAME == "cache":
+        cache: PackedCache | None = None
+    else:
+        past_key_values: PackedCache | None = None

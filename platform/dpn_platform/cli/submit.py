@@ -88,10 +88,10 @@ def _connect(address: str | None) -> str:
     from dpn_platform.services import connect, endpoints
 
     given = (address or os.environ.get("RAY_API_SERVER_ADDRESS", "")).rstrip("/")
-    embedded = endpoints()
+    embedded = endpoints(needs=["ray"])
     if given and (embedded is None or embedded.ray_dashboard_url != given):
         return given
-    return connect().ray_dashboard_url
+    return connect(needs=["ray"]).ray_dashboard_url
 
 
 def _print_log(text: str) -> None:

@@ -199,7 +199,6 @@ def _run_layer(decoder: Any, hidden_TD: Tensor, kept: _Kept) -> None:
         hidden_TD[None],
         position_ids=positions,
         position_embeddings=tables,
-        past_key_values=None,
         use_cache=False,
         layout=AttentionLayout((len(hidden_TD),), hidden_TD.device),
     )

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, StoppingCriteriaList
 
+from dpn_model.cache import cache_of
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
@@ -72,7 +73,7 @@ class TransformersModel:
         new_ids = output.sequences[:, ids.shape[1] :].tolist()
         counts = [count_new_tokens(row, self._end_ids()) for row in new_ids]
         timing = clock.read(counts)
-        bytes_per_token = _cache_bytes_per_token(output.past_key_values)
+        bytes_per_token = _cache_bytes_per_token(cache_of(output))
         visual = (ids == self.image_token_id).sum(dim=1).tolist() if self.image_token_id is not None else [0] * len(ids)
         answers = [
             Answered(
