@@ -30,8 +30,8 @@ class Segment:
 
 
 def normalise_question(text: str) -> str:
-    """The placeholder, wherever it stood in the turn, moves to the front, on a line of its own."""
-    if IMAGE_TEXT not in text:
+    """A placeholder, wherever it stood in the turn, moves to the front, on a line of its own; several stay in place."""
+    if text.count(IMAGE_TEXT) != 1:
         return text.strip()
     return f"{IMAGE_TEXT}\n{text.replace(IMAGE_TEXT, '').strip()}"
 
