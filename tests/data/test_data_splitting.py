@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.data.shards import BuildOptions, build_shard
+from dpn_platform.data.slicing import read_slices
 from dpn_platform.data.sources import RawSource, file_source
 from dpn_platform.data.splitting import split_records, with_hold_out, with_named_splits
 
@@ -44,6 +47,24 @@ def test_no_picture_is_on_both_sides_of_a_hold_out(tmp_path: Path) -> None:
     assert 0.07 < len(pictures[1]) / 1000 < 0.13  # 0.1 +- three standard deviations
     fewer = with_hold_out(source(tmp_path, rows[:600]), 0.1)
     assert split_of(fewer, "test") == [row for row in test if row["id"] < 600]
+
+
+def test_a_table_and_a_folder_of_pictures_become_two_splits(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(40):
+        Image.new("RGB", (16, 12), (number, 0, 0)).save(tmp_path / "pictures" / f"{number}.png")
+    lines = [f"{number}.png,how many {what}?,{number},counting" for number in range(40) for what in ("dots", "lines")]
+    (tmp_path / "questions.csv").write_text("\n".join(["image,question,answer,family", *lines]))
+    raw = with_hold_out(file_source([f"{tmp_path}/questions.csv"], [f"{tmp_path}/pictures"]), 0.2)
+    files: dict[str, Any] = {}
+    parts = list(read_slices(raw, f"{tmp_path}/out", BuildOptions(raw.image_roots), 1000, files))
+    built = {part.split: build_shard(part) for part in parts}
+
+    assert {split: result["rejected"] for split, result in built.items()} == {"test": [], "train": []}
+    rows = {split: result["shard"]["rows"] for split, result in built.items()}
+    assert rows == {"test": 18, "train": 62}
+    assert {split: files[split][0].rows for split in files} == rows
+    assert built["test"]["sources"] == {"counting": 18}
 
 
 def test_texts_are_held_out_by_what_they_ask_and_junk_stays_in_train(tmp_path: Path) -> None:
