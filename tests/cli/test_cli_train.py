@@ -23,7 +23,7 @@ def train(monkeypatch):
     """Replaces the training: reports `lines`, then raises `error` or ends well."""
 
     def prepare(lines, error=None, stop_reason=None):
-        def run_training(config, *, run_name, on_report):
+        def run_training(config, *, run_name, on_report, on_note):
             for line in lines:
                 on_report(line)
             if error is not None:

@@ -69,6 +69,41 @@ def test_mixed_batch_is_encoded(processor: DpnProcessor, table: pa.Table) -> Non
     assert (batch["labels"] != -100).sum(dim=1).tolist() == [3, 3, 3]  # "thing", number, end
 
 
+def several(number: int, *colours: tuple[int, int, int]) -> dict[str, Any]:
+    """A row with several pictures, and as many placeholders."""
+    first, *rest = [row(number, colour) for colour in colours]
+    first["conversations"] = first["conversations"].replace("<image>", "<image> <image>" + " <image>" * (len(rest) - 1))
+    return {**first, "more_images": [other["image"] for other in rest]}
+
+
+def test_several_pictures_of_a_row_keep_their_places(processor: DpnProcessor) -> None:
+    red, green, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    rows = [row(0, blue), several(1, red, green, blue), row(2, None), several(0, green, red)]
+    batch = SampleCollator(processor, router=True)(pa.Table.from_pylist([{"more_images": None, **one} for one in rows]))
+
+    shown = batch["pixel_values"][:, :, 0, 0].tolist()
+    assert shown == [list(colour) for colour in (blue, red, green, blue, green, red)]
+    image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
+    assert (batch["input_ids"] == image_id).sum(dim=1).tolist() == [4, 12, 0, 8]
+
+
+def test_a_cut_sample_keeps_whole_pictures(processor: DpnProcessor) -> None:
+    long = several(0, (255, 0, 0), (0, 255, 0))
+    long["conversations"] = json.dumps(
+        [
+            {"from": "human", "value": "<image>\nwhat is it ?"},
+            {"from": "gpt", "value": "thing 0"},
+            {"from": "human", "value": "<image>\nwhat is it ?"},
+            {"from": "gpt", "value": "thing 1"},
+        ]
+    )
+    processor.max_length = 15  # the first round has 14 tokens with its picture
+    batch = SampleCollator(processor, router=True)(pa.Table.from_pylist([long]))
+
+    assert batch["pixel_values"][:, :, 0, 0].tolist() == [[255, 0, 0]]
+    assert (batch["labels"] != -100).sum() == 3
+
+
 def test_text_only_batch_has_no_pixels(processor: DpnProcessor, table: pa.Table) -> None:
     assert SampleCollator(processor, router=False)(table.slice(1, 1))["pixel_values"] is None
 

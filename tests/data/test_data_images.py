@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import random
+import struct
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 
 from dpn_platform.data.images import check_image
 from dpn_platform.data.mix.dirt import DIRT, ImageDirt
@@ -70,6 +73,90 @@ def test_rotation_turns_the_pixels_and_is_not_asked_for_again() -> None:
     again = Findings()
     assert check_image(checked.data, "x.jpg", again).data == checked.data
     assert (again.repaired, again.kept) == ([], [])
+
+
+def with_segment(data: bytes, marker: int, body: bytes) -> bytes:
+    """A JPEG with one more segment in front."""
+    return data[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body + data[2:]
+
+
+def exif_of(*entries: tuple[int, int, int, bytes], tail: bytes = b"") -> bytes:
+    """An Exif segment of (tag, type, count, value or offset), a quarter turn (0x0112) among them."""
+    ordered = sorted([(0x0112, 3, 1, b"\x06\0\0\0"), *entries])
+    body = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in ordered)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(ordered)) + body + b"\0\0\0\0" + tail
+
+
+@pytest.mark.parametrize(
+    ("tag", "type_", "count", "value"),
+    [
+        (0x0128, 4, 1, struct.pack("<I", 70000)),  # a unit that does not fit when it is written back
+        (0x011A, 2, 4, b"72\0\0"),  # a resolution in words
+        (0x011A, 10, 1, struct.pack("<I", 38)),  # -1 / 0
+        (0x010F, 4, 1, struct.pack("<I", 7)),  # a maker that is a number
+        (0x8769, 4, 1, struct.pack("<I", 0x7FFFFFF0)),  # a folder of tags beyond the file's end
+        (0x8825, 3, 1, struct.pack("<HH", 9, 0)),  # a position that is no folder
+    ],
+)
+def test_a_photo_is_turned_whatever_its_other_tags_hold(tag: int, type_: int, count: int, value: bytes) -> None:
+    exif = exif_of((tag, type_, count, value), tail=struct.pack("<ii", -1, 0))
+    findings = Findings()
+    checked = check_image(with_segment(encoded(), 0xE1, exif), "x.jpg", findings)
+
+    assert (checked.width, checked.height, findings.repaired) == (24, 40, ["image_rotated"])
+    assert decoded(checked.data)[:16].mean() < 60 < 190 < decoded(checked.data)[24:].mean()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(exif=exif)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))), dtype=int)
+
+    # one more pass of JPEG at quality 95: at most 2 levels off here
+    assert np.abs(decoded(check_image(data, "x.jpg", Findings()).data) - shown).max() <= 4
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Image appears to be a malformed MPO", "ignore:Metadata")
+def test_metadata_of_any_kind_end_no_ingest() -> None:
+    rng, met = random.Random(0), Counter[str]()
+    kinds = [(0xE1, b"Exif\0\0II*\0\x08\0\0\0\x03\0"), (0xE1, b"http://ns.adobe.com/xap/1.0/\0"), (0xE0, b"JFIF\0")]
+    kinds += [
+        (0xE2, b"MPF\0II*\0\x08\0\0\0"),
+        (0xE2, b"ICC_PROFILE\0"),
+        (0xED, b"Photoshop 3.0\x008BIM"),
+        (0xEE, b"Adobe"),
+    ]
+    for number in range(600):
+        marker, head = kinds[number % len(kinds)]
+        data = with_segment(encoded(), marker, head + rng.randbytes(rng.randrange(rng.choice((4, 40)))))
+        findings = Findings()
+        pixels = decoded(check_image(data, "x.jpg", findings).data)
+        assert pixels.shape in ((24, 40, 3), (40, 24, 3))
+        met.update(findings.repaired)
+    assert met["image_metadata"] > 20  # 98 here: Pillow opens these without their segments alone
+
+
+def test_a_photo_with_a_second_picture_behind_it_is_the_jpeg_it_is() -> None:
+    buffer, findings = io.BytesIO(), Findings()
+    photo((120, 80)).save(buffer, "MPO", save_all=True, append_images=[photo((60, 40))])
+    data = buffer.getvalue()
+    checked = check_image(data, "phone.jpg", findings)
+
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    assert (checked.width, checked.height, checked.data) == (120, 80, data)
+    assert (findings.repaired, findings.kept) == ([], [])
+
+
+def test_what_a_decoder_raises_refuses_one_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any) -> None:
+        raise AttributeError("no such thing\nin two lines")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(RejectedError) as refusal:
+        check_image(encoded(), "x.jpg", Findings())
+    assert str(refusal.value) == "image_undecodable: AttributeError: no such thing"
 
 
 def test_cmyk_keeps_its_colours() -> None:

@@ -177,21 +177,19 @@ def test_an_older_schema_is_replaced_when_forced(part: Slice, publish: Publish) 
     assert load_manifest(part.target_uri) == manifest
 
 
-def counted(part: Slice, **options: Any) -> tuple[Manifest, str, int]:
-    """The unpublished manifest of one slice, where it lies, rows of its source."""
+def counted(part: Slice) -> tuple[Manifest, list[dict[str, Any]], str]:
+    """The unpublished manifest of one slice, its result, where it lies."""
     files = {"train": (Annotations(uri="x.json", rows=len(part.rows)),)}
-    result = build_shard(part)
-    return (
-        assemble([result], part.target_uri, Origin("x", "x", None, files, None), part.options),
-        part.target_uri,
-        len(part.rows),
-    )
+    results = [build_shard(part)]
+    manifest = assemble(results, part.target_uri, Origin("x", "x", None, files, None), part.options)
+    return manifest, results, part.target_uri
 
 
 def test_too_many_quarantined_rows_are_refused_and_counted(part: Slice) -> None:
     check_quarantined(*counted(part), 0.4)
 
-    with pytest.raises(DpnError, match=r"2 of 5 rows .40.00%. .* allows 39.00%; .* image_missing 2. `dpn") as refusal:
+    shown = "image_missing 2. image_missing, as in record 41 of train: img/gone.jpg. `dpn"
+    with pytest.raises(DpnError, match=rf"2 of 5 rows .40.00%. .* allows 39.00%; .* {shown}") as refusal:
         check_quarantined(*counted(part), 0.39)
     table = read_bytes(str(refusal.value).split("`dpn data quarantine ")[1].partition("`")[0])
     assert [json.loads(line)["source_row"] for line in table.splitlines()] == [41, 43]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,8 +15,9 @@ from PIL import Image
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.manifest import Manifest, load_manifest
-from dpn_platform.data.schema import SHARD_SCHEMA, content_digest
+from dpn_platform.data.schema import SHARD_SCHEMA, content_digest, row_images
 from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard, quarantine_lines
+from dpn_platform.data.stream import read_rows
 from dpn_platform.data.verify import verify
 from dpn_platform.storage import join_uri, read_bytes, write_bytes
 
@@ -51,6 +53,50 @@ def test_image_roots_are_tried_in_order(part: Slice, tmp_path: Path) -> None:
     table = pq.read_table(pa.BufferReader(read_bytes(join_uri(part.target_uri, built["shard"]["path"]))))
 
     assert table.column("width").to_pylist() == [16, 9, None, None]
+
+
+def picture(path: Path, size: tuple[int, int]) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path)
+    return path.read_bytes()
+
+
+def test_several_pictures_of_a_row_are_kept_in_their_order(part: Slice, publish: Publish) -> None:
+    folder = Path(part.options.image_roots[0]) / "img"
+    pictures = [picture(folder / f"{number}.png", (20 + number, 16)) for number in range(3)]
+    record = json.loads(part.rows[0].raw) | {"image": [f"img/{number}.png" for number in range(3)]}
+    record["conversations"][0]["value"] = "<image>\n<image>\n<image>\nwhich?"
+    several = replace(part, rows=(SourceRow(40, json.dumps(record).encode()), *part.rows[1:]))
+    manifest, uri = publish(several), part.target_uri
+    shard = manifest.split("train").shards[0]
+    row = pq.read_table(pa.BufferReader(read_bytes(join_uri(uri, shard.path)))).to_pylist()[0]
+
+    assert row_images(row) == pictures
+    assert (row["width"], row["expected_cost"]) == (20, row["prompt_tokens"] + row["answer_tokens"] + 3 * 576)
+    assert [len(row_images(row)) for row in read_rows(manifest.shard_uri(shard), np.arange(3)).to_pylist()] == [3, 0, 0]
+    report = verify(manifest, decode=True)
+    assert (report.problems, report.images_decoded) == ([], 3)
+    other = replace(several, target_uri=f"{uri}-other")
+    picture(folder / "2.png", (22, 17))
+    assert build_shard(other)["shard"]["content_sha256"] != shard.content_sha256
+
+
+def test_shards_without_several_pictures_have_no_column_for_them_and_are_read_as_if(
+    part: Slice, publish: Publish
+) -> None:
+    manifest = publish(part)
+    uri = manifest.shard_uri(manifest.split("train").shards[0])
+
+    assert pq.read_table(pa.BufferReader(read_bytes(uri))).schema.equals(SHARD_SCHEMA)
+    assert read_rows(uri, np.arange(3)).column("more_images").to_pylist() == [None] * 3
+
+
+def test_a_picture_with_another_ending_is_named(part: Slice) -> None:
+    picture(Path(part.options.image_roots[0]) / "img/gone.gif", (16, 16))
+    details = {line["source_row"]: line["detail"] for line in build_shard(part)["rejected"]}
+
+    assert details[41].startswith("img/gone.jpg is not there, but img/gone.gif is")
+    assert details[43] == "img/folder"
 
 
 def test_path_through_a_file_is_a_missing_image(part: Slice) -> None:

@@ -51,7 +51,7 @@ def test_bytes_that_are_no_utf8_stay_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"images": []}', "expected a list of records; JSON lines must be named .jsonl"),
+        ('{"images": []}', "expected a list of records, it begins with .* JSON lines must be named .jsonl"),
         ('[{"id": 1}, {"id": 2', "after record 1 the list breaks off"),
         ('[{"id": 1}', "the list breaks off"),
         ('[{"id": 1} {"id": 2}]', "in its first record"),
@@ -81,10 +81,41 @@ def test_reading_does_not_hold_the_text(tmp_path: Path, suffix: str) -> None:
     assert peak < len(text) / 2  # 20 MB of text; measured 4.3 MB for both kinds, at 80 MB as well
 
 
+def test_rows_of_a_table_are_records_keyed_by_its_columns(tmp_path: Path) -> None:
+    text = '\ufeffimage,question,answer\r\na b.jpg,"Is it red, or\nblue?",""\r\n\r\nc.jpg,"say ""hi""",\xe9t\xe9\r\n'
+    uri = write(tmp_path / "x.csv", text)
+    semicolons = write(tmp_path / "y.CSV", text.replace(",", ";"))
+
+    wanted = [("a b.jpg", "Is it red, or\nblue?", ""), ("c.jpg", 'say "hi"', "\xe9t\xe9")]
+    assert [tuple(json.loads(raw).values()) for raw in iter_records(uri)] == wanted
+    assert [json.loads(raw)["answer"] for raw in iter_records(semicolons)] == ["", "\xe9t\xe9"]
+    assert list(json.loads(next(iter_records(semicolons)))) == ["image", "question", "answer"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "picture,question,reply\nx.jpg,q,a\n",
+            "names picture, question, reply; wanted the columns image, question and",
+        ),
+        ("question,answer,answer\n", "names question, answer, answer; wanted"),
+        ("", "names no column; wanted"),
+        ("image,question,answer\nx.jpg,q, or not,a\n", "line 2 has 4 cells for 3 columns"),
+        ('image,question,answer\nx.jpg,q,"a" b\n', "line 2 is no CSV"),
+    ],
+)
+def test_a_table_of_another_form_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DpnError, match=f"x.csv: .*{message}") as refusal:
+        list(iter_records(write(tmp_path / "x.csv", text)))
+    assert "\n" not in str(refusal.value)
+
+
 def test_folder_takes_every_split(tmp_path: Path) -> None:
     write(tmp_path / "train.json", "[]")
     write(tmp_path / "test.jsonl", "")
     write(tmp_path / "truth/planted.json", "{}")
+    write(tmp_path / "._train.json", b"\0\5\x16\7")  # Finder's note beside train.json
     raw = folder_source(str(tmp_path))
 
     assert raw.splits == ["test", "train"]

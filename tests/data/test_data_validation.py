@@ -9,6 +9,7 @@ import pytest
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.policy import KINDS, Findings, Policy, RejectedError
+from dpn_platform.data.record_forms import as_conversation
 from dpn_platform.data.spool import RecordSpool
 from dpn_platform.data.validation import check_record, parse_record
 
@@ -25,7 +26,7 @@ def turns(*values: str) -> list[dict[str, str]]:
 def test_good_record_is_described() -> None:
     checked = check_record({**GOOD, "family": "counting", "difficulty": 3}, Findings())
 
-    assert (checked.id, checked.image, checked.source, checked.difficulty) == ("1", "coco/x.jpg", "counting", "3")
+    assert (checked.id, checked.images, checked.source, checked.difficulty) == ("1", ("coco/x.jpg",), "counting", "3")
     assert (checked.num_turns, checked.text_length) == (1, len(ASK["value"]) + len(REPLY["value"]))
 
 
@@ -51,7 +52,7 @@ def test_source_falls_back_to_the_top_folder() -> None:
         ({"conversations": turns("<image> q", "a", "<image> q", "a")}, "placeholder_mismatch"),
         ({"conversations": turns("q", "<image>")}, "placeholder_mismatch"),
         ({"image": None}, "placeholder_mismatch"),
-        ({"image": ["a.jpg", "b.jpg"]}, "bad_image_path"),
+        ({"image": ["a.jpg", "b.jpg"]}, "placeholder_mismatch"),
         ({"image": ""}, "bad_image_path"),
         ({"image": "/etc/passwd"}, "bad_image_path"),
         ({"image": "coco/../../secret.jpg"}, "bad_image_path"),
@@ -67,6 +68,76 @@ def test_bad_record_is_refused_with_its_reason(change: dict[str, Any], reason: s
     with pytest.raises(RejectedError) as refusal:
         check_record({**GOOD, **change}, Findings())
     assert refusal.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"id": 1.0}, "'id' is the number 1.0; wanted a text or an integer"),
+        ({"id": None}, "'id' is null"),
+        ({"conversations": None}, "'conversations' is null; wanted id, image and conversations: "),
+        (
+            {"conversations": [{"role": "user", "content": "q"}] * 2},
+            "turn 1 has the keys role, content; wanted {from: hu",
+        ),
+        ({"conversations": [{**ASK, "from": "user"}, REPLY]}, "turn 1 is from the text 'user'; wanted {from: human, "),
+        ({"conversations": [{"from": "system", "value": "x"}, ASK, REPLY]}, "turn 1 is from the text 'system'"),
+        ({"conversations": [ASK, {"from": "gpt", "value": 0}]}, "the value of turn 2 is the number 0; wanted"),
+        ({"conversations": [ASK, ["gpt", "a"]]}, "turn 2 is a list of 2; wanted"),
+        ({"image": ""}, "'image' is an empty text; wanted a path"),
+        ({"image": 7}, "'image' is the number 7; wanted a path"),
+        ({"image": ["a.jpg", None]}, "an entry of 'image' is null; wanted a path"),
+        ({"image": "/data/x.jpg"}, "an absolute path: '/data/x.jpg'; wanted a path below an image root"),
+        ({"image": "coco\\x.jpg"}, "wanted slashes"),
+        ({"image": None, "images": ["x.jpg"]}, "1 <image> for 0 images ('images' is not read: wanted 'image'"),
+    ],
+)
+def test_a_refusal_says_what_was_found_and_what_is_wanted(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(RejectedError) as refusal:
+        check_record({**GOOD, **change}, Findings())
+    assert told in refusal.value.detail
+
+
+def test_a_record_of_another_form_is_told_by_its_keys() -> None:
+    with pytest.raises(RejectedError, match="bad_turns: no 'conversations'; the keys are messages, images; wanted id"):
+        check_record({"messages": [{"role": "user", "content": "q"}], "images": ["x.jpg"]}, Findings())
+    with pytest.raises(RejectedError, match="bad_id: no 'id'; the keys are conversations"):
+        check_record({"conversations": turns("q", "a")}, Findings())
+
+
+@pytest.mark.parametrize(
+    ("image", "paths"),
+    [
+        ("./coco/x.jpg", ("coco/x.jpg",)),
+        ("coco/./x.jpg", ("coco/x.jpg",)),
+        (["coco/x.jpg"], ("coco/x.jpg",)),
+        (["./coco/x.jpg", "vg/y.jpg"], ("coco/x.jpg", "vg/y.jpg")),
+    ],
+)
+def test_lists_of_paths_and_paths_from_here_are_read(image: Any, paths: tuple[str, ...]) -> None:
+    conversations = turns("<image>\n" * len(paths) + "What is it?", "a cat")
+    checked = check_record({**GOOD, "image": image, "conversations": conversations}, Findings())
+
+    assert (checked.images, checked.source) == (paths, "coco")
+
+
+def test_pictures_in_no_folder_are_one_source() -> None:
+    assert check_record({**GOOD, "image": "x.jpg"}, Findings()).source == "images"
+
+
+def test_a_plain_question_becomes_a_conversation() -> None:
+    plain = {"image": "a/x.png", "question": "How many?", "answer": 3, "type": "counting"}
+    checked = check_record(as_conversation(plain, 7), Findings())
+    two = check_record(as_conversation({**plain, "id": "q", "image": ["x.png", "y.png"]}, 7), Findings())
+    text = check_record(as_conversation({"id": "", "image": "", "question": "1 + 1?", "answer": "2"}, 8), Findings())
+
+    assert (checked.id, checked.images, checked.source) == ("7", ("a/x.png",), "counting")
+    assert [turn["value"] for turn in checked.turns] == ["<image>\nHow many?", "3"]
+    assert (two.id, two.images, two.turns[0]["value"]) == ("q", ("x.png", "y.png"), "<image>\n<image>\nHow many?")
+    assert (text.id, text.images, text.source) == ("8", (), "text")
+    assert as_conversation(GOOD, 9) is GOOD
+    with pytest.raises(RejectedError, match="bad_turns: the value of turn 2 is null"):
+        check_record(as_conversation({**plain, "answer": None}, 0), Findings())
 
 
 def test_record_must_be_an_object() -> None:
@@ -98,10 +169,12 @@ def test_text_that_is_no_json_is_refused() -> None:
 def test_duplicates_are_equal_in_id_and_content() -> None:
     other_talk = {**GOOD, "conversations": turns("<image> other?", "b")}
     records = [GOOD, other_talk, "junk", dict(GOOD), {**GOOD, "id": "2"}, GOOD, "junk", {**GOOD, "extra": 1}]
+    plain = {"image": "x.jpg", "question": "q", "answer": "a"}
+    records += [{"messages": []}, {"messages": []}, plain, {**plain, "question": "other"}, plain]
     with RecordSpool([json.dumps(record).encode() for record in records] + [b"{", b"{"]) as spool:
-        assert spool.duplicates().nonzero()[0].tolist() == [3, 5, 7]
+        assert spool.duplicates().nonzero()[0].tolist() == [3, 5, 7, 12]
         assert json.loads(spool[4]) == records[4]
-        assert len(spool) == 10
+        assert len(spool) == 15
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dpn_model.flops import DecoderShape, routing_costs
+from dpn_platform.data.schema import shard_table
 from dpn_platform.evaluation.predictor import PREDICTION_SCHEMA, Predictor, PredictorSettings
 
 
@@ -24,6 +25,20 @@ def test_every_row_is_answered_in_order(save_checkpoint, rows_table):
 def test_batching_changes_nothing(save_checkpoint, rows_table, method):
     folder = save_checkpoint(**method)
     assert predict(folder, rows_table, batch_size=5).equals(predict(folder, rows_table, batch_size=64))
+
+
+def test_questions_about_several_pictures_are_answered(save_checkpoint, rows_table):
+    rows = rows_table.to_pylist()
+    pictures = [row["image"] for row in rows if row["has_image"]]
+    ask = '[{"from": "human", "value": "<image> <image> how many ?"}, {"from": "gpt", "value": "two"}]'
+    several = {**rows[1], "conversations": ask, "more_images": [pictures[1]]}
+    folder = save_checkpoint(name="dense")
+    both = predict(folder, shard_table([several, rows[2], rows[0]])).to_pylist()
+
+    assert [row["visual_tokens_mean"] for row in both] == [128, 64, 0]
+    other = predict(folder, shard_table([{**several, "more_images": [pictures[2]]}])).to_pylist()
+    assert other[0]["image_sha"] != both[0]["image_sha"]
+    assert predict(folder, shard_table([several])).to_pylist() == both[:1]
 
 
 def test_dense_costs_what_it_costs(save_checkpoint, rows_table):

@@ -12,7 +12,8 @@ from PIL import Image
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.training.base import build_model, build_tiny, find_folder, reading_processor
+from dpn_platform.training.base import build_model, build_tiny, reading_processor
+from dpn_platform.training.base_folder import find_folder
 
 
 def config(base: str = "tiny", seed: int = 0, **method: Any) -> ExperimentConfig:

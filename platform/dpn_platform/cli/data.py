@@ -25,12 +25,15 @@ Places = Annotated[
     list[str],
     typer.Argument(
         metavar="[SOURCE] URI",
-        help="SOURCE: folder of {split}.json or .jsonl and images, as LLaVA ships it. URI: where to publish.",
+        help="SOURCE: folder of {split}.json, .jsonl or .csv and images, as LLaVA ships it. URI: where to publish.",
     ),
 ]
 AnnotationFiles = Annotated[
     list[str] | None,
-    typer.Option(help="Instead of SOURCE: FILE or SPLIT=FILE (default: train), a JSON list or .jsonl; repeatable."),
+    typer.Option(
+        help="Instead of SOURCE: FILE or SPLIT=FILE (default: train); repeatable. A JSON list or .jsonl of LLaVA's "
+        "records, or one of these or a .csv of image, question, answer (and id, split, family, difficulty if need be)."
+    ),
 ]
 ImageRoots = Annotated[
     list[str] | None,
@@ -39,6 +42,12 @@ ImageRoots = Annotated[
 Actions = Annotated[
     list[str] | None,
     typer.Option(metavar="KIND=ACTION", help="What to do about a kind of defect (table below); repeatable."),
+]
+HoldOut = Annotated[
+    float,
+    typer.Option(
+        min=0, max=0.9, help="Share of train's pictures that become the split 'test', with all questions about them."
+    ),
 ]
 MaxQuarantined = Annotated[
     float, typer.Option(min=0, max=1, help="Publish nothing if more than this fraction of the rows is quarantined.")
@@ -117,11 +126,14 @@ def ingest(
     places: Places,
     annotations: AnnotationFiles = None,
     images: ImageRoots = None,
+    hold_out: HoldOut = 0.0,
     name: Annotated[str | None, typer.Option(help="Of the data set; default: the last part of URI.")] = None,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Source rows per shard.")] = 1000,
     on: Actions = None,
     max_quarantined: MaxQuarantined = 0.05,
-    tokenizer: Annotated[str | None, typer.Option(help="Folder with tokenizer.json; default: an estimate.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder with tokenizer.json or .model; default: an estimate.")
+    ] = None,
     visual_tokens: Annotated[int, typer.Option(min=0, help="Of one image, for expected_cost.")] = 576,
     fresh: Fresh = False,
     force: Force = False,
@@ -135,7 +147,8 @@ def ingest(
     addresses = (source, *(annotations or []), *(images or []), uri)
     with clean_stdout(), ExitStack() as stack:
         stack.enter_context(services_for(*(place and place.rpartition("=")[2] for place in addresses), ray=False))
-        raw = _open_source(source, annotations or [], images or [])  # what is not there is refused before Ray starts
+        # What is not there is refused before Ray starts.
+        raw = _open_source(source, annotations or [], images or [], hold_out)
         stack.enter_context(services_for())
         from dpn_platform.data.ingest import IngestOptions
         from dpn_platform.data.ingest import ingest as run_ingest
@@ -174,7 +187,9 @@ def _source_and_target(places: Sequence[str], annotations: Sequence[str]) -> tup
     raise DpnError("expected either SOURCE URI, or --annotations FILE ... URI; see `dpn data ingest --help`")
 
 
-def _open_source(source: str | None, annotations: list[str], images: list[str]) -> RawSource:
+def _open_source(source: str | None, annotations: list[str], images: list[str], hold_out: float) -> RawSource:
     from dpn_platform.data.sources import file_source, folder_source
+    from dpn_platform.data.splitting import with_hold_out, with_named_splits
 
-    return folder_source(source, images=images) if source else file_source(annotations, images)
+    raw = folder_source(source, images=images) if source else file_source(annotations, images)
+    return with_hold_out(with_named_splits(raw), hold_out)

@@ -91,6 +91,7 @@ def stats(
     if defects:
         print_table("defects", ("what was done", "kind", "rows"), defects)
     note(f"tokens: {manifest.tokens.rule}; {manifest.tokens.visual_tokens_per_image} visual tokens per image")
+    note_unknown_words(manifest)
     for picture in pictures:
         note(f"wrote {picture}")
 
@@ -155,6 +156,16 @@ def show_manifest(manifest: Manifest, as_json: bool) -> None:
     ]
     title = f"{manifest.root}  fingerprint {manifest.fingerprint}"
     print_table(title, ("split", "rows", "images", "text only", "repairs", "shards", "MiB"), rows)
+    note_unknown_words(manifest)
+
+
+def note_unknown_words(manifest: Manifest) -> None:
+    """A line for every split with words that the tokenizer which counted does not know."""
+    from dpn_platform.data.unknown_words import in_words
+
+    for name, split in manifest.splits.items():
+        if split.unknown.get("unknown_question_tokens") or split.unknown.get("unknown_answers"):
+            note(f"{name}: {in_words(split.unknown)} ({manifest.tokens.rule})")
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def _evaluate_data_set(
 
     if output is None and "://" not in checkpoint:
         output = str(Path("outputs") / "evaluations" / Path(checkpoint).resolve().name)
+    _note_unknown_words(checkpoint, experiment)
     with progress(f"evaluating {checkpoint}") as advance:
         return run_evaluation(
             checkpoint,
@@ -101,6 +102,17 @@ def _evaluate_data_set(
             force=force,
             on_progress=lambda done, total: advance(done, total=total),
         )
+
+
+def _note_unknown_words(checkpoint: str, experiment: ExperimentConfig) -> None:
+    """What the checkpoint's tokenizer does not know of the held-out split, if there is something."""
+    from dpn_platform.data.manifest import load_manifest
+    from dpn_platform.data.unknown_words import unknown_line
+    from dpn_platform.storage import exists, join_uri
+
+    uri = join_uri(checkpoint, "tokenizer.json")
+    if exists(uri) and (told := unknown_line(load_manifest(experiment.data.uri), experiment.data.eval_split, uri)):
+        note(told)
 
 
 def _experiment(config: Path | None, overrides: list[str]) -> ExperimentConfig:

@@ -44,6 +44,7 @@ def sweep(
     if experiment.sweep is None:
         raise DpnError(f"{config}: has no section 'sweep'; use `dpn train`, or add the section")
     with clean_stdout(), _sigterm_is_ctrl_c(), services_of(experiment):
+        _check_words(experiment)
         result = _run(experiment, name, resume)
         record, paths = _report(experiment, result)
     _show(record, paths, as_json)
@@ -52,6 +53,15 @@ def sweep(
     if result.failed:
         note(f"try the failed ones again: dpn sweep {config} --name {result.study_name} --resume")
         raise typer.Exit(1)
+
+
+def _check_words(config: ExperimentConfig) -> None:
+    """Once, before the study starts: every one of its trials would stop."""
+    from dpn_platform.data.manifest import load_manifest
+    from dpn_platform.training.words import check_words
+
+    if (told := check_words(config, load_manifest(config.data.uri))) is not None:
+        note(told)
 
 
 def _run(config: ExperimentConfig, name: str | None, resume: bool) -> StudyResult:

@@ -85,7 +85,7 @@ def _train_tracked(config: ExperimentConfig, run_name: str, tracker: Tracker) ->
                 if warns and (breach := budgets.judge(line)) is not None:
                     note(f"warning: {breach}")
 
-            outcome = run_training(config, run_name=run_name, on_report=on_report)
+            outcome = run_training(config, run_name=run_name, on_report=on_report, on_note=note)
     except BaseException as error:
         tracked.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise

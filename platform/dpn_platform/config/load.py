@@ -19,7 +19,7 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.yaml_text import parse_yaml
 
 # What an experiment is called and where its results are kept does not change what it computes.
-NOT_THE_EXPERIMENT = ("name", "storage", "tracking")
+NOT_THE_EXPERIMENT = ("name", "storage", "tracking", "data.allow_unknown_answers")
 
 _FINGERPRINT_DIGITS = 16
 

@@ -23,6 +23,9 @@ from dpn_platform.data.shards import BuildOptions, quarantine_lines
 from dpn_platform.data.tokens import ESTIMATE, TEMPLATE
 from dpn_platform.storage import join_uri, write_bytes
 
+#: of the kinds of a refused set, and of each one's first row, what the message shows
+_SHOWN_KINDS, _SHOWN_CHARACTERS = 3, 300
+
 Results = Sequence[dict[str, Any]]
 Files = dict[str, tuple[Annotations, ...]]
 
@@ -72,31 +75,39 @@ def assemble(results: Results, target_uri: str, origin: Origin, build: BuildOpti
     )
 
 
-def check_quarantined(manifest: Manifest, target_uri: str, total: int, limit: float) -> None:
+def check_quarantined(manifest: Manifest, results: Results, target_uri: str, limit: float) -> None:
     """Refuses a set of which too much was refused: the source is more likely to be wrong than the rows.
 
     Args:
         manifest: of the set, not yet published.
+        results: of its slices.
         target_uri: where its quarantine table lies.
-        total: rows of the source.
         limit: fraction of them that may be quarantined.
 
     Raises:
-        DpnError: more rows were, or nothing is left; the message counts them by reason and names the table.
+        DpnError: more rows were, or nothing is left; the message counts them by reason, shows the first row of the most
+            frequent ones, and names the table.
     """
-    quarantine = manifest.quarantine
+    quarantine, total = manifest.quarantine, sum(result["num_rows"] for result in results)
     is_empty = quarantine.rows == total
     if quarantine.path is None or (quarantine.rows <= limit * total and not is_empty):
         return
-    reasons = ", ".join(
-        f"{kind} {rows}" for kind, rows in sorted(quarantine.reasons.items(), key=lambda item: -item[1])
-    )
+    ranked = sorted(quarantine.reasons.items(), key=lambda item: -item[1])
+    reasons = ", ".join(f"{kind} {rows}" for kind, rows in ranked)
+    shown = "; ".join(_first_of(kind, results) for kind, _ in ranked[:_SHOWN_KINDS])
     allowed = "no row is left" if is_empty else f"--max-quarantined allows {limit:.2%}"
     raise DpnError(
         f"{quarantine.rows} of {total} rows ({quarantine.rows / total:.2%}) quarantined, {allowed}; nothing was "
-        f"published. By kind: {reasons}. `dpn data quarantine {join_uri(target_uri, quarantine.path)}` shows the rows; "
-        "if they are to be left out, run again with a higher --max-quarantined: what is built is kept"
+        f"published. By kind: {reasons}. {shown}. `dpn data quarantine {join_uri(target_uri, quarantine.path)}` shows "
+        "the rows; if they are to be left out, run again with a higher --max-quarantined: what is built is kept"
     )
+
+
+def _first_of(kind: str, results: Results) -> str:
+    """The first row refused for this kind, in words: what was found, and what is wanted."""
+    rows = [row for result in results for row in result["rejected"] if row["reason"] == kind]
+    first = min(rows, key=lambda row: (row["split"], row["source_row"]))
+    return f"{kind}, as in record {first['source_row']} of {first['split']}: {first['detail'][:_SHOWN_CHARACTERS]}"
 
 
 def _split(results: Results, files: tuple[Annotations, ...]) -> Split:
@@ -108,6 +119,7 @@ def _split(results: Results, files: tuple[Annotations, ...]) -> Split:
         images=counts["has_image"],
         text_only=rows - counts["has_image"],
         sources=sum_counts(result["sources"] for result in results),
+        unknown=sum_counts(result["unknown"] for result in results),
         repairs=sum_counts(result["repairs"] for result in results),
         kept=sum_counts(result["kept"] for result in results),
         prompt_tokens=counts["prompt_tokens"],

@@ -15,6 +15,7 @@ from PIL import Image
 
 from dpn_model.processing import Processor
 from dpn_platform.config.errors import DpnError
+from dpn_platform.data.schema import MORE_IMAGES, row_images
 
 DECODE_THREADS = 2
 # What Pillow's decoders and the JSON reader raise on damaged bytes.
@@ -105,16 +106,16 @@ class SampleCollator:
             ValueError: as `Processor.encode_training`.
         """
         row_ids = _values(batch, "row_id")
-        images = self._decode(row_ids, _values(batch, "image"))
+        images = self._decode(row_ids, _pictures(batch))
         samples = [
             self.processor.encode_training(
                 _turns_of(row_id, text),
-                [] if image is None else [image],
+                shown,
                 router=self.router,
                 sample_id=row_id,
                 needs_answer=False,  # one question longer than the limit is no reason to end a run: the loop counts it
             )
-            for text, image, row_id in zip(_values(batch, "conversations"), images, row_ids, strict=True)
+            for text, shown, row_id in zip(_values(batch, "conversations"), images, row_ids, strict=True)
         ]
         return {
             **self.processor.collate(samples),
@@ -123,23 +124,32 @@ class SampleCollator:
             "families": _values(batch, "source"),
         }
 
-    def _decode(self, row_ids: Sequence[int], encoded: Sequence[bytes | None]) -> list[Image.Image | None]:
+    def _decode(self, row_ids: Sequence[int], encoded: Sequence[Sequence[bytes]]) -> list[list[Image.Image]]:
         size = None if self.decode == "full" else self.processor.decode_size
 
         # Padding and resizing cost more than decoding: the threads do them too (the processor finds nothing to do).
-        def decode(row_id: int, data: bytes | None) -> Image.Image | None:
-            if data is None:
-                return None
+        def decode(row_id: int, data: bytes) -> Image.Image:
             try:
                 picture = decode_image(data) if size is None else decode_fitting(data, size)
             except _DAMAGE as error:
                 raise DamagedRowError(row_id, "picture", error) from error
             return self.processor.fit(picture)
 
+        def decode_row(row_id: int, pictures: Sequence[bytes]) -> list[Image.Image]:
+            return [decode(row_id, data) for data in pictures]
+
         if self.num_threads <= 1:
-            return [decode(row_id, data) for row_id, data in zip(row_ids, encoded, strict=True)]
+            return list(map(decode_row, row_ids, encoded))
         with ThreadPoolExecutor(self.num_threads) as pool:
-            return list(pool.map(decode, row_ids, encoded))
+            return list(pool.map(decode_row, row_ids, encoded))
+
+
+def _pictures(batch: Mapping[str, np.ndarray] | pa.Table) -> list[list[bytes]]:
+    """Every row's encoded pictures; a batch of rows with one at most may lack the column of the others."""
+    names = batch.column_names if isinstance(batch, pa.Table) else batch.keys()
+    firsts = _values(batch, "image")
+    more = _values(batch, MORE_IMAGES.name) if MORE_IMAGES.name in names else [None] * len(firsts)
+    return [row_images({"image": first, MORE_IMAGES.name: rest}) for first, rest in zip(firsts, more, strict=True)]
 
 
 def _turns_of(row_id: int, conversations: str) -> list[Turn]:

@@ -28,8 +28,9 @@ from dpn_platform.data.ray_context import quiet_data_context
 from dpn_platform.data.shards import BuildOptions, Slice
 from dpn_platform.data.slicing import read_slices
 from dpn_platform.data.sources import RawSource, folder_source
-from dpn_platform.data.tokens import VISUAL_TOKENS, token_counter
-from dpn_platform.storage import create_bytes, exists, join_uri, open_uri, read_bytes, require_bucket
+from dpn_platform.data.tokenizer_files import tokenizer_json
+from dpn_platform.data.tokens import VISUAL_TOKENS, parse_tokenizer
+from dpn_platform.storage import create_bytes, exists, join_uri, open_uri, require_bucket
 
 ROWS_PER_SHARD = 1000
 MAX_QUARANTINED = 0.05
@@ -47,7 +48,7 @@ class IngestOptions:
         policy: what to do about each kind of defect.
         max_quarantined: fraction of the source's rows above which nothing is published.
         visual_tokens: of one image, for the column `expected_cost`.
-        tokenizer: folder with a tokenizer.json to count tokens by; None estimates them.
+        tokenizer: folder with a tokenizer.json (or tokenizer.model) to count tokens by; None estimates them.
         fresh: build every shard again, also those that an interrupted run has finished.
     """
 
@@ -99,7 +100,7 @@ def ingest(
         on_note(f"{reused} of {len(results)} shards were finished by an earlier run")
     origin = Origin(name or open_uri(target_uri).path.rpartition("/")[2], raw.name, recipe, files, options.tokenizer)
     manifest = assemble(results, target_uri, origin, build)
-    check_quarantined(manifest, target_uri, _rows(files), options.max_quarantined)
+    check_quarantined(manifest, results, target_uri, options.max_quarantined)
     return publish_manifest(target_uri, manifest, force=force)
 
 
@@ -122,13 +123,12 @@ def _keep_tokenizer(options: IngestOptions, target_uri: str) -> str | None:
     """Copies the tokenizer into the data set, where the workers of all nodes find it; its path there.
 
     Raises:
-        DpnError: the folder holds no readable tokenizer.json.
+        DpnError: the folder holds no readable tokenizer.
     """
     if options.tokenizer is None:
         return None
-    source = join_uri(options.tokenizer, "tokenizer.json")
-    token_counter(source)
-    data = read_bytes(source)
+    data = tokenizer_json(options.tokenizer)
+    parse_tokenizer(data, options.tokenizer)
     path = f"tokenizers/{hashlib.sha256(data).hexdigest()[:16]}.json"
     create_bytes(join_uri(target_uri, path), data)
     return path

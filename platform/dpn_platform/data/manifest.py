@@ -43,7 +43,7 @@ class Shard(_Record):
 
 
 class Annotations(_Record):
-    """One annotation file that a split was made from: `source_row` counts through the files in order."""
+    """One annotation file, and how many records the split has of it: `source_row` counts these, file after file."""
 
     uri: str
     rows: int
@@ -52,8 +52,8 @@ class Annotations(_Record):
 class Split(_Record):
     """One split: its shards and what is in them.
 
-    `repairs` and `kept` count rows by kind of defect (`policy.KINDS`): repaired, and left as they were. The
-    token counts are sums of the columns of those names.
+    `images` counts rows with pictures, `repairs` and `kept` rows by kind of defect (`policy.KINDS`), the token counts
+    are sums of the columns of those names, `unknown` those of `UnknownWords`.
     """
 
     rows: int
@@ -65,6 +65,7 @@ class Split(_Record):
     prompt_tokens: int = 0
     answer_tokens: int = 0
     expected_cost: int = 0
+    unknown: dict[str, int] = {}
     annotations: tuple[Annotations, ...] = ()
     shards: tuple[Shard, ...]
 

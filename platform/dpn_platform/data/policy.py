@@ -56,6 +56,7 @@ KINDS: dict[str, Kind] = {
     "image_elongated": Kind(
         "a side above 8000 pixels: padded to a square it would have over 64 million", ("quarantine", "keep")
     ),
+    "image_metadata": Kind("metadata that keep a JPEG from being opened; repair drops them", ("repair", "quarantine")),
     "image_rotated": Kind("EXIF asks for a rotation; repair rotates the pixels", ("repair", "quarantine", "keep")),
     "image_cmyk": Kind("CMYK; repair re-encodes it as RGB JPEG, quality 95", ("repair", "quarantine", "keep")),
     "image_16bit": Kind("16 bits per grey value; repair scales to 8 bits, PNG", ("repair", "quarantine")),

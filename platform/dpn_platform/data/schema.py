@@ -34,14 +34,35 @@ SHARD_SCHEMA = pa.schema(
         pa.field("image", pa.binary()),  # the encoded file, as it was unless repaired; null for text-only rows
     ]
 )
+#: the pictures behind the first, of rows that have several; a column of those shards alone that hold such a row
+MORE_IMAGES = pa.field("more_images", pa.list_(pa.binary()))
 
 _ROW_GROUP_ROWS = 250
 _SCALARS = [name for name in SHARD_SCHEMA.names if name != "image"]
 
 
 def shard_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows (all columns of the schema) as one table."""
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=SHARD_SCHEMA)
+    """Rows (all columns of the schema, and `more_images` where a row has some) as one table."""
+    has_more = any(row.get(MORE_IMAGES.name) for row in rows)
+    schema = SHARD_SCHEMA.append(MORE_IMAGES) if has_more else SHARD_SCHEMA
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+
+
+def is_shard_schema(schema: pa.Schema) -> bool:
+    """Whether these are the columns of a shard."""
+    return bool(schema.equals(SHARD_SCHEMA) or schema.equals(SHARD_SCHEMA.append(MORE_IMAGES)))
+
+
+def with_more_images(table: pa.Table) -> pa.Table:
+    """The table with `more_images` in any case: shards with and without it are read into one stream."""
+    if MORE_IMAGES.name in table.column_names:
+        return table
+    return table.append_column(MORE_IMAGES, pa.nulls(table.num_rows, MORE_IMAGES.type))
+
+
+def row_images(row: Mapping[str, Any]) -> list[bytes]:
+    """The encoded pictures of a row, in the order of its placeholders."""
+    return [] if row["image"] is None else [row["image"], *(row.get(MORE_IMAGES.name) or ())]
 
 
 def shard_bytes(table: pa.Table) -> bytes:
@@ -68,4 +89,8 @@ def content_digest(table: pa.Table) -> str:
         digest.update(f"{len(head)},{len(body)};".encode())
         digest.update(head)
         digest.update(body)
+    for pictures in table.column(MORE_IMAGES.name).to_pylist() if MORE_IMAGES.name in table.column_names else ():
+        for number, picture in enumerate(pictures or (b"",)):
+            digest.update(f"{number},{len(picture)};".encode())
+            digest.update(picture)
     return digest.hexdigest()

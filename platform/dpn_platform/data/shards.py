@@ -18,14 +18,18 @@ from typing import Any
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.images import CheckedImage, check_image
 from dpn_platform.data.manifest import SHARDS_FOLDER
+from dpn_platform.data.near_names import near_name
 from dpn_platform.data.policy import Findings, Policy, RejectedError
-from dpn_platform.data.schema import content_digest, shard_bytes, shard_table
+from dpn_platform.data.record_forms import as_conversation
+from dpn_platform.data.schema import MORE_IMAGES, content_digest, shard_bytes, shard_table
 from dpn_platform.data.tokens import VISUAL_TOKENS, TokenCounter, token_counter
+from dpn_platform.data.unknown_words import count_unknown
 from dpn_platform.data.validation import CheckedRecord, check_record, parse_record
 from dpn_platform.storage import MissingObjectError, join_uri, read_bytes, write_bytes
 
 FETCH_THREADS = 16
 _MAX_RECORD_CHARACTERS = 2000
+_EXPLAINED = 3
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ def build_shard(part: Slice) -> dict[str, Any]:
 
     Returns:
         Plain JSON values: `split`, `index`, `num_rows` (of the source), `shard` (fields of `manifest.Shard`,
-        None when no row was good), `counts` (sums over the good rows), `sources`, `repairs`, `kept` (rows by
+        None when no row was good), `counts` (sums over the good rows), `unknown` (see `UnknownWords`),
+        `sources`, `repairs`, `kept` (rows by
         source or kind), and `rejected` (rows for the quarantine table).
 
     Raises:
@@ -97,9 +102,18 @@ def build_shard(part: Slice) -> dict[str, Any]:
         "counts": {name: sum(int(row[name]) for row in good) for name in sums},
         "sources": dict(Counter(row["source"] for row in good)),
         "repairs": dict(Counter(kind for findings in noted for kind in set(findings.repaired))),
+        "unknown": _unknown_words(part, good),
         "kept": dict(Counter(kind for findings in noted for kind in set(findings.kept))),
         "rejected": [row for row, _ in outcomes if "reason" in row],
     }
+
+
+def _unknown_words(part: Slice, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    tokenizer = part.options.tokenizer
+    if tokenizer is None:
+        return {}
+    found = count_unknown((row["conversations"] for row in rows), join_uri(part.target_uri, tokenizer))
+    return {} if found is None else found.counts()
 
 
 def check_rows(part: Slice, rows: Sequence[SourceRow]) -> list[tuple[dict[str, Any], Findings]]:
@@ -110,7 +124,16 @@ def check_rows(part: Slice, rows: Sequence[SourceRow]) -> list[tuple[dict[str, A
         warnings.simplefilter("ignore")  # PIL warns of oddities that the checks look for themselves
         texts = [checker.check_text(row) for row in rows]
         with ThreadPoolExecutor(FETCH_THREADS) as pool:
-            return list(pool.map(checker.add_image, rows, texts))
+            outcomes = list(pool.map(checker.add_image, rows, texts))
+    _explain_missing([row for row, _ in outcomes], part.options.image_roots)
+    return outcomes
+
+
+def _explain_missing(rows: Sequence[dict[str, Any]], image_roots: Sequence[str]) -> None:
+    """Looks for the first missing pictures of a slice under other endings; for all, it could be a million looks."""
+    for row in [row for row in rows if row.get("reason") == "image_missing"][:_EXPLAINED]:
+        if (near := near_name(row["detail"], image_roots)) is not None:
+            row["detail"] += f" is not there, but {near} is: the records name another ending than the files have"
 
 
 def quarantine_lines(rejected: Sequence[dict[str, Any]]) -> bytes:
@@ -134,7 +157,7 @@ class _Checker:
         try:
             if row.is_duplicate:
                 findings.meet("duplicate", "same id, image and conversations as an earlier record")
-            record = check_record(parse_record(row.raw), findings)
+            record = check_record(as_conversation(parse_record(row.raw), row.position), findings)
         except RejectedError as refusal:
             return refusal, (0, 0), findings
         return record, self._count(record.turns), findings
@@ -147,9 +170,10 @@ class _Checker:
         if isinstance(record, RejectedError):
             return _refused(self._part.split, row, record), findings
         try:
-            image = None if record.image is None else self._fetch(record.image, findings)
+            images = [self._fetch(path, findings) for path in record.images]
         except RejectedError as refusal:
             return _refused(self._part.split, row, refusal), findings
+        first = images[0] if images else None
         return {
             "source_row": row.position,
             "id": record.id,
@@ -161,12 +185,13 @@ class _Checker:
             "text_length": record.text_length,
             "prompt_tokens": tokens[0],
             "answer_tokens": tokens[1],
-            "expected_cost": sum(tokens) + (self._options.visual_tokens if image else 0),
-            "repairs": ",".join(findings.repaired) or None,
-            "has_image": image is not None,
-            "width": image and image.width,
-            "height": image and image.height,
-            "image": image and image.data,
+            "expected_cost": sum(tokens) + self._options.visual_tokens * len(images),
+            "repairs": ",".join(dict.fromkeys(findings.repaired)) or None,
+            "has_image": first is not None,
+            "width": first and first.width,
+            "height": first and first.height,
+            "image": first and first.data,
+            MORE_IMAGES.name: [image.data for image in images[1:]] or None,
         }, findings
 
     def _fetch(self, path: str, findings: Findings) -> CheckedImage:

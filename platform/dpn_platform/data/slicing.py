@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from dpn_platform.data.assembly import Files
 from dpn_platform.data.manifest import Annotations
 from dpn_platform.data.order import permutation
 from dpn_platform.data.shards import BuildOptions, Slice, SourceRow
-from dpn_platform.data.sources import RawSource, iter_records
+from dpn_platform.data.sources import RawSource
+from dpn_platform.data.splitting import split_records
 from dpn_platform.data.spool import RecordSpool
 
 
@@ -32,18 +33,18 @@ def read_slices(
     """
     for split in raw.splits:
         read: list[Annotations] = []
-        with RecordSpool(_records(raw.files(split), read)) as spool:
+        with RecordSpool(_records(raw, split, read)) as spool:
             if not len(spool):
                 raise DpnError(f"{', '.join(raw.files(split))}: expected a non-empty list of records")
             yield from _spread(spool, target_uri, split, build, rows_per_shard)
         files[split] = tuple(read)
 
 
-def _records(uris: Sequence[str], read: list[Annotations]) -> Iterator[bytes]:
-    """The records of several files, one after the other; notes in `read` how many each of them held."""
-    for uri in uris:
+def _records(raw: RawSource, split: str, read: list[Annotations]) -> Iterator[bytes]:
+    """A split's records, file after file; notes in `read` how many of them each file held."""
+    for uri in raw.files(split):
         rows = 0
-        for record in iter_records(uri):
+        for record in split_records(raw, split, uri):
             rows += 1
             yield record
         read.append(Annotations(uri=uri, rows=rows))

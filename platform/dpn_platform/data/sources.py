@@ -1,4 +1,4 @@
-"""Raw data sets: annotation files of LLaVA records (JSON lists or JSON lines) and the folders their images lie in.
+"""Raw data sets: annotation files (JSON lists, JSON lines or CSV) and the folders their images lie in.
 
 Files are read as a stream, one record at a time, so that the text of a whole set is never in memory.
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.data.csv_records import CSV_SUFFIXES, csv_records
 from dpn_platform.storage import MissingObjectError, exists, list_files, open_uri, require_bucket
 
 LINES_SUFFIXES = (".jsonl", ".ndjson")
@@ -30,11 +31,15 @@ class RawSource:
         name: what messages and the manifest call it.
         annotations: (split, file) in the order in which the files are read; files of one split are joined.
         image_roots: folders that `image` paths are relative to, tried in this order.
+        divided: files that stand for several splits: their records say which they belong to (see `splitting`).
+        hold_out: share of the pictures of `train` that make up `test`; 0 where that is not asked for.
     """
 
     name: str
     annotations: tuple[tuple[str, str], ...]
     image_roots: tuple[str, ...]
+    divided: tuple[str, ...] = ()
+    hold_out: float = 0.0
 
     @property
     def splits(self) -> list[str]:
@@ -47,7 +52,7 @@ class RawSource:
 
 
 def folder_source(uri: str, splits: Sequence[str] | None = None, images: Sequence[str] = ()) -> RawSource:
-    """The raw set in a folder: `{split}.json` or `{split}.jsonl`, and images below it (or below `images`).
+    """The raw set in a folder: `{split}.json`, `.jsonl` or `.csv`, and images below it (or below `images`).
 
     Raises:
         DpnError: the folder holds no such file, or one split twice, or an image root is missing.
@@ -56,7 +61,13 @@ def folder_source(uri: str, splits: Sequence[str] | None = None, images: Sequenc
     found: dict[str, str] = {}
     for file in list_files(uri, recursive=False):
         split, dot, suffix = file.rpartition("/")[2].rpartition(".")
-        if f".{suffix}" not in (".json", *LINES_SUFFIXES) or not dot or (splits is not None and split not in splits):
+        if split.startswith("."):  # Finder's notes (._train.json) and other hidden files are no data
+            continue
+        if (
+            f".{suffix}" not in (".json", *LINES_SUFFIXES, *CSV_SUFFIXES)
+            or not dot
+            or (splits is not None and split not in splits)
+        ):
             continue
         if split in found:
             raise DpnError(f"{uri}: split {split} is there twice ({found[split]}, {file}); use --annotations to choose")
@@ -64,7 +75,9 @@ def folder_source(uri: str, splits: Sequence[str] | None = None, images: Sequenc
     missing = [split for split in splits or () if split not in found]
     if missing or not found:
         what = f"no {', '.join(missing)}.json" if missing else "no raw data set"
-        raise DpnError(f"{uri}: {what} there; expected train.json (a list of records) or train.jsonl, and images")
+        raise DpnError(
+            f"{uri}: {what} there; expected train.json (a list of records), train.jsonl or train.csv, and images"
+        )
     return RawSource(open_uri(uri).uri, tuple(sorted(found.items())), _roots(images or [uri], must_exist=bool(images)))
 
 
@@ -106,9 +119,11 @@ def iter_records(uri: str) -> Iterator[bytes]:
     nothing can be told apart behind a fault. Bytes that are not UTF-8 pass through.
 
     Raises:
-        DpnError: missing, unreadable, not a JSON list, or a record beyond 64 MiB.
+        DpnError: missing, unreadable, not a JSON list, no CSV with the columns wanted, or a record beyond 64 MiB.
     """
     chunks = _chunks(uri)
+    if uri.lower().endswith(CSV_SUFFIXES):
+        return csv_records(chunks, uri)
     return _lines(chunks, uri) if uri.lower().endswith(LINES_SUFFIXES) else _list_items(chunks, uri)
 
 
@@ -149,7 +164,8 @@ def _list_items(chunks: Iterator[bytes], uri: str) -> Iterator[bytes]:
             if not buffer:
                 continue
             if buffer[0] != "[":
-                raise DpnError(f"{uri}: expected a list of records; JSON lines must be named .jsonl")
+                found = f"it begins with {buffer[:40]!r}"
+                raise DpnError(f"{uri}: expected a list of records, {found}; JSON lines must be named .jsonl")
             buffer, is_open = buffer[1:], True
         items, buffer, is_closed = _complete_items(buffer)
         yield from (item.encode("utf-8", "surrogateescape") for item in items)

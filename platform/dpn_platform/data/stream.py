@@ -23,6 +23,7 @@ from dpn_platform.data.batch_plan import BatchPlan
 from dpn_platform.data.manifest import Manifest, Shard, load_manifest
 from dpn_platform.data.order import IntArray, ShardRead, plan_reads
 from dpn_platform.data.ray_context import quiet_data_context
+from dpn_platform.data.schema import with_more_images
 from dpn_platform.storage import MissingObjectError, open_uri, with_retries
 
 #: reading is waiting: several reads share a CPU, and a busy cluster still finds room for one
@@ -94,7 +95,7 @@ def split_dataset(
 
 
 def read_rows(uri: str, positions: IntArray | npt.NDArray[np.int32]) -> pa.Table:
-    """Rows of one shard, in the order given; only the row groups that hold them are read.
+    """Rows of one shard, in the order given, with `more_images`; only the row groups that hold them are read.
 
     Raises:
         DpnError: the shard is not what the manifest says (missing, or too short), or cannot be read.
@@ -118,7 +119,7 @@ def read_rows(uri: str, positions: IntArray | npt.NDArray[np.int32]) -> pa.Table
         table, places = with_retries("read", location, read)
     except MissingObjectError as error:
         raise DpnError(f"{uri}: the manifest names this shard, but it is missing; see `dpn data verify`") from error
-    return table.take(pa.array(places))
+    return with_more_images(table.take(pa.array(places)))
 
 
 def _in_order(shards: Sequence[Shard], limit: int) -> Iterator[ShardRead]:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.validation import IMAGE_TEXT, Turn
+from dpn_platform.data.record_forms import IMAGE_TEXT
+from dpn_platform.data.validation import Turn
 from dpn_platform.storage import read_bytes
 
 #: visual tokens of one image in LLaVA-1.5: 24 x 24 patches (spec base-models B.1)
@@ -82,13 +83,18 @@ def token_counter(uri: str | None) -> TokenCounter:
     Raises:
         DpnError: the file is missing or is no tokenizer.
     """
-    if uri is None:
-        return estimated_tokens
+    return estimated_tokens if uri is None else TokenizedCounter(parse_tokenizer(read_bytes(uri), uri))
+
+
+def parse_tokenizer(data: bytes, where: str) -> Any:
+    """A `tokenizer.json` as the `tokenizers` library's object.
+
+    Raises:
+        DpnError: it is no tokenizer; the message names `where` it is from.
+    """
     from tokenizers import Tokenizer
 
     try:
-        return TokenizedCounter(Tokenizer.from_buffer(read_bytes(uri)))
-    except DpnError:
-        raise
+        return Tokenizer.from_buffer(data)
     except Exception as error:  # the library raises plain Exceptions for whatever it cannot read
-        raise DpnError(f"{uri}: not a tokenizer.json ({' '.join(str(error).split())[:200]})") from error
+        raise DpnError(f"{where}: not a tokenizer.json ({' '.join(str(error).split())[:200]})") from error

@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpn_platform.data.policy import Findings, RejectedError
+from dpn_platform.data.record_forms import (
+    ANSWER,
+    IMAGE_TEXT,
+    QUESTION,
+    ROLES,
+    is_plain,
+    keys_of,
+    turn_problem,
+    turns_problem,
+    what_is,
+)
 
-IMAGE_TEXT = "<image>"
-ROLES = ("human", "gpt")
 #: what the template writes between and behind the turns (spec base-models B.3)
 CONTROL_TEXTS = ("</s>", "<ROUTER>")
 #: what file systems and S3 allow: longer names could not be looked up
@@ -22,10 +31,10 @@ Turn = dict[str, str]
 
 @dataclass(frozen=True)
 class CheckedRecord:
-    """A record whose text is sound; `image` is its path relative to the image roots, None for text only."""
+    """A record whose text is sound; `images` are paths below the image roots, in the order of the placeholders."""
 
     id: str
-    image: str | None
+    images: tuple[str, ...]
     turns: tuple[Turn, ...]
     source: str
     difficulty: str | None
@@ -71,22 +80,26 @@ def check_record(record: Any, findings: Findings) -> CheckedRecord:
     if not isinstance(record, dict):
         raise RejectedError("not_an_object", f"expected an object, got {type(record).__name__}")
     _check_utf8(record)
+    if "conversations" not in record:  # before the id: the whole record is of another form
+        raise RejectedError("bad_turns", turns_problem(record))
     identity = record.get("id")
     if isinstance(identity, bool) or not isinstance(identity, str | int) or identity == "":
-        raise RejectedError("bad_id", "'id' must be a non-empty string or an integer")
-    turns = _check_turns(record.get("conversations"), findings)
-    image = _check_image_path(record.get("image"))
+        found = f"'id' is {what_is(identity)}" if "id" in record else f"no 'id'; the keys are {keys_of(record)}"
+        raise RejectedError("bad_id", f"{found}; wanted a text or an integer")
+    turns = _check_turns(record, findings)
+    images = _check_image_paths(record.get("image"))
     placeholders = sum(turn["value"].count(IMAGE_TEXT) for turn in turns)
-    if placeholders != (image is not None):
-        raise RejectedError("placeholder_mismatch", f"{placeholders} {IMAGE_TEXT} for {int(image is not None)} images")
+    if placeholders != len(images):
+        found = " ('images' is not read: wanted 'image', a path or a list of paths)" if "images" in record else ""
+        raise RejectedError("placeholder_mismatch", f"{placeholders} {IMAGE_TEXT} for {len(images)} images{found}")
     if spelled := [text for text in CONTROL_TEXTS if any(text in turn["value"] for turn in turns)]:
         findings.meet("control_text", f"{' and '.join(spelled)} in a turn")
     difficulty = record.get("difficulty")
     return CheckedRecord(
         id=str(identity),
-        image=image,
+        images=images,
         turns=tuple(turns),
-        source=_source_of(record, image),
+        source=_source_of(record, images),
         difficulty=None if difficulty is None else str(difficulty),
     )
 
@@ -95,15 +108,15 @@ def content_key(raw: bytes) -> bytes | None:
     """16 bytes that two records share when the later one is a duplicate: same id, image and conversations.
 
     The id alone does not decide: LLaVA's own set uses an image's id for several different conversations.
-    None for what is no object: there is nothing to compare.
+    None for what is no object with questions: there is nothing to compare.
     """
     try:
         record = parse_record(raw)
     except RejectedError:
         return None
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or not ("conversations" in record or is_plain(record)):
         return None
-    parts = [str(record.get("id")), record.get("image"), record.get("conversations")]
+    parts = [str(record.get("id")), *map(record.get, ("image", "conversations", QUESTION, ANSWER))]
     try:
         content = json.dumps(parts, sort_keys=True)
     except RecursionError:
@@ -120,16 +133,18 @@ def _check_utf8(record: dict[str, Any]) -> None:
         raise RejectedError("not_json", "nested too deeply") from error
 
 
-def _check_turns(turns: Any, findings: Findings) -> list[Turn]:
+def _check_turns(record: dict[str, Any], findings: Findings) -> list[Turn]:
+    turns = record.get("conversations")
     if not isinstance(turns, list) or not turns:
-        raise RejectedError("bad_turns", "'conversations' must be a list of question/answer pairs")
+        raise RejectedError("bad_turns", turns_problem(record))
     if _role(turns[0]) == "gpt" and findings.meet("leading_answer", "the first turn is from gpt"):
         turns = turns[1:]
     if turns and _role(turns[-1]) == "human" and findings.meet("trailing_question", "the last turn is from human"):
         turns = turns[:-1]
+    checked = [_check_turn(number, turn, findings) for number, turn in enumerate(turns)]
     if not turns or len(turns) % 2:
         raise RejectedError("bad_turns", f"{len(turns)} turns do not make question/answer pairs")
-    return [_check_turn(number, turn, findings) for number, turn in enumerate(turns)]
+    return checked
 
 
 def _role(turn: Any) -> Any:
@@ -137,9 +152,9 @@ def _role(turn: Any) -> Any:
 
 
 def _check_turn(number: int, turn: Any, findings: Findings) -> Turn:
+    if (problem := turn_problem(number, turn)) is not None:
+        raise RejectedError("bad_turns", problem)
     role = ROLES[number % 2]
-    if _role(turn) != role or not isinstance(turn.get("value"), str):
-        raise RejectedError("bad_turns", f"turn {number + 1} must be {{from: {role}, value: text}}")
     value = turn["value"]
     if role == "human":
         if not value.replace(IMAGE_TEXT, "").strip():
@@ -151,22 +166,38 @@ def _check_turn(number: int, turn: Any, findings: Findings) -> Turn:
     return {"from": role, "value": value}
 
 
-def _check_image_path(path: Any) -> str | None:
-    """A relative path that stays inside the image roots."""
-    if path is None:
-        return None
-    if not isinstance(path, str) or not path:
-        raise RejectedError("bad_image_path", "'image' must be one path")
-    parts = path.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\\" in path or "\0" in path or ":" in parts[0]:
-        raise RejectedError("bad_image_path", f"not a plain relative path: {path[:200]!r}")
+def _check_image_paths(found: Any) -> tuple[str, ...]:
+    """One path or a list of them; none for a record without a picture."""
+    paths = found if isinstance(found, list) else [] if found is None else [found]
+    for path in paths:
+        if not isinstance(path, str) or not path:
+            where = "an entry of 'image'" if paths is found else "'image'"
+            wanted = "wanted a path, a list of paths, or no 'image' where there is no picture"
+            raise RejectedError("bad_image_path", f"{where} is {what_is(path)}; {wanted}")
+    return tuple(map(_check_image_path, paths))
+
+
+def _check_image_path(path: str) -> str:
+    """A relative path that stays inside the image roots, without the `./` that some tools write in front."""
+    wanted = "wanted a path below an image root (--images), such as images/x.jpg"
+    parts = [part for part in path.split("/") if part != "."]
+    if path.startswith("/"):
+        raise RejectedError("bad_image_path", f"an absolute path: {path[:200]!r}; {wanted}")
+    if not parts or any(part in ("", "..") for part in parts) or "\0" in path or ":" in parts[0]:
+        raise RejectedError("bad_image_path", f"not a plain relative path: {path[:200]!r}; {wanted}")
+    if "\\" in path:
+        raise RejectedError("bad_image_path", f"backslashes in {path[:200]!r}; wanted slashes: images/x.jpg")
     if len(path.encode()) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_NAME_BYTES for part in parts):
         raise RejectedError("bad_image_path", f"a name too long for any storage: {path[:60]!r} ...")
-    return path
+    return "/".join(parts)
 
 
-def _source_of(record: dict[str, Any], image: str | None) -> str:
+def _source_of(record: dict[str, Any], images: tuple[str, ...]) -> str:
+    """The question's family, else the top folder of the picture; pictures in no folder are one source."""
     family = record.get("family")
     if isinstance(family, str) and family:
         return family
-    return image.split("/")[0] if image else "text"
+    if not images:
+        return "text"
+    folder, slash, _ = images[0].partition("/")
+    return folder if slash else "images"

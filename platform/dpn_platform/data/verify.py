@@ -16,7 +16,7 @@ from PIL import Image
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of
-from dpn_platform.data.schema import SHARD_SCHEMA, content_digest
+from dpn_platform.data.schema import MORE_IMAGES, content_digest, is_shard_schema
 from dpn_platform.storage import join_uri, read_bytes
 
 DECODE_THREADS = 4
@@ -91,7 +91,7 @@ def _check_shard(manifest: Manifest, split: str, shard: Shard, found: _Found, de
         yield f"{shard.path}: its {len(data)} bytes are not those that were published (sha256 differs)"
         return
     table = pq.read_table(pa.BufferReader(data))
-    if not table.schema.equals(SHARD_SCHEMA):
+    if not is_shard_schema(table.schema):
         yield f"{shard.path}: its columns are not those of the schema"
         return
     first = shard.first_row_id
@@ -127,6 +127,16 @@ def _check_images(shard: Shard, table: pa.Table, found: _Found) -> Iterator[str]
             if size != (width, height):
                 seen = size if isinstance(size, str) else f"{size[0]}x{size[1]} pixels"
                 yield f"{shard.path}: the image of row {row_id} is not {width}x{height}: {seen}"
+    if MORE_IMAGES.name in table.column_names:
+        yield from _check_more_images(shard, table, found)
+
+
+def _check_more_images(shard: Shard, table: pa.Table, found: _Found) -> Iterator[str]:
+    for row in table.select(["row_id", MORE_IMAGES.name]).to_pylist():
+        for number, picture in enumerate(row[MORE_IMAGES.name] or (), start=2):
+            found.images_decoded += 1
+            if isinstance(size := _decoded_size(pa.scalar(picture, pa.binary())), str):
+                yield f"{shard.path}: image {number} of row {row['row_id']}: {size}"
 
 
 def _decoded_size(value: pa.BinaryScalar) -> tuple[int, int] | str:

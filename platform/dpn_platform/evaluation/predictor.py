@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +15,8 @@ from dpn_model.flops import MAC_CONVENTIONS
 from dpn_model.not_finite import NotFiniteError
 from dpn_model.processing import picture_inputs
 from dpn_platform.config.errors import DpnError
+from dpn_platform.data.collate import decode_image
+from dpn_platform.data.schema import row_images
 from dpn_platform.evaluation.answering.loading import load_ours, local_folder
 from dpn_platform.evaluation.answering.packed_model import sample_costs
 from dpn_platform.evaluation.image_statistics import IMAGE_COLUMNS, image_statistics
@@ -107,7 +108,7 @@ class Predictor:
                 "gold": gold,
                 "answer": answer,
                 "correct": is_correct(answer, gold),
-                "image_sha": hashlib.sha256(row["image"]).hexdigest()[:16] if row["has_image"] else None,
+                "image_sha": hashlib.sha256(b"".join(row_images(row))).hexdigest()[:16] if row["has_image"] else None,
                 **image_statistics(images[number][0] if images[number] else None),
                 **costs[number],
             }
@@ -119,7 +120,4 @@ def _first_turn(conversations: str) -> tuple[str, str]:
 
 
 def _images(row: dict[str, Any]) -> list[Image.Image]:
-    if not row["has_image"]:
-        return []
-    with Image.open(io.BytesIO(row["image"])) as image:
-        return [image.convert("RGB")]
+    return [decode_image(data) for data in row_images(row)]

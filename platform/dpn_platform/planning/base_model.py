@@ -26,7 +26,8 @@ def base_config(base: str) -> DpnConfig:
             transformers cannot read.
     """
     from dpn_model.bases.catalogue import BASES
-    from dpn_platform.training.base import TINY, build_tiny, find_folder
+    from dpn_platform.training.base import build_tiny
+    from dpn_platform.training.base_folder import TINY, find_folder
 
     if base == TINY:
         return build_tiny()[0].config
@@ -49,7 +50,7 @@ def base_config(base: str) -> DpnConfig:
 def has_weights(base: str) -> bool:
     """Whether a run could start from `base`: all but a name of the catalogue."""
     from dpn_model.bases.catalogue import BASES
-    from dpn_platform.training.base import TINY, find_folder
+    from dpn_platform.training.base_folder import TINY, find_folder
 
     return base == TINY or base not in BASES or (find_folder(base) / "config.json").is_file()
 

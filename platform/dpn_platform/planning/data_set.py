@@ -92,7 +92,8 @@ def _count(config: ExperimentConfig, manifest: Manifest) -> tuple[float, float] 
 
 def _processor(base: str) -> Any:
     from dpn_model.processing import DpnProcessor
-    from dpn_platform.training.base import TINY, build_tiny, find_folder
+    from dpn_platform.training.base import build_tiny
+    from dpn_platform.training.base_folder import TINY, find_folder
 
     if base == TINY:
         return build_tiny()[1]

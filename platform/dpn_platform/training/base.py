@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
-import dpn_model
 from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.catalogue import BASES
 from dpn_model.bases.tiny import build_tiny_model
@@ -19,20 +19,25 @@ from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import ExperimentConfig, ModelConfig
 from dpn_platform.data.demo import VOCABULARY
 from dpn_platform.storage import download_folder
+from dpn_platform.training.base_folder import TINY, find_folder
 from dpn_platform.training.lora import attach_adapters
 
-TINY = "tiny"
 
+def build_model(
+    config: ExperimentConfig, words: Iterable[str] = VOCABULARY
+) -> tuple[DpnForConditionalGeneration, Processor]:
+    """The base with the experiment's method attached; what is drawn depends on `train.seed` and `words` alone.
 
-def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, Processor]:
-    """The base with the experiment's method attached; what is drawn depends on `train.seed` alone.
+    Args:
+        config: the experiment.
+        words: what `model.base: tiny` knows, see `words.training_words`.
 
     Raises:
         DpnError: no such base, or a method that does not fit it.
     """
     torch.manual_seed(config.train.seed)
     try:
-        model, processor = load_base(config.model.base)
+        model, processor = load_base(config.model.base, words)
         router_id = processor.tokenizer.convert_tokens_to_ids(ROUTER_TEXT)
         # Said before the method is attached, which makes a row for it where there is none.
         model.config.router_token_id = None if router_id == processor.tokenizer.unk_token_id else router_id
@@ -65,7 +70,7 @@ def reading_processor(processor: Processor, settings: ModelConfig) -> Processor:
         raise DpnError(f"model.base {settings.base}: {error}") from error
 
 
-def load_base(base: str) -> tuple[DpnForConditionalGeneration, Processor]:
+def load_base(base: str, words: Iterable[str] = VOCABULARY) -> tuple[DpnForConditionalGeneration, Processor]:
     """Model and processor of a from_pretrained folder (a path, or a URI that is fetched), or fresh ones for "tiny".
 
     Raises:
@@ -73,7 +78,7 @@ def load_base(base: str) -> tuple[DpnForConditionalGeneration, Processor]:
         FileNotFoundError, ValueError: the folder is not a from_pretrained folder, or its processor cannot be used.
     """
     if base == TINY:
-        return build_tiny()
+        return build_tiny(words)
     if "://" not in base:
         folder = find_folder(base)
         if base in BASES and not folder.exists():
@@ -92,15 +97,9 @@ def _load(folder: Path) -> tuple[DpnForConditionalGeneration, Processor]:
     return model, load_processor(folder, model.config)
 
 
-def find_folder(base: str) -> Path:
-    """A relative path is meant from the place of `dpn_model`, with which the shipped bases travel, else from here."""
-    beside_package = Path(dpn_model.__file__).resolve().parents[1] / base
-    return beside_package if beside_package.exists() else Path(base)
-
-
-def build_tiny() -> tuple[DpnForConditionalGeneration, DpnProcessor]:
-    """Model with weights from torch's generator, and a processor with the words of the demo set."""
-    tokenizer = build_word_tokenizer(VOCABULARY)
+def build_tiny(words: Iterable[str] = VOCABULARY) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
+    """Model with weights from torch's generator, and a processor with these words, by default those of the demo set."""
+    tokenizer = build_word_tokenizer(words)
     model = build_tiny_model(len(tokenizer))
     processor = DpnProcessor(
         tokenizer,

@@ -37,6 +37,7 @@ from dpn_platform.training.guards import has_room
 from dpn_platform.training.metric_lines import Line, read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcome, record_batches
 from dpn_platform.training.run_plan import plan_run
+from dpn_platform.training.words import check_words
 
 if TYPE_CHECKING:
     from dpn_platform.training.loop import Callback
@@ -53,6 +54,7 @@ def run_training(
     callbacks: Sequence[Callback | UserCallback] = (),
     on_report: OnReport | None = None,
     reference_loss: float | None = None,
+    on_note: Callable[[str], None] | None = None,
     in_this_process: bool = False,
 ) -> TrainingOutcome:
     """Train, or continue, or return what is complete. Ray must be initialised.
@@ -65,6 +67,7 @@ def run_training(
         on_report: called with every new metric line, in order, from a thread of this process; lines of earlier
             attempts come first.
         reference_loss: the dense control's `train/loss_lm`; with `sweep.early_stopping` it ends hopeless runs.
+        on_note: called with a line about the data, where there is something to say.
         in_this_process: a run of one worker needs no worker group: it trains here, and if this process is lost, the
             same call elsewhere continues. For callers that are started again themselves, as a study's trials are.
 
@@ -78,12 +81,12 @@ def run_training(
     run_uri = join_uri(config.storage.runs_uri, run_name)
     manifest = load_manifest(config.data.uri)
     manifest.split(config.data.train_split)  # a misspelt one is told before the name is taken
-    claim(run_uri, config, manifest.fingerprint)
-    outcome = read_outcome(run_uri)
-    if outcome is not None and has_room(outcome, config.train.guards):
-        outcome = None
+    outcome = _complete(run_uri, config)
     if outcome is None:
-        _check_data(run_uri, config, manifest)
+        _check_data(config, manifest, on_note)
+    claim(run_uri, config, manifest.fingerprint)
+    if outcome is None:  # as in the workers: bad settings are refused before they start, and the counts are on record
+        record_batches(run_uri, config, plan_run(config, manifest))
     with _reporting(run_uri, on_report):
         if outcome is None:
             own = [callback for callback in callbacks if not isinstance(callback, UserCallback)]
@@ -112,12 +115,19 @@ def _work(
     return outcome
 
 
-def _check_data(run_uri: str, config: ExperimentConfig, manifest: Manifest) -> None:
+def _complete(run_uri: str, config: ExperimentConfig) -> TrainingOutcome | None:
+    """The outcome of a run that has nothing left to do."""
+    outcome = read_outcome(run_uri)
+    return None if outcome is None or has_room(outcome, config.train.guards) else outcome
+
+
+def _check_data(config: ExperimentConfig, manifest: Manifest, on_note: Callable[[str], None] | None) -> None:
+    """Before the run's name is taken: what is refused here is tried again with other settings."""
     require_shards(manifest, config.data.train_split)
+    if (told := check_words(config, manifest)) is not None and on_note:
+        on_note(told)
     if config.model.template == "plain":
         require_captions(manifest, config.data.train_split)
-    # Here as well as in the workers: bad settings are refused before they start, and the counts are on record.
-    record_batches(run_uri, config, plan_run(config, manifest))
 
 
 class _Trainer(TorchTrainer):

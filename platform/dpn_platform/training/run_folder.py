@@ -28,6 +28,7 @@ OUTCOME = "outcome.json"
 #: what may differ between two attempts of one run: it changes neither what is computed nor the order of samples
 NOT_THE_RUN = (
     "name",
+    "data.allow_unknown_answers",
     "eval",
     "storage",
     "sweep",

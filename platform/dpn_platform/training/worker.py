@@ -34,6 +34,7 @@ from dpn_platform.training.router_monitor import RouterMonitor
 from dpn_platform.training.routing_history import ROUTING, routing_history
 from dpn_platform.training.run_folder import EXPORT, TrainingOutcome, run_fingerprint, write_outcome
 from dpn_platform.training.throughput import Throughput, spent_device_hours
+from dpn_platform.training.words import training_words
 
 
 def work(given: WorkerSettings, place: Place) -> str | None:
@@ -84,7 +85,7 @@ def _agreed_model(config: ExperimentConfig, resume: Resume) -> tuple[tuple[Any, 
     parts: tuple[Any, Any] = (None, None)
     problem = None
     try:
-        parts = build_model(config)
+        parts = build_model(config, training_words(config))
         problem = resume.misfit(parts[0])
     except DpnError as error:
         problem = str(error)

@@ -80,6 +80,13 @@ def _rotated(image: Image.Image) -> bytes:
     return encode(image, exif=exif)
 
 
+def _odd_metadata(image: Image.Image) -> bytes:
+    """With a colour profile that ends before its number: Pillow takes such a JPEG for no image."""
+    body = b"ICC_PROFILE\0"
+    data = encode(image)
+    return data[:2] + b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body + data[2:]
+
+
 def _16_bit(image: Image.Image) -> bytes:
     grey = np.asarray(image.convert("L"), dtype=np.uint16) * 257
     buffer = io.BytesIO()
@@ -127,6 +134,7 @@ DIRT: dict[str, Dirt] = {
     "huge": ImageDirt("image_huge", lambda _: encode(Image.new("1", (_HUGE_SIDE, _HUGE_SIDE)), "PNG"), ".png"),
     "bomb": ImageDirt("image_huge", _bomb, ".png"),
     "elongated": ImageDirt("image_elongated", lambda _: encode(Image.new("1", (_HUGE_SIDE, 16)), "PNG"), ".png"),
+    "odd_metadata": ImageDirt("image_metadata", _odd_metadata),
     "rotated": ImageDirt("image_rotated", _rotated),
     "cmyk": ImageDirt("image_cmyk", _as_format("JPEG", "CMYK")),
     "16_bit": ImageDirt("image_16bit", _16_bit, ".png"),

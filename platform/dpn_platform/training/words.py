@@ -1,0 +1,58 @@
+"""The words of a run's data set: those its base does not know, and the vocabulary of a base made for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.data.demo import VOCABULARY
+from dpn_platform.data.manifest import Manifest, load_manifest
+from dpn_platform.data.unknown_words import count_unknown_of_split, words_of_split
+from dpn_platform.storage import exists, join_uri
+from dpn_platform.training.base_folder import TINY, find_folder
+
+
+def training_words(config: ExperimentConfig) -> Sequence[str]:
+    """The vocabulary of `model.base: tiny`: the words of the training split, the same on all ranks and after a restart.
+
+    The demo set has the words of its generator, which a small draw does not all use.
+
+    Raises:
+        DpnError: no such data set or split, or a shard cannot be read.
+    """
+    if config.model.base != TINY:
+        return VOCABULARY
+    manifest = load_manifest(config.data.uri)
+    is_demo = (manifest.recipe or {}).get("kind") == "demo"
+    return VOCABULARY if is_demo else words_of_split(manifest, config.data.train_split)
+
+
+def check_words(config: ExperimentConfig, manifest: Manifest) -> str | None:
+    """Looks for words of the training split that the base's tokenizer does not know.
+
+    Returns:
+        A line about them; None when every word is known, or the base has no tokenizer.json.
+
+    Raises:
+        DpnError: answers hold such words: `<unk>` would be taught in their place. `data.allow_unknown_answers` lets
+            them pass.
+    """
+    uri, split = _tokenizer_uri(config.model.base), config.data.train_split
+    found = None if uri is None else count_unknown_of_split(manifest, split, uri)
+    if found is None or found.is_empty:
+        return None
+    told = f"{manifest.root}, split '{split}': to model.base {config.model.base}, {found.told()}"
+    if found.unknown_answers and not config.data.allow_unknown_answers:
+        raise DpnError(
+            f"{told}. Such an answer would be taught as <unk>; model.base=tiny makes a vocabulary of the data, a base "
+            "whose tokenizer falls back to bytes knows every word, data.allow_unknown_answers=true trains all the same"
+        )
+    return told
+
+
+def _tokenizer_uri(base: str) -> str | None:
+    if base == TINY:
+        return None
+    uri = join_uri(base if "://" in base else str(find_folder(base)), "tokenizer.json")
+    return uri if exists(uri) else None
