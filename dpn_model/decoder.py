@@ -40,7 +40,7 @@ def run_decoder(
     state = state.with_hidden(state.hidden_TD * embedding_scale(language_model))
     arguments = _layer_arguments(language_model, state, cache)
     for number, layer in enumerate(language_model.layers, start=1):
-        state = state.with_hidden(layer(state.hidden_TD[None], **arguments[number - 1])[0])
+        state = state.with_hidden(layer(state.hidden_TD[None], **arguments[number - 1])[0]).injected()
         if number in reducers:
             state, record = reducers[number](state)
             records.append(record)
@@ -63,7 +63,7 @@ def _layer_arguments(language_model: Any, state: PackedSequence, cache: PackedCa
     position_ids = rotary_ids(state.position_ids_T)
     if cache is not None:
         cache.open_stage(state)
-    shared = {
+    shared: dict[str, object] = {
         "position_ids": position_ids,
         CACHE_NAME: cache,
         "use_cache": cache is not None,
@@ -115,5 +115,5 @@ def _cached_arguments(
     offset_T = stage.position_offset_B[slots.sample_T]
     position_ids = rotary_ids(offset_T + slots.slot_T.view(-1, *[1] * (offset_T.ndim - 1)))
     layout = CachedLayout(stage.lengths, new, hidden_TD.device)
-    shared = {"position_ids": position_ids, CACHE_NAME: cache, "use_cache": True, "layout": layout}
+    shared: dict[str, object] = {"position_ids": position_ids, CACHE_NAME: cache, "use_cache": True, "layout": layout}
     return _with_rotary(language_model, hidden_TD, shared)

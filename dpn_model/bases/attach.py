@@ -8,8 +8,11 @@ from transformers import MODEL_MAPPING, PreTrainedConfig
 
 from dpn_model.attention import ATTENTION_NAME
 from dpn_model.bases.decoders import check_decoder, check_layers
+from dpn_model.bases.idefics import Idefics3Base, SmolVLMBase
 from dpn_model.bases.llava_hr import LlavaHrModel
-from dpn_model.bases.llava_hr_config import LlavaHrConfig
+
+#: by `model_type`, where transformers' own model does not do
+_OWN_MODELS = {"idefics3": Idefics3Base, "llava_hr": LlavaHrModel, "smolvlm": SmolVLMBase}
 
 
 def build_base_model(base: PreTrainedConfig) -> Any:
@@ -25,7 +28,8 @@ def build_base_model(base: PreTrainedConfig) -> Any:
     """
     check_decoder(base.text_config)
     base.text_config._attn_implementation = ATTENTION_NAME
-    model = LlavaHrModel(base) if isinstance(base, LlavaHrConfig) else MODEL_MAPPING[type(base)](base)
+    kind = _OWN_MODELS.get(base.model_type)
+    model = kind(base) if kind else MODEL_MAPPING[type(base)](base)
     decoder: Any = getattr(model, "language_model", None)
     check_layers(decoder, base.model_type)
     decoder.config._attn_implementation = ATTENTION_NAME

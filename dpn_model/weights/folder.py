@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
 from dpn_model.configuration import DpnConfig
-from dpn_model.vision.image_side import GRIDDED_BASES
+from dpn_model.vision.image_side import IMAGE_SIDES
 from dpn_model.weights.names import canonical_names
 from dpn_model.weights.original import EMBEDDING, HEAD, from_original, is_original
 from dpn_model.weights.tensors import read_folder, write_folder
@@ -29,7 +29,7 @@ def load_folder(folder: Path) -> tuple[DpnConfig, dict[str, Tensor]]:
         raise FileNotFoundError(f"{folder} holds no config.json; expected a from_pretrained folder")
     data = json.loads(config_file.read_text())
     model_type = data.get("model_type")
-    if model_type in GRIDDED_BASES:
+    if model_type in IMAGE_SIDES and model_type not in ("llava", "llava_hr"):
         return _load_with_transformers(folder)
     if is_original(data):
         return from_original(data, canonical_names(read_folder(folder)))
@@ -41,7 +41,7 @@ def load_folder(folder: Path) -> tuple[DpnConfig, dict[str, Tensor]]:
         if config.get_text_config().tie_word_embeddings:
             tensors.setdefault(HEAD, tensors[EMBEDDING])
     else:
-        allowed = ", ".join(("dpn", "llava", *GRIDDED_BASES))
+        allowed = ", ".join(("dpn", *IMAGE_SIDES))
         raise ValueError(f"{config_file}: model_type = {model_type!r}; allowed: {allowed}")
     return config, tensors
 
