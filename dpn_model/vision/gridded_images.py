@@ -89,5 +89,8 @@ class LayeredImages(GriddedImages):
     """Qwen3-VL: features of several of the tower's layers; the first decoder layers add one each (DeepStack)."""
 
     def _joined(self, features: Any) -> Tensor:
-        levels = [features.pooler_output, *features.deepstack_features]
-        return torch.cat([torch.cat(list(level)) for level in levels], dim=1)
+        # transformers before 5.24 does not split the later levels by picture.
+        levels = [
+            level if isinstance(level, Tensor) else torch.cat(list(level)) for level in features.deepstack_features
+        ]
+        return torch.cat([super()._joined(features), *levels], dim=1)
