@@ -20,7 +20,7 @@ from dpn_model.flops import (
     layers_per_stage,
     sample_cost,
 )
-from dpn_model.vision.feature_choice import CLASS_TOKENS
+from dpn_model.vision.feature_choice import CLASS_TOKENS, class_tokens_kept
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class ModelShape:
         image_grid: visual tokens of one image that enter it, as (height, width); None where every image has its own.
         vision_macs, projector_macs: multiply-accumulates of one image (or tile) of the tower's own size; None where
             nobody has counted them.
-        tower: of bases whose tower takes pictures of other sizes, one visual token per patch.
+        tower: configuration of LLaVA, whose tower takes pictures of other sizes too.
     """
 
     decoder: DecoderShape
     image_grid: tuple[int, int] | None = None
     vision_macs: int | None = None
     projector_macs: int | None = None
-    tower: Any = None
+    tower: PreTrainedConfig | None = None
 
     @classmethod
     def from_llava(cls, config: PreTrainedConfig) -> ModelShape:
@@ -47,8 +47,10 @@ class ModelShape:
         side = config.vision_config.image_size // config.vision_config.patch_size
         decoder = DecoderShape.from_config(config.text_config)
         vision = clip_macs(config.vision_config)
-        projector = side**2 * mlp2x_macs(config.vision_config.hidden_size, decoder.hidden_size)
-        return cls(decoder, (side, side), vision, projector, tower=config.vision_config)
+        chosen = config.vision_feature_layer
+        width = config.vision_config.hidden_size * (1 if isinstance(chosen, int) else len(chosen))
+        projector = (side**2 + class_tokens_kept(config)) * mlp2x_macs(width, decoder.hidden_size)
+        return cls(decoder, (side, side), vision, projector, tower=config)
 
     def vision_and_projector(self, run: SampleRun) -> tuple[int, int]:
         """Multiply-accumulates of all pictures of a sample, each at its own size.
@@ -61,10 +63,11 @@ class ModelShape:
         native = run.num_images - len(run.other_sizes)
         vision, projector = native * self.vision_macs, native * self.projector_macs
         if run.other_sizes:
-            assert self.image_grid is not None
-            tokens = self.image_grid[0] * self.image_grid[1]
-            vision += sum(clip_macs(self.tower, patches) for patches in run.other_sizes)
-            projector += sum(run.other_sizes) * self.projector_macs // tokens
+            assert self.tower is not None
+            vision += sum(clip_macs(self.tower.vision_config, patches) for patches in run.other_sizes)
+            kept = class_tokens_kept(self.tower)
+            tokens = (self.tower.vision_config.image_size // self.tower.vision_config.patch_size) ** 2 + kept
+            projector += sum(patches + kept for patches in run.other_sizes) * (self.projector_macs // tokens)
         return vision, projector
 
 
@@ -79,8 +82,12 @@ def clip_macs(vision_config: Any, patches: int | None = None) -> int:
     patch_values = vision_config.num_channels * vision_config.patch_size**2
     width, layers = vision_config.hidden_size, vision_config.num_hidden_layers
     class_tokens = CLASS_TOKENS.get(vision_config.model_type, 0)
-    blocks = vit_macs(width, vision_config.intermediate_size, layers, patches + class_tokens)
-    return patches * patch_values * width + blocks
+    inner = vision_config.intermediate_size
+    blocks = vit_macs(width, inner, layers, patches + class_tokens)
+    # SigLIP's pooled output, which no VLM reads: one query against all patches, and an MLP.
+    has_head = vision_config.model_type == "siglip_vision_model" and getattr(vision_config, "vision_use_head", True)
+    head = 2 * width**2 * (1 + patches) + 2 * width * patches + 2 * width * inner if has_head else 0
+    return patches * patch_values * width + blocks + head
 
 
 def vit_macs(width: int, intermediate_size: int, num_layers: int, num_tokens: int) -> int:

@@ -59,12 +59,12 @@ class DpnForConditionalGeneration(PackedInputs, PackedGenerationMixin, PreTraine
     def __init__(self, config: DpnConfig) -> None:
         super().__init__(config)
         base = config.base
+        self.image_side = image_side_of(base)  # first: what is refused is not built
         self.model = build_base_model(base)
         self.lm_head = nn.Linear(base.text_config.hidden_size, base.text_config.vocab_size, bias=False)
         self.reducers = nn.ModuleDict()
         self.last_routing: RoutingReport | None = None
         self.model_shape = model_shape(base)
-        self.image_side = image_side_of(base)
         self.image_token_id = base.image_token_id
         self.post_init()
         dial = config.dial

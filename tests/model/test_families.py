@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
@@ -248,6 +251,25 @@ def test_pooling_counts_the_tokens_of_every_grid(family, site) -> None:
         layer = [layer_macs(n, ours.model_shape.decoder, "eq8") for n in (tokens[row], pooled[row])]
         assert (cost.total, cost.dense) == (site * layer[0] + (4 - site) * layer[1], 4 * layer[0])
         torch.testing.assert_close(ours(**sample).logits[0], out.logits[row], atol=1e-5, rtol=1e-5)  # measured 1.4e-6
+
+
+@by_kind
+def test_towers_are_billed_as_they_run_or_not_at_all(family) -> None:
+    """Two pictures of one sample against torch's counter; Qwen-VL's tower has no account, and says so."""
+    _, ours = pair(family)
+    sample = samples_of(family)[2]
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        routing = ours(**sample).routing
+    if family.kind.startswith("qwen"):
+        with pytest.raises(ValueError, match="this base's vision tower has no account"):
+            routing.cost(0)
+        return
+    flops = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    decoder = sum(number for name, number in flops.items() if re.search(r"(language|text)_model\.layers\.\d$", name))
+    cost = routing.cost(0, "true")
+    assert (cost.prefill, cost.lm_head) == (decoder, flops["DpnForConditionalGeneration.lm_head"])
+    assert cost.vision + cost.projector == flops["Global"] - decoder - cost.lm_head
 
 
 @by_kind
