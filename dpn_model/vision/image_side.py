@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from dpn_model.bases.families import why_not
 from dpn_model.bases.llava_hr import image_grid as llava_hr_grid
 from dpn_model.vision.anyres_images import AnyresImages, OneVisionImages
 from dpn_model.vision.clip_images import ClipImages
@@ -37,5 +38,6 @@ def image_side_of(base: PreTrainedConfig) -> ImageSide:
         ValueError: a kind of base whose pictures nobody has described here, or settings that they cannot have.
     """
     if base.model_type not in IMAGE_SIDES:
-        raise ValueError(f"base_config.model_type = {base.model_type!r}; allowed: {', '.join(IMAGE_SIDES)}")
+        allowed = ", ".join(IMAGE_SIDES)
+        raise ValueError(f"base_config.model_type = {base.model_type!r} ({why_not(base)}); allowed: {allowed}")
     return IMAGE_SIDES[base.model_type](base)
