@@ -3,7 +3,7 @@
 import argparse
 
 from dpn_platform.config.load import load_config
-from dpn_platform.services import connect
+from dpn_platform.services import session
 from dpn_platform.services.ray_client import init_ray
 
 
@@ -15,11 +15,11 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     known = parser.parse_args()
     config = load_config(known.config, known.overrides)
-    connect(start=True)  # before ray is imported
-    init_ray()
-    from dpn_platform.reports.shipped_base import make_base
+    with session({"s3", "mlflow", "ray"}):  # before ray is imported
+        init_ray()
+        from dpn_platform.reports.shipped_base import make_base
 
-    accuracy = make_base(config, known.folder, known.name, print)
+        accuracy = make_base(config, known.folder, known.name, print)
     print(f"{known.folder}: {accuracy:.1%} of the held-out questions right")
 
 

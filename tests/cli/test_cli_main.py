@@ -34,7 +34,7 @@ PUBLIC_VERBS = {
 
 def python(*arguments, **environment):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]), **environment}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=env, cwd=ROOT, timeout=60)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=env, cwd=ROOT, timeout=300)
 
 
 @pytest.fixture

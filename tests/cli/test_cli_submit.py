@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dpn_platform.cli.submit import build_entrypoint
+from dpn_platform.cli.submit import build_entrypoint, require_sent
 from dpn_platform.config.errors import DpnError
 
 ROOT = Path(__file__).parents[2]
@@ -77,3 +77,45 @@ def test_job_package_leaves_out_what_must_not_travel():
     from dpn_platform.services.job_client import EXCLUDES
 
     assert {".git", ".venv", ".dpn"} <= set(EXCLUDES)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A small checkout with a recipe in every place that Ray leaves behind, and in one that travels."""
+    (tmp_path / ".gitignore").write_text("private*.yaml\n/outputs/\n")
+    (tmp_path / "jobs" / "configs").mkdir(parents=True)
+    (tmp_path / "jobs" / "train.py").touch()
+    (tmp_path / "jobs" / "configs" / ".gitignore").write_text("local/\n")
+    for name in ("good.yaml", "private.yaml", "tests/mine.yaml", "build/mine.yaml", "local/mine.yaml"):
+        (tmp_path / "jobs" / "configs" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "jobs" / "configs" / name).write_text("name: mine\n")
+    (tmp_path / "jobs" / "configs" / "extending.yaml").write_text("extends: private.yaml\n")
+    (tmp_path / "outputs" / "base").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "reason"),
+    [
+        ("good.yaml", [], None),
+        ("private.yaml", [], "private.yaml: would not travel .* names jobs/configs/private.yaml"),
+        ("extending.yaml", [], "private.yaml: would not travel"),
+        ("tests/mine.yaml", [], "jobs/configs/tests is left out of jobs"),
+        ("build/mine.yaml", [], "jobs/configs/build is left out of jobs"),
+        ("local/mine.yaml", [], "names jobs/configs/local"),
+        ("good.yaml", ["model.base=outputs/base"], "outputs/base: would not travel"),
+    ],
+)
+def test_what_would_stay_behind_is_said_before_it_leaves(checkout, config, overrides, reason):
+    path = checkout / "jobs" / "configs" / config
+    if reason is None:
+        require_sent("train", path, overrides, checkout)
+        return
+    with pytest.raises(DpnError, match=reason):
+        require_sent("train", path, overrides, checkout)
+
+
+def test_a_gitignore_that_empties_the_job_is_said(checkout):
+    (checkout / ".gitignore").write_text(".*\n")
+    with pytest.raises(DpnError, match=r"names \."):
+        require_sent("train", checkout / "jobs" / "configs" / "good.yaml", [], checkout)

@@ -18,8 +18,8 @@ import pytest
 from mlflow import MlflowClient
 
 from dpn_platform import storage
-from dpn_platform.config.errors import DpnError
 from dpn_platform.training.metric_lines import read_metrics
+from dpn_platform.training.place import published_alone
 
 pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
@@ -67,12 +67,8 @@ def wait_for(condition: Callable[[], bool], process: Any, log: Path, timeout_s: 
 
 
 def checkpoints(run_uri: str) -> list[int]:
-    """Steps of the checkpoints that Ray Train has published."""
-    try:
-        snapshot = storage.read_bytes(f"{run_uri}/checkpoint_manager_snapshot.json").decode()
-    except DpnError:
-        return []
-    return [step for step in range(CHECKPOINT_EVERY, STEPS + 1, CHECKPOINT_EVERY) if f"step_{step:08d}" in snapshot]
+    """Steps of the checkpoints that are published."""
+    return [int(name.removeprefix("step_")) for name in published_alone(run_uri)]
 
 
 def test_interrupt_kill_resume(

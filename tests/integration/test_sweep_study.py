@@ -18,7 +18,7 @@ from dpn_platform.data.schema import SCHEMA_VERSION
 from dpn_platform.evaluation.points import FamilyScore
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.services.ray_client import init_ray
-from dpn_platform.storage import read_json, write_json
+from dpn_platform.storage import read_bytes, read_json, write_json
 from dpn_platform.sweeps.events import StudyEvent
 from dpn_platform.sweeps.study import StudyResult, run_study
 from dpn_platform.sweeps.trainable import Execute, Execution
@@ -52,7 +52,7 @@ def config(tmp_path: Path) -> ExperimentConfig:
 
 
 def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
-    """A trial that notes its call in a file and leaves a result; `problems`: run name's end -> "fail" or "stop"."""
+    """A trial that notes its call in a file and leaves a result; `problems`: run name's end -> what happens instead."""
     problems = problems or {}
 
     def execute(config: ExperimentConfig, name: str, reference_loss: float | None) -> Execution:
@@ -61,6 +61,8 @@ def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
         problem = next((what for end, what in problems.items() if name.endswith(end)), None)
         if problem == "fail":
             raise DpnError("no such thing")
+        if problem == "fault":
+            raise AttributeError("no attribute 'cache'")
         uri = f"{config.storage.runs_uri}/{name}"
         outcome = TrainingOutcome(name, uri, f"{uri}/step_4", f"{uri}/export", "finished", 4, {"train/loss_lm": 0.5})
         Path(uri).mkdir(parents=True, exist_ok=True)
@@ -155,6 +157,17 @@ def test_without_the_dense_control_the_study_ends(config: ExperimentConfig, tmp_
     assert statuses(tracker)["s"] == "FAILED"
     assert len(calls_of(calls)) <= 2
     assert len(start(config, pretend(calls), tracker, resume=True).points) == 4
+
+
+def test_a_fault_of_the_code_ends_the_study_at_its_first_trial(config: ExperimentConfig, tmp_path: Path) -> None:
+    tracker, calls = MemoryTracker(), tmp_path / "calls"
+    one_by_one = config.sweep.model_copy(update={"max_concurrent_trials": 1, "num_trials": 4})  # type: ignore[union-attr]
+    alone = config.model_copy(update={"sweep": one_by_one})
+    with pytest.raises(DpnError, match="static_2x2 failed as every other would: AttributeError: no attribute") as told:
+        start(alone, pretend(calls, {"static_2x2": "fault"}), tracker)
+    assert len(calls_of(calls)) == 2
+    trace = str(told.value).rpartition("the whole trace: ")[2]
+    assert "in execute" in read_bytes(trace).decode()
 
 
 def test_an_interrupted_study_goes_on(config: ExperimentConfig, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ OURS = Endpoints(
 @pytest.fixture
 def env(plain_environment: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No service named; embedded ones run; what `connect` sets is undone."""
-    plain_environment.setattr(connection, "endpoints", lambda home: OURS)
+    plain_environment.setattr(connection, "endpoints", lambda home, needs=None: OURS)
+    plain_environment.setattr(connection, "running", lambda home: {"s3", "mlflow", "ray"})
     plain_environment.setattr(connection, "_applied", {})
     for name in OURS.env():  # so that monkeypatch restores them afterwards
         plain_environment.setenv(name, "")
@@ -47,7 +48,7 @@ def test_connect_again_follows_services_that_moved(env: pytest.MonkeyPatch) -> N
     connect()
     assert external_services() == set()
     moved = Endpoints(**{**vars(OURS), "s3_url": "http://127.0.0.1:9"})
-    env.setattr(connection, "endpoints", lambda home: moved)
+    env.setattr(connection, "endpoints", lambda home, needs=None: moved)
     assert connect() == moved
     assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
 
@@ -61,11 +62,11 @@ def test_services_the_user_named_win(env: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_embedded_is_needed_when_all_are_named(env: pytest.MonkeyPatch) -> None:
-    env.setattr(connection, "endpoints", lambda home: pytest.fail("asked for"))
+    env.setattr(connection, "endpoints", lambda home, needs=None: pytest.fail("asked for"))
     env.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
     env.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.org")
     env.setenv("RAY_ADDRESS", "head.example.org:6379")
-    connected = connect(start=True)
+    connected = connect()
     assert connected.ray_address == "head.example.org:6379"
     assert connected.s3_url == "https://s3.example.org"
 
@@ -84,5 +85,15 @@ def test_ray_imported_too_early_is_told(env: pytest.MonkeyPatch) -> None:
 
 
 def test_services_that_do_not_run_are_one_clear_line(plain_environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(DpnError, match=r"are not running; start them with `dpn up`"):
+    with pytest.raises(DpnError, match=r"are not running \(mlflow, ray, s3\); start them with `dpn up`"):
         connect(tmp_path)
+
+
+def test_only_what_is_needed_has_to_run(env: pytest.MonkeyPatch) -> None:
+    env.setattr(connection, "running", lambda home: {"ray"})
+    env.setattr(connection, "endpoints", lambda home, needs: OURS if needs <= {"ray"} else None)
+    connect(needs=["ray"])
+    assert os.environ["RAY_ADDRESS"] == OURS.ray_address
+    assert "AWS_ENDPOINT_URL" not in os.environ
+    with pytest.raises(DpnError, match=r"not running \(s3\)"):
+        connect(needs=["ray", "s3"])

@@ -13,9 +13,9 @@ from dpn_platform.services.home import Home, read_json_file, write_private
 
 
 def test_home_is_argument_then_variable_then_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("DPN_HOME", raising=False)
-    assert Home.resolve().path == tmp_path / ".dpn"
+    assert Home.resolve().path == tmp_path / ".dpn", "one per user, whatever the working folder"
     monkeypatch.setenv("DPN_HOME", "/somewhere")
     assert Home.resolve().path == Path("/somewhere")
     assert Home.resolve(tmp_path).path == tmp_path

@@ -22,6 +22,7 @@ from dpn_platform.training.callbacks import Checkpointing
 from dpn_platform.training.checkpoints import CheckpointWriter, Origin, parameter_shapes, shards_name
 from dpn_platform.training.engine import build_engine, consolidated_weights
 from dpn_platform.training.loop import StepResult, run_loop
+from dpn_platform.training.place import OwnProcess
 from dpn_platform.training.resharding import convert_to_universal
 from dpn_platform.training.resume import Resume
 
@@ -138,7 +139,7 @@ def test_a_failed_write_is_one_line_and_leaves_nothing(disk: Path, small_files: 
         Path(engine_folder).mkdir()
         torch.save(torch.zeros(10**6), f"{engine_folder}/x.pt")
 
-    writer = CheckpointWriter(ORIGIN, np.empty(0, np.int64), 0)
+    writer = CheckpointWriter(ORIGIN, OwnProcess("file:///runs/x", None), np.empty(0, np.int64), 0)
     with pytest.raises(DpnError, match=rf"cannot write the checkpoint of step 4 to {disk}: .*TMPDIR") as refusal:
         writer.save(SimpleNamespace(save_checkpoint=save), 4, {})
     assert "\n" not in str(refusal.value)
@@ -177,7 +178,8 @@ def test_checkpoints_are_due_by_step_by_time_and_at_the_end(process_group, monke
 def test_the_state_says_where_it_comes_from(tmp_path: Path, build_tiny_model, first_of_two: None) -> None:
     model = build_tiny_model("dense")
     engine = SimpleNamespace(save_checkpoint=lambda *_, **__: None, zero_optimization_stage=lambda: 2, module=model)
-    writer = CheckpointWriter(Origin("file:///runs/x", "f1", "abc-dirty"), np.array([3, 4]), 0)
+    origin = Origin("file:///runs/x", "f1", "abc-dirty")
+    writer = CheckpointWriter(origin, OwnProcess(origin.run_uri, None), np.array([3, 4]), 0)
     writer.note([9, 7])
 
     writer._write(engine, tmp_path, 5)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, progress
 from dpn_platform.cli.evaluation_tracking import log_evaluation
+from dpn_platform.cli.starting import services_for
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 
@@ -83,14 +84,8 @@ def run_benchmark(
         DpnError: as `evaluate_benchmark`.
     """
     _check_names(options)  # a slip costs no start of services
-    with clean_stdout():
-        from dpn_platform.services import connect
-
-        with progress("connecting to the services"):
-            connect(start=True)  # before the first import of ray, which reads the environment
-            from dpn_platform.services.ray_client import init_ray
-
-            init_ray()
+    read = (options.data, options.questions, options.annotations, options.images)
+    with clean_stdout(), services_for(checkpoint, output, *read):
         from dpn_platform.evaluation.answering.loading import find_checkpoint
         from dpn_platform.evaluation.runner.benchmark import default_output, evaluate_benchmark
 
@@ -101,9 +96,9 @@ def run_benchmark(
         with progress(f"evaluating {checkpoint} on {options.benchmark}") as advance:
             result = evaluate_benchmark(request, experiment, lambda done, total: advance(done, total=total))
         files = _routing_files(result)
-    document = {name: value for name, value in result.items() if name != "examples"}
-    name, kept = f"{checkpoint} on {result['label']}", files | {"predictions.parquet": result["predictions_uri"]}
-    log_evaluation(experiment.tracking, run, name, document, metrics=metrics_of(result), files=kept)
+        document = {name: value for name, value in result.items() if name != "examples"}
+        name, kept = f"{checkpoint} on {result['label']}", files | {"predictions.parquet": result["predictions_uri"]}
+        log_evaluation(experiment.tracking, run, name, document, metrics=metrics_of(result), files=kept)
     if as_json:
         print_json(document | {"routing": list(files.values())})
     else:

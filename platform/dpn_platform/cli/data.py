@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpn_platform.cli import data_inspection
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
-from dpn_platform.cli.data_inspection import connect_storage, show_manifest
+from dpn_platform.cli.data_inspection import show_manifest
+from dpn_platform.cli.starting import services_for
 from dpn_platform.config.errors import DpnError
 
 if TYPE_CHECKING:
@@ -67,8 +69,7 @@ def make_demo(
     as_json: Json = False,
 ) -> None:
     """Draw a visual question-answering set, store it raw, ingest it. Does nothing when it is there."""
-    with clean_stdout():
-        _connect_ray()
+    with clean_stdout(), services_for(uri, raw):
         from dpn_platform.data.prepare import DemoRecipe, ensure_demo
 
         recipe = DemoRecipe(num_train=num_train, num_test=num_test, seed=seed, image_size=image_size)
@@ -93,8 +94,7 @@ def make_mix(
     as_json: Json = False,
 ) -> None:
     """Make a raw set with the shape of LLaVA's 665K mix; truth/planted.json counts its planted defects."""
-    with clean_stdout():
-        connect_storage(uri, start=True)
+    with clean_stdout(), services_for(uri, ray=False):
         from dpn_platform.data.mix.build import MixRecipe
         from dpn_platform.data.mix.build import make_mix as run_make_mix
         from dpn_platform.data.mix.dirt import DIRT
@@ -132,9 +132,11 @@ def ingest(
 
     policy = Policy.parse(on or ())
     source, uri = _source_and_target(places, annotations or [])
-    with clean_stdout():
-        raw = _open_source(source, annotations or [], images or [], uri)
-        _connect_ray()
+    addresses = (source, *(annotations or []), *(images or []), uri)
+    with clean_stdout(), ExitStack() as stack:
+        stack.enter_context(services_for(*(place and place.rpartition("=")[2] for place in addresses), ray=False))
+        raw = _open_source(source, annotations or [], images or [])  # what is not there is refused before Ray starts
+        stack.enter_context(services_for())
         from dpn_platform.data.ingest import IngestOptions
         from dpn_platform.data.ingest import ingest as run_ingest
 
@@ -172,18 +174,7 @@ def _source_and_target(places: Sequence[str], annotations: Sequence[str]) -> tup
     raise DpnError("expected either SOURCE URI, or --annotations FILE ... URI; see `dpn data ingest --help`")
 
 
-def _open_source(source: str | None, annotations: list[str], images: list[str], uri: str) -> RawSource:
-    """Refuses what is not there before Ray is started."""
+def _open_source(source: str | None, annotations: list[str], images: list[str]) -> RawSource:
     from dpn_platform.data.sources import file_source, folder_source
 
-    if any("s3://" in address for address in (source or "", *annotations, *images, uri)):
-        connect_storage("s3://", start=True)
     return folder_source(source, images=images) if source else file_source(annotations, images)
-
-
-def _connect_ray() -> None:
-    from dpn_platform.services import connect
-    from dpn_platform.services.ray_client import init_ray
-
-    connect(start=True)
-    init_ray()

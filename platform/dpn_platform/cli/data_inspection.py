@@ -128,12 +128,12 @@ def quarantine(
     print_table(f"{len(chosen)} rows quarantined{shows}: {table}", ("split", "source row", "kind", "detail"), shown)
 
 
-def connect_storage(uri: str, *, start: bool = False) -> None:
+def connect_storage(uri: str) -> None:
     """Services are needed only for an S3 that the user did not name."""
     from dpn_platform.services import connect, external_services
 
     if uri.startswith("s3://") and "s3" not in external_services():
-        connect(start=start)
+        connect(needs=["s3"])
 
 
 def show_manifest(manifest: Manifest, as_json: bool) -> None:

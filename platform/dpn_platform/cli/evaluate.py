@@ -10,6 +10,7 @@ import typer
 from dpn_platform.cli.benchmark_evaluation import BenchmarkOptions, run_benchmark
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_table, progress
 from dpn_platform.cli.evaluation_tracking import log_evaluation
+from dpn_platform.cli.starting import services_for
 from dpn_platform.config.load import apply_overrides, load_config, parse_config
 from dpn_platform.config.schema import ExperimentConfig
 
@@ -74,10 +75,11 @@ def evaluate(
         options = options.with_flags(for_server=submission, needs_routing=routing, force=force)
         run_benchmark(checkpoint, options, experiment, output=output, run=run, as_json=as_json)
         return
-    result = _evaluate_data_set(checkpoint, experiment, output, force)
-    document = {key: value for key, value in result.to_json().items() if key != "examples"}
-    name, files = f"{checkpoint} on {result.benchmark}", {"predictions.parquet": result.predictions_uri}
-    log_evaluation(experiment.tracking, run, name, document, metrics=result.metrics(), files=files)
+    with clean_stdout(), services_for(checkpoint, experiment.data.uri, output):
+        result = _evaluate_data_set(checkpoint, experiment, output, force)
+        document = {key: value for key, value in result.to_json().items() if key != "examples"}
+        name, files = f"{checkpoint} on {result.benchmark}", {"predictions.parquet": result.predictions_uri}
+        log_evaluation(experiment.tracking, run, name, document, metrics=result.metrics(), files=files)
     if as_json:
         print_json(document)
         return
@@ -87,26 +89,18 @@ def evaluate(
 def _evaluate_data_set(
     checkpoint: str, experiment: ExperimentConfig, output: str | None, force: bool
 ) -> EvaluationResult:
-    with clean_stdout():
-        from dpn_platform.services import connect
+    from dpn_platform.evaluation.run import evaluate as run_evaluation
 
-        with progress("connecting to the services"):
-            connect(start=True)  # before the first import of ray, which reads the environment
-            from dpn_platform.services.ray_client import init_ray
-
-            init_ray()
-        from dpn_platform.evaluation.run import evaluate as run_evaluation
-
-        if output is None and "://" not in checkpoint:
-            output = str(Path("outputs") / "evaluations" / Path(checkpoint).resolve().name)
-        with progress(f"evaluating {checkpoint}") as advance:
-            return run_evaluation(
-                checkpoint,
-                experiment,
-                output_uri=output,
-                force=force,
-                on_progress=lambda done, total: advance(done, total=total),
-            )
+    if output is None and "://" not in checkpoint:
+        output = str(Path("outputs") / "evaluations" / Path(checkpoint).resolve().name)
+    with progress(f"evaluating {checkpoint}") as advance:
+        return run_evaluation(
+            checkpoint,
+            experiment,
+            output_uri=output,
+            force=force,
+            on_progress=lambda done, total: advance(done, total=total),
+        )
 
 
 def _experiment(config: Path | None, overrides: list[str]) -> ExperimentConfig:

@@ -37,6 +37,7 @@ TO_CONTINUE = {
     "submit": "a submitted job goes on by itself",
 }
 
+EXIT_WORKER_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -72,6 +73,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _refuse_usage(error)
     except (typer.Abort, KeyboardInterrupt):
         result = EXIT_INTERRUPTED
+    except Exception as error:
+        result = _tell_of_worker(error)
     if result == EXIT_INTERRUPTED:
         print("; ".join(["stopped", *_ways_on(arguments)]), file=sys.stderr)
     return result if isinstance(result, int) else 0
@@ -89,6 +92,17 @@ def _ways_on(arguments: Sequence[str]) -> list[str]:
 def _refuse(message: str) -> int:
     print("dpn: error: " + " ".join(message.split()), file=sys.stderr)
     return EXIT_USER_ERROR
+
+
+def _tell_of_worker(error: Exception) -> int:
+    """What a Ray worker raised is one line here; anything else is a fault of ours and keeps its traceback."""
+    from dpn_platform.services.worker_errors import essence, is_from_ray, keep_trace
+
+    if not is_from_ray(error):
+        raise error
+    line, trace = essence(error), keep_trace(error)
+    _refuse(f"a Ray worker failed: {line}" + (f"; the whole trace: {trace}" if trace else ""))
+    return EXIT_WORKER_FAILED
 
 
 def _refuse_usage(error: typer.TyperException) -> int:

@@ -77,7 +77,7 @@ def _load(study: str) -> StudyRecord:
 
     needed = ("s3" if study.startswith("s3://") else None) if is_place(study) else "mlflow"
     if needed and needed not in external_services():
-        connect()
+        connect(needs=[needed])
     return read_study(study) if is_place(study) else study_from_mlflow(study)
 
 

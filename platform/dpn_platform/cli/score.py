@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 def score(
     benchmark: Annotated[str, typer.Argument(help="vqav2, gqa, scienceqa-img, textvqa, vizwiz, mme, mmbench, ...")],
-    predictions: Annotated[str, typer.Option(help="Answer file (question_id, text, ...); MM-Vet: the judge's grades.")],
+    predictions: Annotated[
+        str, typer.Option(help="Answer file (question_id, text, ...) or folder of chunks; MM-Vet: the judge's grades.")
+    ],
     annotations: Annotated[str | None, typer.Option(help="Gold: LLaVA's files or folders, or the parquet.")] = None,
     questions: Annotated[str | None, typer.Option(help="Question file, where it is apart from the gold.")] = None,
     variant: Annotated[str | None, typer.Option(help="Convention: reference (default), harness, ...")] = None,

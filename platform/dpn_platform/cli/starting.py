@@ -1,27 +1,61 @@
-"""What `dpn train` and `dpn sweep` do first: connect to the services, and make the demo set where it is asked for."""
+"""What a verb needs before its work: the services it uses, no others, and the demo set where it is asked for."""
 
 from __future__ import annotations
 
-from dpn_platform.cli.console import progress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from dpn_platform.cli.console import note, progress
 from dpn_platform.config.schema import ExperimentConfig
 
 #: of the demo set, where there is none
 DEMO_TRAIN, DEMO_TEST = 6000, 1000
 
 
-def connect_services() -> None:
-    """The configured services, or the embedded ones, started if need be; Ray is initialised."""
-    from dpn_platform.services import connect
+@contextmanager
+def services_for(*addresses: str | None, ray: bool = True, mlflow: bool = False) -> Iterator[None]:
+    """The services a verb needs, the user's own or embedded; what is started for it ends with it, and both are said.
 
-    with progress("connecting to the services"):
-        connect(start=True)  # before the first import of ray, which reads the environment
-        from dpn_platform.services.ray_client import init_ray
+    Args:
+        addresses: what is read and written; S3 is needed where one is on `s3://`.
+        ray: whether it is needed; then Ray is initialised.
+        mlflow: whether it is needed; one that runs is used in any case.
+    """
+    from dpn_platform.services import session
 
-        init_ray()
+    on_s3 = any((address or "").startswith("s3://") for address in addresses)
+    needs = {name for name, wanted in (("s3", on_s3), ("mlflow", mlflow), ("ray", ray)) if wanted}
+    started: list[str] = []
+
+    def tell(service: str, message: str) -> None:
+        if message.startswith("up at"):
+            started.append(service)
+        if not message.startswith(("running at", "stopped")):
+            note(f"{service}: {message}")
+
+    with ExitStack() as stack:
+        with progress("connecting to the services"):
+            stack.enter_context(session(needs, on_progress=tell))  # before ray is imported: it reads the environment
+            if ray:
+                from dpn_platform.services.ray_client import init_ray
+
+                init_ray()
+        if started:
+            note(f"started for this command, with which they end: {', '.join(started)} (`dpn up` keeps them)")
+        yield
 
 
-def ensure_demo_set(config: ExperimentConfig) -> None:
-    """The demo set is made where there is none; any other set has to be there."""
+@contextmanager
+def services_of(config: ExperimentConfig) -> Iterator[None]:
+    """The services of a tracked run or study; the demo set is made where it is asked for and not there."""
+    addresses = (config.data.uri, config.storage.runs_uri, config.model.base)
+    with services_for(*addresses, mlflow=config.tracking.uri is None):
+        _ensure_demo_set(config)
+        yield
+
+
+def _ensure_demo_set(config: ExperimentConfig) -> None:
+    """Any other set has to be there."""
     from dpn_platform.data.manifest import FILE_NAME
     from dpn_platform.data.prepare import DEMO_URI, DemoRecipe, ensure_demo
     from dpn_platform.storage import exists, join_uri

@@ -13,6 +13,7 @@ from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import load_config
 from dpn_platform.config.provenance import repository_root
+from dpn_platform.config.recipe_file import recipe_files
 
 VERBS = ("train", "sweep")
 
@@ -43,6 +44,7 @@ def submit(
     with clean_stdout(as_json):
         with progress("loading Ray"):
             from dpn_platform.services.job_client import follow_job, submit_job
+        require_sent(verb, config, arguments or [], root)
         with progress(f"sending {root} to {address}"):
             job = submit_job(address, entrypoint, root=root, submission_id=submission_id)
         if not job.is_new:
@@ -83,15 +85,30 @@ def build_entrypoint(verb: str, config: Path, overrides: list[str], root: Path, 
     return shlex.join([*command, "--resume"] if resume else command)
 
 
+def require_sent(verb: str, config: Path, overrides: list[str], root: Path) -> None:
+    """Everything that the job reads from the checkout must travel: Ray leaves out what `.gitignore` names, for one.
+
+    Raises:
+        DpnError: a file that would stay behind.
+    """
+    from dpn_platform.services.job_client import why_not_sent
+
+    base = root / load_config(config, overrides).model.base
+    read = [*recipe_files(config.resolve()), root / "jobs" / f"{verb}.py", *([base] if base.exists() else [])]
+    for file in read:
+        if reason := why_not_sent(root, file):
+            raise DpnError(f"{file.relative_to(root)}: would not travel with the job ({reason}); put it elsewhere")
+
+
 def _connect(address: str | None) -> str:
     """The dashboard's address; for the embedded cluster this process also gets its token."""
     from dpn_platform.services import connect, endpoints
 
     given = (address or os.environ.get("RAY_API_SERVER_ADDRESS", "")).rstrip("/")
-    embedded = endpoints()
+    embedded = endpoints(needs=["ray"])
     if given and (embedded is None or embedded.ray_dashboard_url != given):
         return given
-    return connect().ray_dashboard_url
+    return connect(needs=["ray"]).ray_dashboard_url
 
 
 def _print_log(text: str) -> None:

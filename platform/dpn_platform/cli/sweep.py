@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_text, progress
-from dpn_platform.cli.starting import connect_services, ensure_demo_set
+from dpn_platform.cli.starting import services_of
 from dpn_platform.cli.study_progress import StudyProgress
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import load_config
@@ -43,9 +43,7 @@ def sweep(
     experiment = load_config(config, overrides or [])
     if experiment.sweep is None:
         raise DpnError(f"{config}: has no section 'sweep'; use `dpn train`, or add the section")
-    with clean_stdout(), _sigterm_is_ctrl_c():
-        connect_services()
-        ensure_demo_set(experiment)
+    with clean_stdout(), _sigterm_is_ctrl_c(), services_of(experiment):
         result = _run(experiment, name, resume)
         record, paths = _report(experiment, result)
     _show(record, paths, as_json)

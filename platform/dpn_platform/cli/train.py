@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, progress
-from dpn_platform.cli.starting import connect_services, ensure_demo_set
+from dpn_platform.cli.starting import services_of
 from dpn_platform.config.load import fingerprint, load_config
 from dpn_platform.config.schema import ExperimentConfig
 
@@ -39,9 +39,7 @@ def train(
     A run that one of its guards (train.guards) has stopped ends with exit code 1.
     """
     experiment = load_config(config, overrides or [])
-    with clean_stdout():
-        connect_services()
-        ensure_demo_set(experiment)
+    with clean_stdout(), services_of(experiment):
         from dpn_platform.tracking import open_tracker
         from dpn_platform.training.run_folder import run_fingerprint
 

@@ -13,3 +13,8 @@ class DpnError(Exception):
 
 class ConfigError(DpnError):
     """A configuration that cannot be used (unknown key, bad value, unreadable file)."""
+
+
+#: what trying again, or another trial, cannot mend: the code or its environment is at fault
+FAULTS_OF_CODE = (AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError, SyntaxError,
+                  TypeError)  # fmt: skip

@@ -24,6 +24,12 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     return _read(Path(path), str(path), ())
 
 
+def recipe_files(path: Path) -> list[Path]:
+    """The file of a recipe that can be read, and those it extends."""
+    base = _values_of(path, str(path)).get(EXTENDS)
+    return [path, *(recipe_files(path.parent / base) if base else ())]
+
+
 def _read(path: Path, shown: str, below: tuple[Path, ...]) -> dict[str, Any]:
     values = _values_of(path, shown)
     base = values.pop(EXTENDS, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,9 @@ def quiet_data_context(*, preserve_order: bool) -> Iterator[None]:
     # What it says per dataset, and that we want no bars, would stand on the user's terminal.
     logging.getLogger("ray.data._internal.execution.streaming_executor").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            handler.setLevel(logging.CRITICAL)  # a worker's error reaches the user as one line; its pages go to the log
     ours = DataContext.get_current().copy()
     ours.execution_options = ExecutionOptions(preserve_order=preserve_order)
     ours.target_max_block_size = BLOCK_BYTES

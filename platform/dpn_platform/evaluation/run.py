@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +35,7 @@ def evaluate(
     *,
     output_uri: str | None = None,
     force: bool = False,
+    in_this_process: bool = False,
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
     """Answer the held-out questions and score the answers. Ray must be initialised.
@@ -47,6 +48,7 @@ def evaluate(
         config: its `data` (which split), `eval`, `train.use_gpu` and `train.threads_per_worker` are used.
         output_uri: folder for predictions and result; default `evaluation/<data set>-<split>` beside the checkpoint.
         force: evaluate again in any case.
+        in_this_process: with one actor to answer, answer here instead, where the model's imports are done already.
         on_progress: called with (samples done, samples in all).
 
     Raises:
@@ -61,7 +63,8 @@ def evaluate(
     if found is not None:
         return found
     started = time.monotonic()
-    predictions = _predict(checkpoint_uri, config, manifest, on_progress)
+    alone = in_this_process and config.eval.num_actors == 1
+    predictions = _predict(checkpoint_uri, config, manifest, alone, on_progress)
     result = _summarise(predictions, key, config, manifest, open_uri(output_uri).uri, time.monotonic() - started)
     write_bytes(result.predictions_uri, _parquet(predictions))
     write_json(result.result_uri, result.to_json())  # last: its presence says that the rest is there
@@ -104,7 +107,7 @@ def read_result(output_uri: str, key: dict[str, Any] | None = None) -> Evaluatio
 
 
 def _predict(
-    checkpoint_uri: str, config: ExperimentConfig, manifest: Manifest, on_progress: OnProgress | None
+    checkpoint_uri: str, config: ExperimentConfig, manifest: Manifest, alone: bool, on_progress: OnProgress | None
 ) -> pa.Table:
     rows = manifest.split(config.data.eval_split).rows
     total = min(rows, config.eval.limit or rows)
@@ -118,20 +121,8 @@ def _predict(
         num_threads=config.train.threads_per_worker,
         use_gpu=config.train.use_gpu,
     )
-    with quiet_data_context(preserve_order=True):
-        dataset = split_dataset(
-            manifest, config.data.eval_split, limit=config.eval.limit, num_readers=2 * config.eval.num_actors
-        ).map_batches(
-            PredictorActor,
-            fn_constructor_args=(settings,),
-            batch_size=config.eval.batch_size * BATCHES_PER_CALL,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=config.eval.num_actors),
-            num_cpus=config.train.cpus_per_worker,
-            num_gpus=1 if config.train.use_gpu else 0,
-        )
     tables: list[pa.Table] = []
-    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    for table in _answers(settings, config, manifest, alone):
         tables.append(table)
         if on_progress:
             on_progress(sum(part.num_rows for part in tables), total)
@@ -139,6 +130,30 @@ def _predict(
     if predictions.num_rows != total:
         raise RuntimeError(f"{predictions.num_rows} predictions for {total} samples")
     return predictions.sort_by("row_id")
+
+
+def _answers(
+    settings: PredictorSettings, config: ExperimentConfig, manifest: Manifest, alone: bool
+) -> Iterator[pa.Table]:
+    rows_per_call = config.eval.batch_size * BATCHES_PER_CALL
+    with quiet_data_context(preserve_order=True):
+        rows = split_dataset(
+            manifest, config.data.eval_split, limit=config.eval.limit, num_readers=2 * config.eval.num_actors
+        )
+        if alone:
+            predict = PredictorActor(settings)
+            yield from map(predict, rows.iter_batches(batch_size=rows_per_call, batch_format="pyarrow"))
+            return
+        answers = rows.map_batches(
+            PredictorActor,
+            fn_constructor_args=(settings,),
+            batch_size=rows_per_call,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=config.eval.num_actors),
+            num_cpus=config.train.cpus_per_worker,
+            num_gpus=1 if config.train.use_gpu else 0,
+        )
+    yield from answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def _summarise(

@@ -39,9 +39,9 @@ def look_at(config: ExperimentConfig) -> tuple[DataFacts, Manifest | None]:
     from dpn_platform.services import connect, endpoints, external_services
 
     if uri.startswith("s3://") and "s3" not in external_services():
-        if endpoints() is None:
+        if endpoints(needs=["s3"]) is None:
             return DataFacts(uri, missing="not looked at: the services are not running (`dpn up`)"), None
-        connect()
+        connect(needs=["s3"])
     from dpn_platform.data.manifest import load_manifest
 
     try:

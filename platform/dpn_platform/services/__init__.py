@@ -3,7 +3,8 @@
 from dpn_platform.services.connection import connect, external_services
 from dpn_platform.services.endpoints import Endpoints
 from dpn_platform.services.home import Home
-from dpn_platform.services.inspection import ServicesStatus, ServiceStatus, endpoints, status
+from dpn_platform.services.inspection import ServicesStatus, ServiceStatus, endpoints, homes, running, status
+from dpn_platform.services.session import session
 from dpn_platform.services.supervisor import down, up
 
 __all__ = [
@@ -15,6 +16,9 @@ __all__ = [
     "down",
     "endpoints",
     "external_services",
+    "homes",
+    "running",
+    "session",
     "status",
     "up",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.services.endpoints import Endpoints
 from dpn_platform.services.home import Home
-from dpn_platform.services.inspection import endpoints
-from dpn_platform.services.supervisor import Progress, up
+from dpn_platform.services.inspection import endpoints, running
 
 # Which variable decides that a service is the user's own.
 _DECIDING = {
@@ -23,7 +23,7 @@ _FOREIGN_TO_EMBEDDED_S3 = ("AWS_SESSION_TOKEN", "AWS_PROFILE")
 _applied: dict[str, str] = {}
 
 
-def connect(home: Path | str | None = None, start: bool = False, on_progress: Progress | None = None) -> Endpoints:
+def connect(home: Path | str | None = None, needs: Collection[str] = tuple(_DECIDING)) -> Endpoints:
     """Sets this process's environment so that storage, tracking and Ray reach the services.
 
     A service that the user named (`AWS_ENDPOINT_URL`, `MLFLOW_TRACKING_URI`, `RAY_ADDRESS`) is left as it
@@ -31,33 +31,37 @@ def connect(home: Path | str | None = None, start: bool = False, on_progress: Pr
 
     Args:
         home: the state folder of the embedded services.
-        start: bring them up when they are not.
-        on_progress: told of every step of the start.
+        needs: names of the services that must be there; embedded ones that run are connected too.
 
     Returns:
         What the process is now connected to.
 
     Raises:
-        DpnError: services are needed, not running, and `start` is False; or the workers of the embedded Ray
-            would not reach the S3 server the user named; or Ray was imported too early.
+        DpnError: services are needed and not running; or the workers of the embedded Ray would not reach the S3
+            server the user named; or Ray was imported too early.
     """
     external = external_services()
-    if len(external) == len(_DECIDING):
+    wanted = set(needs) - external
+    present = running(home) - external
+    if not wanted | present:
         return _endpoints_from_environment(None)
-    embedded = up(home, on_progress) if start else endpoints(home)
+    embedded = endpoints(home, wanted)
     if embedded is None:
         place = Home.resolve(home).path
-        raise DpnError(f"the services of {place} are not running; start them with `dpn up` (`dpn status` tells more)")
-    if "s3" in external and "ray" not in external:
+        missing = ", ".join(sorted(wanted - present))
+        raise DpnError(
+            f"the services of {place} are not running ({missing}); start them with `dpn up` (`dpn status` tells more)"
+        )
+    if "s3" in external and {"s3", "ray"} <= set(needs) and "ray" not in external:
         given = _first(_DECIDING["s3"])
         if given != embedded.s3_url:
             raise DpnError(
                 f"AWS_ENDPOINT_URL={given} with the embedded Ray, whose workers know only {embedded.s3_url}: "
                 "set RAY_ADDRESS to a cluster that knows it too, or unset AWS_ENDPOINT_URL"
             )
-    if "ray" not in external and "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":
+    if "ray" in wanted and "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":
         raise DpnError("`import ray` came before `connect()`: Ray has read its settings already; connect first")
-    _apply(embedded, external)
+    _apply(embedded, wanted | present)
     return _endpoints_from_environment(embedded)
 
 
@@ -70,15 +74,17 @@ def external_services() -> set[str]:
     }
 
 
-def _apply(embedded: Endpoints, external: set[str]) -> None:
+def _apply(embedded: Endpoints, services: set[str]) -> None:
     parts = {"s3": embedded.s3_env(), "mlflow": embedded.mlflow_env(), "ray": embedded.ray_env()}
-    values = {name: value for part in parts.keys() - external for name, value in parts[part].items()}
-    if "s3" not in external:
+    values = {name: value for part in services for name, value in parts[part].items()}
+    if "s3" in services:
         for name in _FOREIGN_TO_EMBEDDED_S3:
             os.environ.pop(name, None)
     # What the caller set among the finer settings (say, Ray's poll interval) stays.
     proxies = {name: value for name, value in embedded.env().items() if name.lower() == "no_proxy"}
     os.environ.update({**values, **proxies})
+    for name in _applied.keys() - values.keys():
+        os.environ.pop(name, None)
     _applied.clear()
     _applied.update(values)
 

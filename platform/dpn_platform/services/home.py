@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.config.places import state_folder
 
-DEFAULT_HOME = ".dpn"
 # Unix sockets allow 107 characters; Ray takes "/ray/session_<date>_<time>_<us>_<pid>/sockets/dash_MetricsHead".
 _LONGEST_RUNTIME_FOLDER = 34
 _LOCK_POLL_S = 0.2
@@ -30,8 +30,8 @@ class Home:
 
     @staticmethod
     def resolve(home: Path | str | None = None) -> Home:
-        """The folder asked for, else `DPN_HOME`, else `./.dpn`; nothing is made yet."""
-        return Home(Path(home or os.environ.get("DPN_HOME") or DEFAULT_HOME).expanduser().absolute())
+        """The folder asked for, else `DPN_HOME`, else `~/.dpn`; nothing is made yet."""
+        return Home(state_folder(home))
 
     @property
     def logs(self) -> Path:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 from dpn_platform.services.endpoints import Endpoints
 from dpn_platform.services.home import Home, record_path
 from dpn_platform.services.plan import Plan, load_plan
-from dpn_platform.services.processes import ProcessRecord, is_running, leftovers
+from dpn_platform.services.processes import MARK_VARIABLE, ProcessRecord, is_running, leftovers
 from dpn_platform.services.servers import SERVERS, Server
 
 
@@ -50,14 +54,36 @@ def status(home: Path | str | None = None) -> ServicesStatus:
     return ServicesStatus(str(place.path), tuple(_status_of(server, place, plan) for server in SERVERS))
 
 
-def endpoints(home: Path | str | None = None) -> Endpoints | None:
-    """Addresses of this home's services, or None unless all their processes run."""
+def running(home: Path | str | None = None) -> set[str]:
+    """Names of this home's services whose processes run."""
     place = Home.resolve(home)
     records = [ProcessRecord.load(record_path(place, server.name)) for server in SERVERS]
-    if not all(record is not None and is_running(record) for record in records):
+    return {record.service for record in records if record is not None and is_running(record)}
+
+
+def endpoints(home: Path | str | None = None, needs: Collection[str] | None = None) -> Endpoints | None:
+    """Addresses of this home's services, or None unless the processes of those that are needed (all of them) run."""
+    wanted = {server.name for server in SERVERS} if needs is None else set(needs)
+    if not wanted <= running(home):
         return None
-    plan = load_plan(place)
+    plan = load_plan(Home.resolve(home))
     return plan.endpoints() if plan else None
+
+
+def homes() -> dict[str, dict[str, int]]:
+    """Every state folder of this user of which something runs: processes per service.
+
+    Found by the mark that each service's processes carry, in whichever folder they were started.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(MARK_VARIABLE):
+                folder = Path(process.cwd().removesuffix(" (deleted)"))
+                if folder.name in {server.name for server in SERVERS}:
+                    services = found.setdefault(str(folder.parent), {})
+                    services[folder.name] = services.get(folder.name, 0) + 1
+    return found
 
 
 def _status_of(server: Server, place: Home, plan: Plan | None) -> ServiceStatus:

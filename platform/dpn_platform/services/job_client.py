@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ray._private.ray_constants import RAY_RUNTIME_ENV_IGNORE_GITIGNORE
+from ray._private.runtime_env import packaging
 from ray.job_submission import JobSubmissionClient
 
 from dpn_platform.config.errors import DpnError
@@ -65,6 +68,21 @@ def submit_job(address: str, entrypoint: str, *, root: Path, submission_id: str 
     except (RuntimeError, ValueError) as error:
         raise DpnError(f"Ray at {address} refused the job: {_last_line(error)}") from error
     return Job(name, address, client.get_job_status(name).value, is_new=True)
+
+
+def why_not_sent(root: Path, file: Path) -> str | None:
+    """Why Ray would leave a file of the checkout behind, in words; None where it travels."""
+    excluded = packaging._get_excludes(root, list(EXCLUDES))  # Ray's own reading of both kinds of lists
+    heeds_gitignore = os.environ.get(RAY_RUNTIME_ENV_IGNORE_GITIGNORE) != "1"
+    ignored: list[Callable[[Path], bool]] = []
+    for place in (*reversed([folder for folder in file.parents if folder.is_relative_to(root)]), file):
+        if excluded(place):
+            return f"{place.relative_to(root)} is left out of jobs"
+        quiet = logging.getLogger("dpn_platform.quiet")
+        ignored += packaging.get_excludes_from_ignore_files(place, heeds_gitignore, quiet)
+        if any(matches(place) for matches in ignored):
+            return f"a .gitignore or .rayignore names {place.relative_to(root)}"
+    return None
 
 
 def follow_job(job: Job, on_text: Callable[[str], None]) -> str:

@@ -40,6 +40,7 @@ class ProcessRecord:
         log: its log file.
         began: when it began, in seconds since the epoch; 0 when it was over too soon to look.
         is_ready: whether it has been healthy once; before that it is still starting.
+        is_temporary: a command started it for itself; it ends with the last command that uses it.
     """
 
     service: str
@@ -49,6 +50,7 @@ class ProcessRecord:
     log: str
     began: float = 0.0
     is_ready: bool = False
+    is_temporary: bool = False
 
     @property
     def age_s(self) -> float:

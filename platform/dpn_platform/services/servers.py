@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ class Server:
         port_names: the ports it binds; the first one is the address people use.
         problem: what is wrong with a running one, or None when it answers as it should.
         stop_grace_s: how long it may take to end by itself.
+        needs: servers it cannot do without.
         before_start: what must be put in order first.
         once_healthy: what is left to do when it answers; may be repeated.
     """
@@ -53,6 +54,7 @@ class Server:
     env: Callable[[Plan], dict[str, str]]
     problem: Callable[[Plan], str | None]
     stop_grace_s: float
+    needs: tuple[str, ...] = ()
     before_start: Callable[[Plan], None] = _nothing
     once_healthy: Callable[[Plan], None] = _nothing
 
@@ -223,7 +225,7 @@ S3 = Server(
     stop_grace_s=3.0,
     once_healthy=_ensure_bucket,
 )
-MLFLOW = Server("mlflow", "MLflow", ("mlflow",), _mlflow_command, _mlflow_env, _mlflow_problem, stop_grace_s=8.0)
+MLFLOW = Server("mlflow", "MLflow", ("mlflow",), _mlflow_command, _mlflow_env, _mlflow_problem, 8.0, needs=("s3",))
 RAY = Server(
     name="ray",
     title="Ray head",
@@ -238,3 +240,8 @@ RAY = Server(
     before_start=_prune_ray_sessions,
 )  # fmt: skip
 SERVERS = (S3, MLFLOW, RAY)
+
+
+def with_dependencies(names: Collection[str]) -> set[str]:
+    """The servers of these names, and what they cannot do without."""
+    return set(names).union(*(server.needs for server in SERVERS if server.name in names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,14 +34,22 @@ class _ExitedError(DpnError):
 
 
 def up(
-    home: Path | str | None = None, on_progress: Progress | None = None, timeout_s: float = START_TIMEOUT_S
+    home: Path | str | None = None,
+    on_progress: Progress | None = None,
+    timeout_s: float = START_TIMEOUT_S,
+    *,
+    names: Collection[str] | None = None,
+    is_temporary: bool = False,
 ) -> Endpoints:
-    """Brings every service up: running ones are kept, dead ones started again, sick ones replaced.
+    """Brings services up: running ones are kept, dead ones started again, sick ones replaced.
 
     Args:
-        home: the state folder; default `DPN_HOME`, else `./.dpn`.
+        home: the state folder; default `DPN_HOME`, else `~/.dpn`.
         on_progress: told of every step.
         timeout_s: how long the slowest may take to become healthy.
+        names: of the services; None: all.
+        is_temporary: what has to be started ends with the last command that uses it (`session`); otherwise what runs
+            is kept from now on.
 
     Raises:
         DpnError: a service ended or stayed silent; the line names its log.
@@ -49,14 +57,22 @@ def up(
     place, report = Home.resolve(home), on_progress or _say_nothing
     place.prepare()
     with place.locked(on_wait=lambda: report("lock", f"another start or stop is at work in {place.path}; waiting")):
-        plan = _bring_up_patiently(place, report, timeout_s)
+        servers = [server for server in SERVERS if names is None or server.name in names]
+        plan = _bring_up_patiently(place, servers, report, timeout_s, is_temporary)
         endpoints = plan.endpoints()
         write_private(place.env_file, endpoints.shell())
     return endpoints
 
 
-def down(home: Path | str | None = None, on_progress: Progress | None = None) -> list[str]:
+def down(
+    home: Path | str | None = None, on_progress: Progress | None = None, *, only_temporary: bool = False
+) -> list[str]:
     """Stops every service of this home, and what is left of dead ones.
+
+    Args:
+        home: the state folder.
+        on_progress: told of every step.
+        only_temporary: services that `up` was asked to keep stay.
 
     Returns:
         Names of the services of which something was running.
@@ -67,18 +83,22 @@ def down(home: Path | str | None = None, on_progress: Progress | None = None) ->
     stopped = []
     with place.locked(on_wait=lambda: report("lock", f"another start or stop is at work in {place.path}; waiting")):
         found = {server: ProcessRecord.load(record_path(place, server.name)) for server in SERVERS}
-        records = {server: record for server, record in found.items() if record is not None}
+        known = {server: record for server, record in found.items() if record is not None}
+        records = {server: record for server, record in known.items() if record.is_temporary or not only_temporary}
         counts = stop({record: server.stop_grace_s for server, record in records.items()})
         for (server, record), count in zip(records.items(), counts, strict=True):
             record_path(place, server.name).unlink(missing_ok=True)
             if count:
                 stopped.append(server.name)
                 report(server.name, f"stopped pid {record.pid} ({count} processes)")
-        place.env_file.unlink(missing_ok=True)
+        if records == known:
+            place.env_file.unlink(missing_ok=True)
     return stopped
 
 
-def _bring_up_patiently(place: Home, report: Progress, timeout_s: float) -> Plan:
+def _bring_up_patiently(
+    place: Home, servers: Sequence[Server], report: Progress, timeout_s: float, is_temporary: bool
+) -> Plan:
     """Tries again when a server ends while it starts.
 
     Somebody may have taken a port between our choice and the bind; and Ray gives up when one of its parts
@@ -86,13 +106,13 @@ def _bring_up_patiently(place: Home, report: Progress, timeout_s: float) -> Plan
     """
     for _ in range(_ATTEMPTS - 1):
         try:
-            return _bring_up(place, report, timeout_s)
+            return _bring_up(place, servers, report, timeout_s, is_temporary)
         except _ExitedError as error:
             report(error.service, "ended while starting")
-    return _bring_up(place, report, timeout_s)
+    return _bring_up(place, servers, report, timeout_s, is_temporary)
 
 
-def _bring_up(place: Home, report: Progress, timeout_s: float) -> Plan:
+def _bring_up(place: Home, servers: Sequence[Server], report: Progress, timeout_s: float, is_temporary: bool) -> Plan:
     records = {server.name: ProcessRecord.load(record_path(place, server.name)) for server in SERVERS}
     for server in SERVERS:
         record = records[server.name]
@@ -102,7 +122,7 @@ def _bring_up(place: Home, report: Progress, timeout_s: float) -> Plan:
             records[server.name] = None
     plan = _make_plan(place, records)
     starting = {}
-    for server in SERVERS:
+    for server in servers:
         record = records[server.name]
         if record is not None and (reason := _reason_to_restart(server, record, plan, timeout_s)):
             report(server.name, f"pid {record.pid}: {reason}; starting again")
@@ -110,9 +130,11 @@ def _bring_up(place: Home, report: Progress, timeout_s: float) -> Plan:
             record = None
         if record is not None and record.is_ready:
             report(server.name, f"running at {server.url(plan)} (pid {record.pid})")
+            if record.is_temporary and not is_temporary:
+                replace(record, is_temporary=False).save(record_path(place, server.name))
             continue
         report(server.name, "starting" if record is None else f"still starting (pid {record.pid})")
-        starting[server] = record or _start(server, plan)
+        starting[server] = record or _start(server, plan, is_temporary)
     _wait_until_healthy(starting, plan, report, timeout_s)
     return plan
 
@@ -140,7 +162,7 @@ def _reason_to_restart(server: Server, record: ProcessRecord, plan: Plan, timeou
     return problem
 
 
-def _start(server: Server, plan: Plan) -> ProcessRecord:
+def _start(server: Server, plan: Plan, is_temporary: bool) -> ProcessRecord:
     server.before_start(plan)
     record = start_detached(
         server.name,
@@ -150,6 +172,7 @@ def _start(server: Server, plan: Plan) -> ProcessRecord:
         log=plan.home.log(server.name),
         setup=plan.setup_digest(server.port_names),
     )
+    record = replace(record, is_temporary=is_temporary)
     record.save(record_path(plan.home, server.name))
     return record
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.config.redact import without_credentials
 from dpn_platform.evaluation.points import Point
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.evaluation.run import read_result
+from dpn_platform.storage import write_bytes
 from dpn_platform.sweeps.events import Kind, OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.search import ACCURACY, FLOPS_RATIO
@@ -67,7 +69,8 @@ class StudyBook:
         with self._lock:
             trial = self.trials[key]
             if "error" in report:
-                self.failed(key, str(report["error"]), str(report.get("traceback", "")))
+                is_fault = bool(report.get("is_fault"))
+                self.failed(key, str(report["error"]), str(report.get("traceback", "")), is_fault=is_fault)
                 return
             outcome = TrainingOutcome(**report["outcome"])
             self._log_new_lines(trial)
@@ -76,15 +79,30 @@ class StudyBook:
                 return
             self._finished(trial, outcome, str(report["evaluation_uri"]), report)
 
-    def failed(self, key: str, reason: str, detail: str = "") -> None:
-        """A trial cannot go on; without the reference the study cannot either."""
+    def failed(self, key: str, reason: str, detail: str = "", *, is_fault: bool = False) -> None:
+        """A trial cannot go on. Nor can the study without the reference, or where the next trial would fail alike.
+
+        Args:
+            key: of the trial.
+            reason: one line.
+            detail: the whole trace.
+            is_fault: of the code or its environment, not of the trial.
+        """
         with self._lock:
+            ended = [trial for trial in self.trials.values() if trial.state in ("finished", "stopped", "failed")]
+            is_common = bool(ended) and all(trial.reason == reason for trial in ended)
             trial = self.trials[key].become("failed", reason=reason)
             self.tracking.close_trial(trial, "FAILED", reason, detail)
             self._set(trial)
             self._tell("failed", f"{key} failed: {reason}", trial)
             if key == REFERENCE:
                 self.stop.reason = f"the control '{REFERENCE}' failed: {reason}"
+            elif is_fault or is_common:
+                self.stop.reason = f"trial {key} failed as every other would: {reason}"
+            if self.stop.reason is not None and detail:
+                trace_uri = f"{self.ledger.uri}/traces/{key}.txt"
+                write_bytes(trace_uri, without_credentials(detail).encode())
+                self.stop.reason += f"; the whole trace: {trace_uri}"
 
     def put_back(self) -> bool:
         """The driver's loop has ended: trials that were still running wait for a resume. Whether there were any."""

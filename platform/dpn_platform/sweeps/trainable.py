@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 
 import ray.tune
 
-from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.result import EvaluationResult
+from dpn_platform.services.worker_errors import essence, is_fault_of_code
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.search import ACCURACY, FLOPS_RATIO
 from dpn_platform.sweeps.trials import REFERENCE, Trial, run_name, trial_config
 from dpn_platform.training.run_folder import TrainingOutcome, read_outcome
 
 EVALUATION_FOLDER = "evaluation"
+WAITING_CPUS = 0.01
 
 
 class Execution(NamedTuple):
@@ -36,10 +37,24 @@ def train_and_evaluate(config: ExperimentConfig, name: str, reference_loss: floa
     from dpn_platform.evaluation.run import evaluate
     from dpn_platform.training.run import run_training
 
-    outcome = run_training(config, run_name=name, reference_loss=reference_loss)
+    alone = runs_alone(config)
+    outcome = run_training(config, run_name=name, reference_loss=reference_loss, in_this_process=alone)
     if outcome.status == "stopped":
         return Execution(outcome, None)
-    return Execution(outcome, evaluate(outcome.export_uri, config, output_uri=f"{outcome.run_uri}/{EVALUATION_FOLDER}"))
+    folder = f"{outcome.run_uri}/{EVALUATION_FOLDER}"
+    return Execution(outcome, evaluate(outcome.export_uri, config, output_uri=folder, in_this_process=alone))
+
+
+def runs_alone(config: ExperimentConfig) -> bool:
+    """Whether a trial needs no process but its own, which Tune keeps for the next trial and starts again when lost."""
+    return config.train.num_workers == 1 and config.eval.num_actors == 1
+
+
+def trial_resources(config: ExperimentConfig) -> dict[str, float]:
+    """What Tune reserves per trial: one that waits for workers needs next to nothing itself."""
+    if not runs_alone(config):
+        return {"CPU": WAITING_CPUS}
+    return {"CPU": config.train.cpus_per_worker, **({"GPU": 1} if config.train.use_gpu else {})}
 
 
 def build_trainable(
@@ -55,8 +70,9 @@ def build_trainable(
         try:
             report = _run(config, Ledger(runs_uri, study), assignment["key"], execute)
         except Exception as error:
-            reason = str(error) if isinstance(error, DpnError) else f"{type(error).__name__}: {error}"
-            report = {"error": reason, "traceback": traceback.format_exc()}
+            report = {
+                "error": essence(error), "traceback": traceback.format_exc(), "is_fault": is_fault_of_code(error)
+            }  # fmt: skip
         ray.tune.report(report)
 
     return run_trial

@@ -19,9 +19,8 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.sweeps.book import StudyBook
 from dpn_platform.sweeps.lease import Holder
 from dpn_platform.sweeps.search import StudySearch
+from dpn_platform.sweeps.trainable import trial_resources
 
-#: a trial's own process waits for its workers; they are what needs CPUs
-TRIAL_CPUS = 0.01
 GONE_TIMEOUT_S = 120.0
 _GRACE_S = 10.0
 
@@ -79,13 +78,13 @@ def run_tuner(
     if search.num_open == 0:
         return
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"CPU": TRIAL_CPUS}),
+        tune.with_resources(trainable, trial_resources(config)),
         tune_config=tune.TuneConfig(
             search_alg=search,
             num_samples=search.num_open,
             max_concurrent_trials=config.sweep.max_concurrent_trials,
             trial_dirname_creator=_folder_name,
-            reuse_actors=True,  # a new process would spend seconds on importing torch and Ray Train
+            reuse_actors=True,  # a new process would spend ten seconds on imports
         ),
         run_config=tune.RunConfig(
             name=f"attempt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",

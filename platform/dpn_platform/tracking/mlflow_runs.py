@@ -5,6 +5,8 @@ Fails when the server cannot be reached; `mlflow_tracker.py` adds patience.
 
 from __future__ import annotations
 
+import hashlib
+import posixpath
 import re
 import tempfile
 import threading
@@ -25,7 +27,7 @@ from dpn_platform.tracking.tracker import KEY_TAG, PARENT_TAG
 
 # Limits of one request (MLflow's REST API).
 _METRICS_PER_REQUEST, _PARAMS_PER_REQUEST = 1000, 100
-_KEY_CHARACTERS = re.compile(r"[^\w\-. :/]", re.ASCII)
+_KEY_CHARACTERS, _LONGEST_KEY = re.compile(r"[^\w\-. :/]"), 250
 _MODEL_NAME_CHARACTERS = re.compile(r"[/:.%\"']")
 
 Item = TypeVar("Item")
@@ -214,8 +216,18 @@ class MlflowRuns:
 
 
 def _valid_key(key: str) -> str:
-    """A name MLflow accepts: other characters than letters, digits and `_-. :/` become `_`."""
-    return _KEY_CHARACTERS.sub("_", key)
+    """A name MLflow accepts: letters of any script, digits and `_-. :/`, at most 250 of them.
+
+    Others become `_`, so does a `/` in what is no plain path, and what is too long is cut; a digest of the whole keeps
+    two names apart then.
+    """
+    valid = _KEY_CHARACTERS.sub("_", key)
+    if posixpath.normpath(valid) != valid or valid.startswith(("/", ".")):
+        valid = valid.replace("/", "_").lstrip(".")
+    if valid == key and len(key) <= _LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{valid[: _LONGEST_KEY - 9]}-{digest}"
 
 
 def _quoted(text: str) -> str:

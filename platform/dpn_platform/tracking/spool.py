@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dpn_platform.config.places import state_folder
+
 Entry = dict[str, Any]
 
 
 def spool_folder() -> Path:
-    """`spool` in the state folder: `DPN_HOME`, else `./.dpn`."""
-    return Path(os.environ.get("DPN_HOME") or ".dpn").expanduser().absolute() / "spool"
+    """`spool` in the state folder."""
+    return state_folder() / "spool"
 
 
 class Spool:

@@ -15,9 +15,11 @@ from ray.exceptions import RayActorError
 from ray.train import TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
-from dpn_platform.config.errors import DpnError
+from dpn_platform.config.errors import FAULTS_OF_CODE, DpnError
+from dpn_platform.config.schema import TrainConfig
 from dpn_platform.services.ray_client import STORAGE_PATIENCE_S
 from dpn_platform.storage import PATIENCE_VARIABLE, exists
+from dpn_platform.training.entry import WorkerSettings, train_here
 
 #: what gloo and NCCL say on the ranks that are left
 _LOST_NEIGHBOUR = re.compile(r"gloo/transport|ncclRemoteError|[Cc]onnection (reset|closed) by peer|[Rr]emote process")
@@ -48,6 +50,23 @@ def run_attempts(build_trainer: Callable[[], TorchTrainer], run_uri: str, max_fa
             if failures > max_failures or not _is_controllers(error):
                 raise DpnError(f"run {run_name} failed: {_last_line(error)}") from error
             _await_storage(run_uri)
+
+
+def attempt_here(settings: WorkerSettings, train: TrainConfig) -> str | None:
+    """The same without a worker group, in this process: what it raises is tried again from the latest checkpoint.
+
+    A fault of the code is not: it would come again.
+    """
+    for failures in range(train.max_failures + 1):
+        try:
+            return train_here(settings, use_gpu=train.use_gpu, num_to_keep=train.num_checkpoints_to_keep)
+        except FAULTS_OF_CODE:
+            raise
+        except Exception as error:
+            if failures == train.max_failures:
+                line = str(error) if isinstance(error, DpnError) else f"{type(error).__name__}: {_last_line(error)}"
+                raise DpnError(f"run {settings.run_name} failed: {line}") from error
+    raise AssertionError("max_failures is not negative")
 
 
 def _is_controllers(error: Exception) -> bool:

@@ -43,7 +43,7 @@ class Checkpointing:
         """Have a checkpoint of this last step in storage when this returns. Collective."""
         if step != self.writer.last_step:
             self.save(engine, step)
-        self.writer.wait()
+        self.writer.place.wait()
         dist.barrier()
 
     def _is_due(self, engine: Any, step: int) -> bool:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written by all ranks, uploaded beside the training, published by Ray Train.
+"""Checkpoints of a run: written by all ranks, uploaded beside the training, then published (see `place`).
 
 A checkpoint folder holds
 
@@ -9,28 +9,26 @@ A checkpoint folder holds
 - parameters.json: name and shape of every weight
 
 N is in the names because an attempt with another number of ranks may write the same step again after it was killed half
-way. Ray Train publishes a folder only after every rank has uploaded its part, and keeps the list of published ones in a
-snapshot file: a half-written folder is never picked. Random numbers need no state, see `loop.step_seed`.
+way. A folder is published only after every rank has uploaded its part: a half-written one is never picked. Random
+numbers need no state, see `loop.step_seed`.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray.train
 import torch.distributed as dist
-from ray.train import CheckpointUploadMode
 
 from dpn_platform.data.order import IntArray
 from dpn_platform.data.sample_set import SampleSet
 from dpn_platform.storage import join_uri, upload_folder
 from dpn_platform.training.local_space import explained_writing, new_folder
+from dpn_platform.training.place import Place
 
 ENGINE = "engine"
 STATE_FILE = "state.json"
@@ -76,14 +74,13 @@ class CheckpointWriter:
         last_step: step of the latest checkpoint, uploaded or on its way.
     """
 
-    def __init__(self, origin: Origin, consumed: IntArray, start_step: int) -> None:
-        """Args: consumed: sample keys of earlier attempts; start_step: of this one."""
+    def __init__(self, origin: Origin, place: Place, consumed: IntArray, start_step: int) -> None:
+        """Args: place: publishes; consumed: sample keys of earlier attempts; start_step: of this one."""
         self.origin = origin
+        self.place = place
         self.last_step = start_step
         self._earlier = consumed
         self._mine = SampleSet()
-        self._uploaded = threading.Event()
-        self._uploaded.set()
 
     def note(self, sample_keys: Sequence[int]) -> None:
         """Remember what this rank consumed since the start of this attempt."""
@@ -99,30 +96,26 @@ class CheckpointWriter:
         Args:
             engine: DeepSpeed engine.
             step: the checkpoint's.
-            metrics: kept with it by Ray Train.
+            metrics: kept with it.
             before_upload: called in the uploading thread; a checkpoint is published only when it has returned.
 
         Raises:
             DpnError: the disk is full or cannot be written to.
         """
-        self.wait()
+        self.place.wait()
         folder = new_folder()
         with explained_writing(f"the checkpoint of step {step}", folder):
             self._write(engine, folder, step)
-        self._uploaded.clear()
-        ray.train.report(
-            {"step": step, **metrics},
-            checkpoint=ray.train.Checkpoint.from_directory(folder),
-            checkpoint_dir_name=checkpoint_name(step),
-            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-            delete_local_checkpoint_after_upload=False,  # `_upload` does; Ray would leave it after a failure
-            checkpoint_upload_fn=lambda checkpoint, name: self._upload(folder, name, before_upload),
-        )
-        self.last_step = step
+        name = checkpoint_name(step)
 
-    def wait(self) -> None:
-        """Returns when this rank's part of the latest checkpoint is in storage; Ray ends the worker if it fails."""
-        self._uploaded.wait()
+        def upload() -> None:
+            """By our storage, which waits for a store that is away; may be called again after a failure."""
+            before_upload()
+            upload_folder(folder, join_uri(self.origin.run_uri, name))
+            shutil.rmtree(folder, ignore_errors=True)
+
+        self.place.publish(folder, name, {"step": step, **metrics}, upload)
+        self.last_step = step
 
     def _write(self, engine: Any, folder: Path, step: int) -> None:
         rank, world_size = dist.get_rank(), dist.get_world_size()
@@ -141,12 +134,3 @@ class CheckpointWriter:
         }
         (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
         (folder / PARAMETERS_FILE).write_text(json.dumps(parameter_shapes(engine.module)))
-
-    def _upload(self, folder: Path, name: str, before_upload: Callable[[], None]) -> ray.train.Checkpoint:
-        """By our storage, which waits for a store that is away; Ray may call it again after some failures."""
-        before_upload()
-        upload_folder(folder, join_uri(self.origin.run_uri, name))
-        shutil.rmtree(folder, ignore_errors=True)
-        self._uploaded.set()
-        place = ray.train.get_context().get_storage()
-        return ray.train.Checkpoint(place.build_checkpoint_path_from_name(name), place.storage_filesystem)

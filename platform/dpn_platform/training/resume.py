@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray.train
 import torch.distributed as dist
 
 from dpn_platform.config.errors import DpnError
@@ -28,6 +27,7 @@ from dpn_platform.training.checkpoints import (
     shards_name,
 )
 from dpn_platform.training.local_space import explained_writing, new_folder, remove_leftovers
+from dpn_platform.training.place import Place
 from dpn_platform.training.resharding import convert_to_universal, load_universal
 
 
@@ -80,7 +80,7 @@ class Resume:
 
 
 @contextmanager
-def latest_checkpoint(origin: Origin) -> Iterator[Resume]:
+def latest_checkpoint(origin: Origin, place: Place) -> Iterator[Resume]:
     """The run's latest published checkpoint, as a local copy while inside. Collective.
 
     Folders of later steps, left half-written by an attempt that was killed, are removed from storage.
@@ -88,44 +88,43 @@ def latest_checkpoint(origin: Origin) -> Iterator[Resume]:
     Raises:
         DpnError: it was written under another configuration.
     """
-    if ray.train.get_context().get_local_rank() == 0:
+    if place.local_rank == 0:
         remove_leftovers()
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
+    name = place.latest()
+    if name is None:
         yield Resume()
         return
-    uri = join_uri(origin.run_uri, Path(checkpoint.path).name)
+    uri = join_uri(origin.run_uri, name)
     # Before the shards are fetched; and this waits for a store that is away, which Ray's own fetching does not.
     state = read_json(join_uri(uri, STATE_FILE))
     if state["fingerprint"] != origin.fingerprint:
         raise DpnError(f"{uri}: of configuration {state['fingerprint']}, this is {origin.fingerprint}")
     if dist.get_rank() == 0:
         _remove_later(uri)
-    with checkpoint.as_directory() as local:
-        folder, ranks = Path(local), int(state["num_workers"])
+    with place.fetched(name) as folder:
+        ranks = int(state["num_workers"])
         parameters = json.loads((folder / PARAMETERS_FILE).read_text())
         consumed = SampleSet.load(sorted(folder.glob(f"consumed-rank*-of-{ranks}.np*"))).keys()
         resume = Resume(int(state["step"]), consumed, folder / ENGINE, shards_name(ranks), parameters)
         if ranks == dist.get_world_size() or state["zero_stage"] == 0:
             yield resume
             return
-        with _converted(folder / ENGINE, resume.tag) as root:
+        with _converted(folder / ENGINE, resume.tag, place) as root:
             yield Resume(resume.step, consumed, root, resume.tag, parameters, is_universal=True)
 
 
 @contextmanager
-def _converted(root: Path, tag: str) -> Iterator[Path]:
+def _converted(root: Path, tag: str, place: Place) -> Iterator[Path]:
     """The universal form of the shards, made by one rank of every node. Collective."""
-    context = ray.train.get_context()
     mine = None
-    if context.get_local_rank() == 0:
+    if place.local_rank == 0:
         mine = new_folder()
         with explained_writing("the checkpoint for another number of workers", mine):
             convert_to_universal(root / tag, mine / tag)
     made: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(made, (context.get_node_rank(), mine))
+    dist.all_gather_object(made, (place.node_rank, mine))
     try:
-        yield next(folder for node, folder in made if node == context.get_node_rank() and folder is not None)
+        yield next(folder for node, folder in made if node == place.node_rank and folder is not None)
     finally:
         if mine is not None:
             shutil.rmtree(mine, ignore_errors=True)

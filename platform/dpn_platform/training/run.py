@@ -30,7 +30,7 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.manifest import Manifest, load_manifest
 from dpn_platform.data.presence import require_captions, require_shards
 from dpn_platform.storage import join_uri, open_uri
-from dpn_platform.training.attempts import run_attempts
+from dpn_platform.training.attempts import attempt_here, run_attempts
 from dpn_platform.training.cluster import check_cluster
 from dpn_platform.training.entry import WorkerSettings, train_worker
 from dpn_platform.training.guards import has_room
@@ -53,6 +53,7 @@ def run_training(
     callbacks: Sequence[Callback | UserCallback] = (),
     on_report: OnReport | None = None,
     reference_loss: float | None = None,
+    in_this_process: bool = False,
 ) -> TrainingOutcome:
     """Train, or continue, or return what is complete. Ray must be initialised.
 
@@ -64,6 +65,8 @@ def run_training(
         on_report: called with every new metric line, in order, from a thread of this process; lines of earlier
             attempts come first.
         reference_loss: the dense control's `train/loss_lm`; with `sweep.early_stopping` it ends hopeless runs.
+        in_this_process: a run of one worker needs no worker group: it trains here, and if this process is lost, the
+            same call elsewhere continues. For callers that are started again themselves, as a study's trials are.
 
     Raises:
         DpnError: the name is taken by a run of another configuration, the data set or the base is missing, the loss
@@ -86,14 +89,26 @@ def run_training(
             own = [callback for callback in callbacks if not isinstance(callback, UserCallback)]
             values = config.model_dump(mode="json")
             settings = WorkerSettings(values, run_name, run_uri, reference_loss, own, code_version())
-            rays = [callback for callback in callbacks if isinstance(callback, UserCallback)]
-            build = partial(_trainer, config, run_name, settings, rays)
-            problem = run_attempts(build, run_uri, config.train.max_failures)
-            if problem is not None:
-                raise DpnError(f"run {run_name}: {problem}")
-            outcome = read_outcome(run_uri)
+            alone = in_this_process and config.train.num_workers == 1
+            outcome = _work(config, settings, None if alone else callbacks)
+    return outcome
+
+
+def _work(
+    config: ExperimentConfig, settings: WorkerSettings, callbacks: Sequence[Callback | UserCallback] | None
+) -> TrainingOutcome:
+    """The run to its end: in workers of Ray Train, or without its `callbacks` in this process."""
+    if callbacks is None:
+        problem = attempt_here(settings, config.train)
+    else:
+        rays = [callback for callback in callbacks if isinstance(callback, UserCallback)]
+        build = partial(_trainer, config, settings, rays)
+        problem = run_attempts(build, settings.run_uri, config.train.max_failures)
+    if problem is not None:
+        raise DpnError(f"run {settings.run_name}: {problem}")
+    outcome = read_outcome(settings.run_uri)
     if outcome is None:
-        raise DpnError(f"run {run_name}: its workers ended without an outcome; see Ray's logs")
+        raise DpnError(f"run {settings.run_name}: its workers ended without an outcome; see Ray's logs")
     return outcome
 
 
@@ -112,9 +127,7 @@ class _Trainer(TorchTrainer):
         return [item for item in super()._create_default_callbacks() if not isinstance(item, DatasetsCallback)]
 
 
-def _trainer(
-    config: ExperimentConfig, run_name: str, settings: WorkerSettings, callbacks: list[UserCallback]
-) -> TorchTrainer:
+def _trainer(config: ExperimentConfig, settings: WorkerSettings, callbacks: list[UserCallback]) -> TorchTrainer:
     train = config.train
     resources = {"CPU": train.cpus_per_worker, **({"GPU": 1} if train.use_gpu else {})}
     _set_defaults_of_ray_train()
@@ -126,7 +139,7 @@ def _trainer(
         ),
         torch_config=TorchConfig(backend="nccl" if train.use_gpu else "gloo"),
         run_config=RunConfig(
-            name=run_name,
+            name=settings.run_name,
             # By URI, not as our filesystem: that would pickle credentials, which every node has in its environment.
             storage_path=config.storage.runs_uri,
             failure_config=FailureConfig(max_failures=train.max_failures),

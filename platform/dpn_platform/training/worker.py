@@ -1,4 +1,4 @@
-"""What runs in every Ray Train worker: build the model, the engine and the stream, run the loop, export."""
+"""What runs in every worker: build the model, the engine and the stream, run the loop, export."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray.train.torch
 import torch
 import torch.distributed as dist
 
@@ -29,6 +28,7 @@ from dpn_platform.training.loop import Callback, run_loop
 from dpn_platform.training.loss_meter import LossMeter
 from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.metrics import MetricsLog
+from dpn_platform.training.place import Place
 from dpn_platform.training.resume import Resume, latest_checkpoint
 from dpn_platform.training.router_monitor import RouterMonitor
 from dpn_platform.training.routing_history import ROUTING, routing_history
@@ -36,8 +36,12 @@ from dpn_platform.training.run_folder import EXPORT, TrainingOutcome, run_finger
 from dpn_platform.training.throughput import Throughput, spent_device_hours
 
 
-def work(given: WorkerSettings) -> str | None:
+def work(given: WorkerSettings, place: Place) -> str | None:
     """Train, or continue. Rank 0 leaves the run's outcome in its folder.
+
+    Args:
+        given: by whoever started the run.
+        place: where this worker runs.
 
     Returns:
         See `entry.train_worker`.
@@ -46,9 +50,9 @@ def work(given: WorkerSettings) -> str | None:
     if config.train.threads_per_worker:
         torch.set_num_threads(config.train.threads_per_worker)
     if config.train.use_gpu:
-        torch.cuda.set_device(ray.train.torch.get_device())
+        torch.cuda.set_device(place.device())
     origin = Origin(given.run_uri, run_fingerprint(config), given.code_version)
-    with latest_checkpoint(origin) as resume:
+    with latest_checkpoint(origin, place) as resume:
         is_complete = resume.step == config.train.steps
         reader = None if is_complete else open_batches(config, resume.consumed, start_step=resume.step)
         (model, processor), problem = _agreed_model(config, resume)
@@ -56,11 +60,12 @@ def work(given: WorkerSettings) -> str | None:
             return problem
         engine = build_engine(model.train(), config.train, universal=resume.is_universal)
         resume.load_into(engine)
-    if (problem := _lack_of_space(engine)) is not None:
+    if (problem := _lack_of_space(engine, place)) is not None:
         return problem
     reading = reading_processor(processor, config.model)
     collator = SampleCollator(reading, router=model.needs_router_token, decode=config.data.decode)
-    log, checkpointing, callbacks = _callbacks(given, config, origin, resume, collator)
+    writer = CheckpointWriter(origin, place, resume.consumed, resume.step)
+    log, checkpointing, callbacks = _callbacks(given, config, writer, collator)
     batches = iter(()) if reader is None else reader.collated(collator)
     steps, stopped = run_loop(engine, batches, config.train, start_step=resume.step, callbacks=callbacks)
     if log.is_diverged:
@@ -86,11 +91,11 @@ def _agreed_model(config: ExperimentConfig, resume: Resume) -> tuple[tuple[Any, 
     return parts, _agreed(problem)
 
 
-def _lack_of_space(engine: Any) -> str | None:
+def _lack_of_space(engine: Any, place: Place) -> str | None:
     """Said before the first step: a run whose first checkpoint fails has worked for nothing. Collective."""
-    workers_here = ray.train.get_context().get_local_world_size()
     stage = int(engine.zero_optimization_stage())
-    return _agreed(space_problem(checkpoint_bytes(engine.module, stage, dist.get_world_size(), workers_here)))
+    needed = checkpoint_bytes(engine.module, stage, dist.get_world_size(), place.local_world_size)
+    return _agreed(space_problem(needed))
 
 
 def _agreed(problem: str | None) -> str | None:
@@ -101,15 +106,14 @@ def _agreed(problem: str | None) -> str | None:
 
 
 def _callbacks(
-    given: WorkerSettings, config: ExperimentConfig, origin: Origin, resume: Resume, collator: SampleCollator
+    given: WorkerSettings, config: ExperimentConfig, writer: CheckpointWriter, collator: SampleCollator
 ) -> tuple[MetricsLog, Checkpointing, list[Callback]]:
     """In this order: what stops the run first, then the checkpoint, so that a stopped run has its last step saved."""
     train = config.train
     speed = Throughput(train, spent_device_hours(read_metrics(given.run_uri)))
     held_out = HeldOutLoss(train, partial(read_held_out, config, collator))
     meters = (LossMeter(), speed, RouterMonitor(), held_out)
-    log = MetricsLog(given.run_uri, train, resume.step, meters)
-    writer = CheckpointWriter(origin, resume.consumed, resume.step)
+    log = MetricsLog(given.run_uri, train, writer.last_step, meters)
     checkpointing = Checkpointing(writer, train, log)
     rule = config.sweep.early_stopping if config.sweep else None
     early = [EarlyStop(rule, given.reference_loss, log)] if rule and rule.enabled and given.reference_loss else []

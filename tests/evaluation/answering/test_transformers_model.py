@@ -77,3 +77,15 @@ def test_a_changed_checkpoint_has_another_fingerprint(toy_llava, tmp_path):
     assert find_checkpoint(str(copy)) == before
     (copy / "model.safetensors").write_bytes(b"other")
     assert find_checkpoint(str(copy)).fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize(
+    "content", ["{{ 'USER: ' + message['content'] }}", "USER: {{ message['content'] }}", "USER: hello"]
+)
+def test_a_template_for_texts_alone_is_refused(toy_llava, tmp_path, content):
+    """The picture would never enter the prompt: the template fails, prints Python's list, or leaves it out."""
+    folder = tmp_path / "texts"
+    shutil.copytree(toy_llava, folder)
+    (folder / "chat_template.jinja").write_text(f"{{% for message in messages %}}{content}{{% endfor %}}")
+    with pytest.raises(DpnError, match="chat template takes texts only, so the picture's placeholder never enters"):
+        load_model(find_checkpoint(str(folder)), use_gpu=False)

@@ -47,6 +47,12 @@ def answers(files):
 
 
 @pytest.fixture
+def gqa(files):
+    """GQA's annotations of eight questions, all "yes"."""
+    return files("gold.json", {str(n): {"question": "q", "answer": "yes", "imageId": "n"} for n in range(8)})
+
+
+@pytest.fixture
 def scored(tmp_path):
     """`score_file`; every headline must also follow from the per-question file alone, which comparisons read."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ def put(root: Path, name: str, content: Any) -> None:
 
 def humans(answer: str) -> list[str]:
     return [answer] * 9 + ["other"]
+
+
+def yes_lines(numbers: Iterable[int]) -> list[dict[str, Any]]:
+    """LLaVA's lines that answer these questions with yes."""
+    return [{"question_id": str(number), "text": "Yes", "answer_id": "a"} for number in numbers]
 
 
 def mmbench_rows() -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ class TransformersModel:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         if not (getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)):
             raise DpnError(f"{folder}: its processor has no chat template, so nothing says how it is asked")
+        self._check_template(folder)
         self.tokenizer.padding_side = "left"
         self.model = model.to(device).eval()
         self.device, self.dtype = device, dtype
@@ -49,11 +50,26 @@ class TransformersModel:
 
     def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
         """See `AnsweringModel`."""
-        content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": text}]
-        prompt = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
+        prompt = self._prompt(text, len(pictures))
         return EncodedQuestion(len(prompt), bool(pictures), (prompt, [picture.image for picture in pictures]))
+
+    def _prompt(self, text: str, num_pictures: int) -> str:
+        content = [*({"type": "image"} for _ in range(num_pictures)), {"type": "text", "text": text}]
+        chat = [{"role": "user", "content": content}]
+        return str(self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+
+    def _check_template(self, folder: str) -> None:
+        """A template for texts alone fails on a picture, leaves it out, or prints how Python writes it."""
+        try:
+            plain, shown = self._prompt("?", 0), self._prompt("?", 1)
+            is_blind = shown == plain or "'type'" in shown
+        except Exception:  # whatever the template raises over a message that is no text
+            is_blind = True
+        if is_blind:
+            raise DpnError(
+                f"{folder}: its chat template takes texts only, so the picture's placeholder never enters the prompt; "
+                "it needs one that writes the parts of a message of type 'image' and 'text'"
+            )
 
     @torch.no_grad()
     def answer(self, batch: Sequence[EncodedQuestion], max_new_tokens: int) -> tuple[list[Answered], Timing]:

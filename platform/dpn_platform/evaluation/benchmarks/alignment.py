@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.answers import Answer
-from dpn_platform.evaluation.benchmarks.contract import Inputs
+from dpn_platform.evaluation.benchmarks.contract import Inputs, Row
 from dpn_platform.evaluation.benchmarks.recognition import owner_of_answers
 
 _SHOWN = 3
@@ -49,8 +49,9 @@ def pair_known(
     """As `pair`, for benchmarks whose official program takes an absent answer: the annotation comes with None.
 
     Raises:
-        DpnError: an answer without annotation, or more answers than annotations.
+        DpnError: an answer without annotation, more answers than annotations, or the annotations in place of answers.
     """
+    _refuse_lost_zeros(answers, [row_key(row) for row in rows], inputs)
     waiting: dict[Hashable, list[Answer]] = defaultdict(list)
     for answer in answers:
         waiting[answer_key(answer)].append(answer)
@@ -68,13 +69,45 @@ def pair_known(
             f"{inputs.predictions}: {len(repeated)} questions are answered more than once ({shown(repeated)}); "
             f"{len(answers)} answers found, {len(rows)} needed"
         )
+    if joined and all(answer is not None and _repeats(answer.record, row) for answer, row in joined):
+        raise DpnError(
+            f"{inputs.predictions}: its {len(joined)} records are those of {inputs.annotations}, question and answer: "
+            "these are annotations and no answers of a model"
+        )
     return joined
+
+
+def _repeats(record: Row, row: object) -> bool:
+    """Whether a record says nothing that the annotation does not say, with another name of the file or form."""
+    return (
+        isinstance(row, Mapping)
+        and {"question", "answer"} <= set(record)
+        and all(str(row.get(column)) == str(value) for column, value in record.items())
+    )
 
 
 def shown(keys: Sequence[Hashable]) -> str:
     """The first few keys, for a message."""
     names = ["/".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in keys[:_SHOWN]]
     return ("first: " if len(keys) > _SHOWN else "") + ", ".join(f"'{name}'" for name in names)
+
+
+def _refuse_lost_zeros(answers: Sequence[Answer], keys: Sequence[Hashable], inputs: Inputs) -> None:
+    """Names ids that went through a program which takes texts of digits for numbers.
+
+    Raises:
+        DpnError: annotated ids begin with a zero, and the answers have them without.
+    """
+    padded = [key for key in keys if isinstance(key, str) and key.startswith("0") and key.isdigit() and len(key) > 1]
+    if not padded:
+        return
+    answered = {answer.key for answer in answers}
+    lost = [key for key in padded if key not in answered and (key.lstrip("0") or "0") in answered]
+    if lost:
+        raise DpnError(
+            f"{inputs.predictions}: the ids are numbers here and texts with leading zeros in {inputs.annotations} "
+            f"({shown(lost)}): without the zeros it cannot be told which question is meant; write the ids as texts"
+        )
 
 
 def _refuse_unknown(

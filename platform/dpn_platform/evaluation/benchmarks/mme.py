@@ -11,7 +11,7 @@ import numpy as np
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.aggregation import percent
 from dpn_platform.evaluation.benchmarks.alignment import pair
-from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
+from dpn_platform.evaluation.benchmarks.answers import Answer
 from dpn_platform.evaluation.benchmarks.contract import (
     HARNESS,
     LLAVA,
@@ -33,6 +33,7 @@ from dpn_platform.evaluation.benchmarks.mme_files import (
     TITLE,
     bare_question,
     read_gold,
+    read_mme_answers,
     stem,
 )
 from dpn_platform.evaluation.benchmarks.prompts import HARNESS_SHORT_LIMIT, SHORT, SHORT_LIMIT
@@ -73,7 +74,7 @@ def score(inputs: Inputs) -> Report:
     Raises:
         DpnError: the files do not fit each other, or an image's questions do not come in pairs.
     """
-    answers = read_answers(inputs.predictions)
+    answers = read_mme_answers(inputs.predictions)
     pairs = _pairs(answers, read_gold(inputs.annotations), inputs)
     questions, by_subtask = [], defaultdict(list)
     asked: Counter[tuple[str, str]] = Counter()

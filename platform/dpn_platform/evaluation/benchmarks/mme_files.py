@@ -1,12 +1,16 @@
-"""MME's layouts: the release folder with a text file per image, and the parquet. Source: spec benchmarks 3."""
+"""MME's layouts: the release folder with a text file per image, and the parquet; and the official tool's results.
+
+Source: spec benchmarks 3.
+"""
 
 from __future__ import annotations
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
 from dpn_platform.evaluation.benchmarks.contract import Row
+from dpn_platform.evaluation.benchmarks.file_content import data_files, read_text
 from dpn_platform.evaluation.benchmarks.prompts import SHORT_SENTENCE
 from dpn_platform.evaluation.benchmarks.sources import is_folder, need_columns, read_rows
-from dpn_platform.storage import list_files, read_bytes
 
 TITLE = "MME"
 PERCEPTION = (
@@ -23,6 +27,7 @@ PERCEPTION = (
 )
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 CLOSING = "Please answer yes or no."
+_RESULT_CELLS = 4
 
 
 def bare_question(text: str) -> str:
@@ -54,9 +59,40 @@ def read_gold(uri: str) -> list[Row]:
 
 def is_release_folder(uri: str) -> bool:
     """Whether it is a folder with a text file per image."""
-    return (
-        not uri.endswith((".parquet", ".json", ".jsonl", ".tsv")) and is_folder(uri) and bool(list_files(uri, ".txt"))
-    )
+    return is_folder(uri) and bool(data_files(uri, ".txt"))
+
+
+def read_mme_answers(uri: str) -> list[Answer]:
+    """An answer file; or the folder that the official tool scores, with a file of answers per subtask.
+
+    Raises:
+        DpnError: as `read_answers`; or a line of a subtask's file is not image, question, gold and answer.
+    """
+    files = {file: _subtask_of(file) for file in data_files(uri, ".txt", recursive=False)} if is_folder(uri) else {}
+    if not any(files.values()):
+        return read_answers(uri)
+    return [answer for file, subtask in files.items() if subtask for answer in _results_of(file, subtask)]
+
+
+def _subtask_of(file: str) -> str | None:
+    name = stem(file)
+    return name if name in PERCEPTION + COGNITION else None
+
+
+def _results_of(file: str, subtask: str) -> list[Answer]:
+    answers = []
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        cells = line.rstrip("\r").split("\t")
+        if line.strip() and len(cells) != _RESULT_CELLS:
+            raise DpnError(
+                f"{file}, line {number}: image, question, gold and answer are needed with a tab between each, "
+                f"found {len(cells)} of {_RESULT_CELLS}"
+            )
+        if line.strip():
+            image, question, _, text = cells
+            key = f"{subtask}/{image}"
+            answers.append(Answer(key, key, text, question))
+    return answers
 
 
 def _from_table(uri: str) -> list[Row]:
@@ -75,12 +111,12 @@ def _from_table(uri: str) -> list[Row]:
 
 def _from_folder(uri: str) -> list[Row]:
     rows: list[Row] = []
-    for file in list_files(uri, ".txt"):
+    for file in data_files(uri, ".txt"):
         parts = file.split("/")
         category = parts[-3] if parts[-2] == "questions_answers_YN" else parts[-2]
         if category not in PERCEPTION + COGNITION:
             continue  # a note beside the subtasks
-        for number, line in enumerate(read_bytes(file).decode("utf-8-sig").splitlines(), start=1):
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
             question, tab, answer = line.strip().rpartition("\t")
             if not tab and line.strip():
                 raise DpnError(f"{file}, line {number}: a question, a tab and Yes or No are needed")

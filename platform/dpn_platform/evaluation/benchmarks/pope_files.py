@@ -11,8 +11,8 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import Answer
 from dpn_platform.evaluation.benchmarks.contract import Inputs, Row
+from dpn_platform.evaluation.benchmarks.file_content import data_files
 from dpn_platform.evaluation.benchmarks.sources import is_folder, need_columns, read_rows
-from dpn_platform.storage import list_files
 
 TITLE = "POPE"
 CATEGORIES = ("adversarial", "popular", "random")
@@ -47,9 +47,7 @@ def read_labels(uri: str) -> dict[str, list[Row]]:
     Raises:
         DpnError: not POPE's label files, an unknown category, or a label that is neither yes nor no.
     """
-    files = (
-        [file for file in list_files(uri, ".json", recursive=False) if "coco_pope_" in file] if is_folder(uri) else []
-    )
+    files = _label_files(uri) if is_folder(uri) else []
     rows = [row for file in files for row in _rows_of(file)] if files else _rows_of(uri)
     found: dict[str, list[Row]] = {}
     for row in rows:
@@ -59,6 +57,20 @@ def read_labels(uri: str) -> dict[str, list[Row]]:
             raise DpnError(f"{uri}: label '{row['label']}' of '{row['question']}'; allowed are yes and no")
         found.setdefault(row["category"], []).append(row)
     return found
+
+
+def _label_files(uri: str) -> list[str]:
+    """The label files of a folder, one per category.
+
+    Raises:
+        DpnError: two of one category.
+    """
+    found: dict[str, str] = {}
+    for file in data_files(uri, ".json", ".jsonl", recursive=False):
+        name = file.rpartition("/")[2]
+        if "coco_pope_" in name and found.setdefault(name.partition(".")[0], file) != file:
+            raise DpnError(f"{uri}: two label files of one category ({name} and its like); keep one")
+    return list(found.values())
 
 
 def _rows_of(uri: str) -> list[Row]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import LLAVA, PARQUET, Benchmark, Layout
+from dpn_platform.evaluation.benchmarks.file_content import suffix_of
 from dpn_platform.evaluation.benchmarks.registry import nearest
-from dpn_platform.evaluation.benchmarks.sources import TABLES, is_folder, parquet_parts
+from dpn_platform.evaluation.benchmarks.sources import is_folder, parquet_parts
+from dpn_platform.evaluation.benchmarks.tables import TABLES
 from dpn_platform.storage import exists, join_uri, open_uri
 
 _FILES = (".jsonl", ".json", *TABLES)
@@ -127,7 +129,7 @@ def _choose(benchmark: Benchmark, wanted: Wanted) -> Layout:
 def _seen_layout(benchmark: Benchmark, wanted: Wanted, names: list[str]) -> str:
     """What the given places look like."""
     if wanted.questions is not None:
-        return LLAVA if wanted.questions.lower().endswith(_FILES) and LLAVA in names else PARQUET
+        return LLAVA if suffix_of(wanted.questions) in _FILES and LLAVA in names else PARQUET
     if wanted.data is not None:
         of_llava = (layout for layout in benchmark.layouts if layout.name == LLAVA)
         return LLAVA if any(exists(join_uri(wanted.data, layout.questions)) for layout in of_llava) else PARQUET

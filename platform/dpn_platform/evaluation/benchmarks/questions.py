@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import base64
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.benchmarks.base64_pictures import decoded
 from dpn_platform.evaluation.benchmarks.contract import PARQUET, Benchmark, Layout, Row
+from dpn_platform.evaluation.benchmarks.file_content import suffix_of
 from dpn_platform.evaluation.benchmarks.parquet_rows import read_placed_rows
 from dpn_platform.evaluation.benchmarks.question_sources import Sources
-from dpn_platform.evaluation.benchmarks.sources import TABLES, need_columns, read_rows, read_table_with_pictures
+from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
+from dpn_platform.evaluation.benchmarks.tables import TABLES, read_table
 from dpn_platform.storage import join_uri, list_files
 
+#: LLaVA's placeholder, which question files made for training have in them
+IMAGE_TAG = "<image>"
 # VLMEvalKit's tables write the index of another row where a picture repeats; no encoded picture is that short.
 _LONGEST_INDEX = 64
 
@@ -72,7 +77,7 @@ def read_questions(benchmark: Benchmark, sources: Sources, variant: str, limit: 
     layout = sources.layout
     if layout.name == PARQUET:
         records = _of_parquet(sources)
-    elif sources.questions.lower().endswith(TABLES):
+    elif suffix_of(sources.questions) in TABLES:
         records = _of_table(sources)
     else:
         records = _of_lines(sources, benchmark)
@@ -96,7 +101,7 @@ def _question(benchmark: Benchmark, sources: Sources, variant: str, place: int, 
     return Question(
         place=place,
         id=identity,
-        text=prompt.text,
+        text=prompt.text.replace(IMAGE_TAG, "").strip(),  # the model's own side says where pictures stand
         stored_prompt=prompt.text if benchmark.stored_prompt is None else benchmark.stored_prompt(prompt),
         max_new_tokens=prompt.max_new_tokens,
         pictures=pictures,
@@ -142,6 +147,7 @@ def _of_lines(sources: Sources, benchmark: Benchmark) -> Iterator[_Record]:
 
 def _file_of(folder: str, name: str, there: set[str]) -> str | None:
     """MME keeps the pictures of some subtasks one folder deeper than its question file says."""
+    name = posixpath.normpath(name.replace("\\", "/"))
     parent, _, file = name.rpartition("/")
     places = (join_uri(folder, name), join_uri(folder, f"{parent}/images/{file}"))
     return next((place for place in places if place in there), None)
@@ -149,15 +155,15 @@ def _file_of(folder: str, name: str, there: set[str]) -> str | None:
 
 def _of_table(sources: Sources) -> Iterator[_Record]:
     """MMBench's table, which holds its pictures as base64."""
-    rows = read_table_with_pictures(sources.questions)
+    rows = read_table(sources.questions, pictures=True)
     need_columns(rows, sources.questions, "MMBench", sources.layout.id, "image")
-    images = {str(row[sources.layout.id]): str(row["image"]) for row in rows}
+    images = {str(row[sources.layout.id]): row["image"].strip() for row in rows}
     for row in rows:
-        image = images.get(row["image"], "") if len(row["image"]) <= _LONGEST_INDEX else row["image"]
+        image = row["image"].strip()
         try:
-            data = base64.b64decode(image, validate=True)
-        except ValueError:
-            raise DpnError(f"{sources.questions}: the picture of {row[sources.layout.id]} is not base64") from None
+            data = decoded(images.get(image, "") if len(image) <= _LONGEST_INDEX else image)
+        except ValueError as error:
+            raise DpnError(f"{sources.questions}: the picture of {row[sources.layout.id]} {error}") from None
         plain = {name: value for name, value in row.items() if name != "image"}
         yield _Record(plain, {"image": (PictureRef(data=data),)} if data else {})
 

@@ -30,7 +30,9 @@ _PROMPT_FORMS = (
     ("TextVQA", re.compile(r"\nReference OCR token:")),
     ("POPE", re.compile(r"^Is there .+ in the im(age|g)", re.IGNORECASE)),
 )
-#: title -> columns no other benchmark has together
+#: what answer files are called here
+ANSWERS = "an answer file"
+#: title -> columns no other benchmark has together; last, the fewest that its scorer reads
 _COLUMNS = (
     ("SEED-Bench", {"choice_a", "choice_b", "data_type"}),
     ("ScienceQA", {"choices", "hint", "question"}),
@@ -44,7 +46,12 @@ _COLUMNS = (
     ("POPE", {"question", "answer", "image_source", "category"}),
     ("GQA", {"question", "answer", "imageId"}),
     ("MME", {"question_id", "question", "answer", "category"}),
-    ("an answer file", {"question_id", "text", "answer_id"}),
+    ("SEED-Bench", {"question_id", "data_type", "answer"}),
+    ("ScienceQA", {"question", "choices", "answer"}),
+    ("MMBench", {"index", "A", "B"}),
+    ("MMMU", {"id", "question_type", "answer"}),
+    ("POPE", {"question", "answer", "category"}),
+    (ANSWERS, {"question_id", "text", "answer_id"}),
 )
 
 

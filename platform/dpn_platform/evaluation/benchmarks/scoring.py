@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Inputs, Report
 from dpn_platform.evaluation.benchmarks.registry import check_variant, find_benchmark
-from dpn_platform.storage import create_bytes, read_bytes, write_bytes
+from dpn_platform.storage import create_bytes, exists, open_uri, read_bytes, with_retries, write_bytes
 
 
 def score_file(
@@ -35,6 +36,7 @@ def score_file(
     """
     found = find_benchmark(benchmark)
     chosen = check_variant(found, variant)
+    _refuse_same_file(predictions, {"annotations": annotations, "questions": questions})
     report = found.score(Inputs(predictions, annotations, questions, chosen, seed))
     headline = report.headline
     report.scores["protocol"] |= {"max_new_tokens": found.limits[chosen]}
@@ -46,6 +48,32 @@ def score_file(
         "scores": report.scores,
     }
     return document, report
+
+
+def _refuse_same_file(predictions: str, others: Mapping[str, str | None]) -> None:
+    """One file can not be both; the bytes are compared only where the sizes are equal.
+
+    Raises:
+        DpnError: the predictions are also given as something else, or a copy of it is.
+    """
+    size = _size(predictions)
+    for role, other in others.items():
+        if other is None or not exists(other):
+            continue
+        if open_uri(other).uri == open_uri(predictions).uri or (
+            size is not None and size == _size(other) and read_bytes(other) == read_bytes(predictions)
+        ):
+            raise DpnError(
+                f"{predictions}: is the same file as the {role} ({other}): it holds no answers of a model, "
+                "which --predictions needs"
+            )
+
+
+def _size(uri: str) -> int | None:
+    """Bytes of a file; None of a folder, or of nothing."""
+    location = open_uri(uri)
+    info = with_retries("look up", location, lambda: location.filesystem.get_file_info(location.path))
+    return int(info.size) if info.is_file else None
 
 
 def submission_of(benchmark: str, inputs: Inputs, target: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Reads the files of a benchmark (JSON, JSON lines, TSV, parquet; s3:// or file://) as rows or as one document."""
+"""Reads a benchmark's files (JSON, JSON lines, tables, parquet; gzip or not; s3:// or file://): rows, or a document."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Row
-from dpn_platform.storage import exists, list_files, open_uri, read_bytes
-
-TABLES = (".tsv", ".csv")
-_BLOCK_BYTES = 1 << 28  # a row must fit in a block; a base64 picture makes rows of megabytes
+from dpn_platform.evaluation.benchmarks.file_content import data_files, read_text, suffix_of
+from dpn_platform.evaluation.benchmarks.tables import TABLES, XLSX, read_table
+from dpn_platform.storage import exists, open_uri
 
 
 def is_folder(uri: str) -> bool:
@@ -33,15 +32,15 @@ def read_document(uri: str, split: str | None = None) -> Any:
     Raises:
         DpnError: nothing is there, or it cannot be read as what its name says.
     """
-    name = uri.lower()
-    if name.endswith(".parquet"):
+    suffix = suffix_of(uri)
+    if suffix == ".parquet":
         return _read_parquet(uri)
-    if name.endswith(TABLES):
-        return _read_table(uri, "\t" if name.endswith(".tsv") else ",")
-    if not name.endswith((".json", ".jsonl", ".txt")) and is_folder(uri):
+    if suffix in (*TABLES, XLSX):
+        return read_table(uri)
+    if suffix not in (".json", ".jsonl", ".txt") and is_folder(uri):
         return _read_parquet_folder(uri, split)
-    text = _decoded(uri)
-    return _parse_lines(uri, text) if name.endswith(".jsonl") else _parse_json(uri, text)
+    text = read_text(uri)
+    return _parse_lines(uri, text) if suffix == ".jsonl" or not text.strip() else _parse_json(uri, text)
 
 
 def read_rows(uri: str, *keys: str, split: str | None = None) -> list[Row]:
@@ -82,13 +81,6 @@ def need_columns(rows: list[Row], uri: str, title: str, *columns: str) -> None:
             )
 
 
-def _decoded(uri: str) -> str:
-    try:
-        return read_bytes(uri).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DpnError(f"{uri}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
-
-
 def _parse_lines(uri: str, text: str) -> list[Any]:
     # Not splitlines(): JSON strings may hold U+2028 and its like, which are no ends of line.
     rows = []
@@ -114,46 +106,17 @@ def _parse_json(uri: str, text: str) -> Any:
         return _parse_lines(uri, text)
 
 
-def read_table_with_pictures(uri: str) -> list[Row]:
-    """The rows of a TSV or CSV file with their `image` column (base64), which scoring leaves out.
-
-    Raises:
-        DpnError: as `read_document`.
-    """
-    return _read_table(uri, "\t" if uri.lower().endswith(".tsv") else ",", pictures=True)
-
-
 def parquet_parts(uri: str, split: str | None) -> list[str]:
     """The parquet files of a folder: those of the split where names say so (`validation-00000-of-00001.parquet`).
 
     Raises:
         DpnError: there are none.
     """
-    parts = list_files(uri, ".parquet")
+    parts = data_files(uri, ".parquet")
     of_split = [part for part in parts if part.rpartition("/")[2].startswith(f"{split}-")]
     if not parts:
         raise DpnError(f"{uri}: a folder without parquet files")
     return of_split or parts
-
-
-def _read_table(uri: str, delimiter: str, *, pictures: bool = False) -> list[Row]:
-    from pyarrow import csv
-
-    data = read_bytes(uri)
-    header = data.decode("utf-8-sig", errors="replace").partition("\n")[0].rstrip("\r").split(delimiter)
-    columns = [name.strip('"') for name in header if pictures or name.strip('"') != "image"]
-    try:
-        table = csv.read_csv(
-            pa.BufferReader(data),
-            read_options=csv.ReadOptions(block_size=min(_BLOCK_BYTES, max(len(data), 1))),
-            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise DpnError(f"{uri}: cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
-    return table.to_pylist()
 
 
 def _read_parquet_folder(uri: str, split: str | None) -> list[Row]:

@@ -37,11 +37,13 @@ def decode(data: bytes, reference: PictureRef) -> Picture:
     """An RGB picture.
 
     Raises:
-        DpnError: it is no picture, or is cut short.
+        DpnError: it is no picture, is cut short, or has too many pixels to be decoded safely.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
             return Picture(hashlib.sha256(data).hexdigest()[:16], image.convert("RGB"))
+    except Image.DecompressionBombError as error:
+        raise DpnError(f"{place_of(reference)}: {str(error).partition(',')[0]}; store it at a smaller size") from error
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
         # Of what it cannot identify, Pillow only says which Python object it was given.
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
