@@ -37,13 +37,24 @@ class DpnConfig(PreTrainedConfig):
         self.method = method.to_dict()
         self.router_token_id = router_token_id
         self.dial = dial
+        kwargs.pop("tie_word_embeddings", None)  # the base's own, below
         super().__init__(**kwargs)
 
     @property
     def base(self) -> PreTrainedConfig:
         """The base's configuration object (a fresh one: change `base_config`, not this)."""
         values = {key: value for key, value in self.base_config.items() if key != "model_type"}
-        return AutoConfig.for_model(self.base_config["model_type"], **values)
+        base = AutoConfig.for_model(self.base_config["model_type"], **values)
+        # Parts of a model have one type of numbers, that which was asked for, whatever it was when they were saved.
+        for config in (base, *(getattr(base, name) for name in base.sub_configs)):
+            if config is not None:
+                config.dtype = None
+        return base
+
+    @property
+    def tie_word_embeddings(self) -> bool:
+        """Whether the decoder's embedding is its head as well."""
+        return bool(getattr(self.base, "tie_word_embeddings", False))
 
     @property
     def method_settings(self) -> Method:

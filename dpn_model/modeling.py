@@ -10,8 +10,6 @@ C vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,13 +36,13 @@ from dpn_model.pyramid.score_gradient import score_term
 from dpn_model.registry import build_reducers
 from dpn_model.vision.contract import Pixels
 from dpn_model.vision.image_side import image_side_of
-from dpn_model.weights.check import load_checked
-from dpn_model.weights.folder import load_folder, save_folder
+from dpn_model.vocabulary import Vocabulary
+from dpn_model.weights.pretrained import Pretrained
 
 IGNORE_INDEX = -100
 
 
-class DpnForConditionalGeneration(PackedInputs, PackedGenerationMixin, PreTrainedModel):
+class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGenerationMixin, PreTrainedModel):
     """transformers' conventions outside (padded ids and masks), packed execution inside."""
 
     config_class = DpnConfig
@@ -62,6 +60,7 @@ class DpnForConditionalGeneration(PackedInputs, PackedGenerationMixin, PreTraine
         self.image_side = image_side_of(base)  # first: what is refused is not built
         self.model = build_base_model(base)
         self.lm_head = nn.Linear(base.text_config.hidden_size, base.text_config.vocab_size, bias=False)
+        self._tied_weights_keys = {"lm_head.weight": f"model.{self.embedding_name()}"}
         self.reducers = nn.ModuleDict()
         self.last_routing: RoutingReport | None = None
         self.model_shape = model_shape(base)
@@ -94,22 +93,8 @@ class DpnForConditionalGeneration(PackedInputs, PackedGenerationMixin, PreTraine
         )
         self.config.method = method.to_dict()
         self.set_dial(None)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> DpnForConditionalGeneration:
-        """Load a folder of ours, of transformers (LLaVA, Qwen-VL) or of the authors of LLaVA, LLaVA-HR and DPN.
-
-        A base without a method is dense until one is configured. Nothing but tensors is unpickled. Raises
-        FileNotFoundError, or ValueError naming missing, unexpected or misshapen keys.
-        """
-        config, state = load_folder(Path(folder))
-        model = cls(config)
-        load_checked(model, state, str(folder))
-        return model.eval()
-
-    def save_pretrained(self, folder: str | Path, *, state_dict: Mapping[str, Tensor] | None = None, **_: Any) -> None:
-        """Write configuration and weights (or a consolidated `state_dict`) as a from_pretrained folder."""
-        save_folder(Path(folder), self.config, self.state_dict() if state_dict is None else state_dict)
+        if self.needs_router_token:
+            self.make_room_for_router()
 
     def set_attention_backend(self, name: str | None) -> None:
         """Use the attention backend `name` (see `attention_backends.BACKENDS`); None: the fastest that can run.
@@ -164,7 +149,8 @@ class DpnForConditionalGeneration(PackedInputs, PackedGenerationMixin, PreTraine
         text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
         runs = self.tower_runs(pixel_values, inputs, ids)
         final, records = run_decoder(self.model.language_model, state, self.reducers_by_layer(), past_key_values)
-        self.last_routing = routing = RoutingReport.of_runs(tuple(records), text, visual, self.model_shape, runs)
+        routing = RoutingReport.of_runs(tuple(records), text, visual, self.model_shape, runs)
+        self.last_routing = routing.detached()
         if past_key_values is not None:
             past_key_values.close_step(final.lengths, ids.columns_with_tokens(input_ids))
         if labels is None:

@@ -6,7 +6,7 @@ Shape letters: B samples, T packed tokens, C vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from transformers.utils import ModelOutput
@@ -52,6 +52,10 @@ class RoutingReport:
         num_images = tuple(len(patches) for patches in runs)
         other_sizes = tuple(tuple(number for number in patches if number != NATIVE) for patches in runs)
         return cls(records, text_tokens, visual_tokens, shape, num_images, other_sizes)
+
+    def detached(self) -> RoutingReport:
+        """The same without gradients: what is kept beyond a step keeps no graph alive, and can be copied."""
+        return replace(self, records=tuple(record.detached() for record in self.records))
 
     @property
     def num_samples(self) -> int:

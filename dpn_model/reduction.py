@@ -47,6 +47,11 @@ class ReductionRecord:
     expert_tokens_BE: tuple[tuple[int, ...], ...] = ()
     method_macs: tuple[int, ...] = ()
 
+    def detached(self) -> ReductionRecord:
+        """The same without gradients."""
+        probs, logits = (None if t is None else t.detach() for t in (self.router_probs_BE, self.router_logits_BE))
+        return replace(self, router_probs_BE=probs, router_logits_BE=logits)
+
     @property
     def keep_ratio(self) -> float:
         """Kept / original visual tokens over the batch; 1.0 without any."""

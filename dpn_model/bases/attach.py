@@ -7,7 +7,8 @@ from typing import Any
 from transformers import MODEL_MAPPING, PreTrainedConfig
 
 from dpn_model.attention import ATTENTION_NAME
-from dpn_model.bases.decoders import check_decoder, check_layers
+from dpn_model.bases.checks import check_base
+from dpn_model.bases.decoders import check_layers
 from dpn_model.bases.idefics import Idefics3Base, SmolVLMBase
 from dpn_model.bases.llava_hr import LlavaHrModel
 
@@ -23,10 +24,10 @@ def build_base_model(base: PreTrainedConfig) -> Any:
             `rotary_emb`) and `get_image_features`.
 
     Raises:
-        ValueError: the decoder computes what packed execution would silently leave out (`bases.decoders`), or the
+        ValueError: the decoder computes what packed execution would silently leave out (`bases.checks`), or the
             model is not composed like that.
     """
-    check_decoder(base.text_config)
+    check_base(base)
     base.text_config._attn_implementation = ATTENTION_NAME
     kind = _OWN_MODELS.get(base.model_type)
     model = kind(base) if kind else MODEL_MAPPING[type(base)](base)

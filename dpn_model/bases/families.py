@@ -34,7 +34,7 @@ def why_not(base: PreTrainedConfig) -> str:
         return "an encoder-decoder"
     text = getattr(base, "text_config", None)
     if text is None:
-        return "no decoder of its own (text_config)"
+        return "no text_config, so no decoder of its own"
     others = sorted(set(getattr(text, "layer_types", None) or ()) - LAYER_KINDS)
     if others:
         return f"its decoder has layers of {', '.join(others)}"

@@ -6,7 +6,6 @@ holds the final merge, and the adapters start as the identity (spec base-models 
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -16,8 +15,11 @@ from dpn_model.bases.llava_hr_config import ADAPTER_LAYERS, IMAGE_SIZE, LlavaHrC
 from dpn_model.configuration import DpnConfig
 from dpn_model.modeling import DpnForConditionalGeneration
 from dpn_model.weights.check import load_checked
+from dpn_model.weights.files import read_json
 from dpn_model.weights.names import canonical_names
-from dpn_model.weights.original import EMBEDDING, base_config, text_config, with_router_row
+from dpn_model.weights.original import base_config, one_head
+from dpn_model.weights.original_fields import check_fields, text_config
+from dpn_model.weights.router_row import EMBEDDING, tokenizer_ids, with_rows
 from dpn_model.weights.tensors import read_file, read_folder
 
 _FAST, _SLOW = (
@@ -51,7 +53,8 @@ def assemble(
         FileNotFoundError: a part is not there.
         ValueError: parts that do not fit each other, by the keys that are missing, unexpected or misshapen.
     """
-    llm = json.loads((language_model / "config.json").read_text())
+    llm = read_json(language_model / "config.json")
+    check_fields(llm)
     fields = {**llm, "is_multipath_encoder": slow_vision_tower is not None, "input_image_size": image_size}
     tensors = read_folder(language_model) | ({} if mm_projector is None else read_file(mm_projector))
     clip = {name: tensor for name, tensor in read_folder(vision_tower).items() if name.startswith("vision_model.")}
@@ -60,12 +63,13 @@ def assemble(
     else:
         fields["vision_tower_slow"] = slow_vision_tower.name
         tensors |= {_FAST + name: tensor for name, tensor in clip.items()} | _timm_tower(slow_vision_tower)
-    tensors = with_router_row(canonical_names(tensors))
-    vocab_size = len(tensors[EMBEDDING])
-    base = base_config(fields, tensors, text_config(llm, vocab_size))
+    tensors = one_head(llm, canonical_names(tensors))
+    router, image = tokenizer_ids(language_model) or (len(tensors[EMBEDDING]), len(tensors[EMBEDDING]) + 1)
+    tensors = with_rows(tensors, router + 1)
+    base = base_config(fields, tensors, text_config(llm, len(tensors[EMBEDDING])), image)
     if isinstance(base, LlavaHrConfig):
         base.adapter_layers = list(ADAPTER_LAYERS)
-    model = DpnForConditionalGeneration(DpnConfig(base_config=base, router_token_id=vocab_size - 1))
+    model = DpnForConditionalGeneration(DpnConfig(base_config=base, router_token_id=router))
     drawn = ("model.multi_modal_projector.", "model.vision_tower.merge.") if fresh_projector else ()
     load_checked(model, tensors, str(language_model), may_miss=("model.vision_tower.adapters.", *drawn))
     return model.eval()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 #: buffers that older versions of transformers stored and newer ones compute
-_COMPUTED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
+COMPUTED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 
 _CONVNEXT = (
     (r"stem\.0\.", "embeddings.patch_embeddings."),
@@ -51,7 +51,7 @@ _ROUTER = re.compile(r"^reducers\.(\d+)\.router\.")
 
 def canonical_name(name: str) -> str | None:
     """The name a tensor has in `DpnForConditionalGeneration`; None for what is computed and not loaded."""
-    if _COMPUTED.search(name):
+    if COMPUTED.search(name):
         return None
     for pattern, new in _COMPILED:
         renamed, found = pattern.subn(new, name, count=1)

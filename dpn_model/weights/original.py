@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +16,12 @@ from transformers import CLIPVisionConfig, ConvNextConfig, LlamaConfig, LlavaCon
 
 from dpn_model.bases.llava_hr_config import ADAPTER_LAYERS, IMAGE_SIZE, LlavaHrConfig
 from dpn_model.configuration import DpnConfig
+from dpn_model.weights.original_fields import check_fields, text_config
 from dpn_model.weights.pooling import method_of_pooling
+from dpn_model.weights.router_row import EMBEDDING, HEAD, tokenizer_ids, with_rows
 
 #: width of a head in every CLIP the authors use
 CLIP_HEAD_WIDTH = 64
-EMBEDDING, HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
-#: of the authors' `resize_token_embeddings`: transformers' default deviation, their training seed
-ROUTER_ROW_STD, ROUTER_ROW_SEED = 0.02, 42
 
 
 def is_original(config: Mapping[str, Any]) -> bool:
@@ -29,39 +29,42 @@ def is_original(config: Mapping[str, Any]) -> bool:
     return "text_config" not in config and any(field.startswith("mm_") for field in config)
 
 
-def from_original(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> tuple[DpnConfig, dict[str, Tensor]]:
+def from_original(
+    config: Mapping[str, Any], tensors: dict[str, Tensor], folder: Path
+) -> tuple[DpnConfig, dict[str, Tensor]]:
     """Configuration and completed tensors of an original checkpoint.
 
     Args:
         config: its config.json.
         tensors: by our names (`names.canonical_names`).
+        folder: with its tokenizer, if it has one.
 
     Returns:
         The configuration, and the tensors with a row for `<ROUTER>` where the checkpoint had none. The id of `<image>`
-        is the first behind the embedding: placeholders are never embedded.
+        comes behind it, as a rule behind the embedding's last row: placeholders are never embedded.
 
     Raises:
         ValueError: a field with a value that is not supported here, or a part that is absent.
     """
-    _check_fields(config)
-    if EMBEDDING not in tensors:
-        raise ValueError(f"the checkpoint holds no embedding ({EMBEDDING}); it is not a whole model")
+    check_fields(config)
     method = method_of_pooling(config["pooling"]) if config.get("pooling") else None
-    if method is None:
-        tensors = with_router_row(tensors)
-    vocab_size = len(tensors[EMBEDDING])
-    text = text_config(config, vocab_size)
-    base = base_config(config, tensors, text)
-    return DpnConfig(base_config=base, method=method, router_token_id=vocab_size - 1), tensors
+    rows = len(_part(tensors, EMBEDDING, "the decoder"))
+    router, image = tokenizer_ids(folder) or ((rows, rows + 1) if method is None else (rows - 1, rows))
+    tensors = with_rows(one_head(config, tensors), router + 1)
+    text = text_config(config, len(tensors[EMBEDDING]))
+    base = base_config(config, tensors, text, image)
+    return DpnConfig(base_config=base, method=method, router_token_id=router), tensors
 
 
-def base_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor], text: LlamaConfig) -> PreTrainedConfig:
+def base_config(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], text: LlamaConfig, image_token_id: int
+) -> PreTrainedConfig:
     """LLaVA's or LLaVA-HR's configuration, by the flags in config.json."""
     if not config.get("is_multipath_encoder"):
         return LlavaConfig(
             vision_config=clip_config(tensors, "model.vision_tower."),
             text_config=text,
-            image_token_index=text.vocab_size,
+            image_token_index=image_token_id,
             vision_feature_layer=config.get("mm_vision_select_layer", -2),
         )
     has_adapters = any(name.startswith("model.vision_tower.adapters.") for name in tensors)
@@ -71,18 +74,9 @@ def base_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor], text: 
         text,
         image_size=config.get("input_image_size") or IMAGE_SIZE,
         adapter_layers=ADAPTER_LAYERS if has_adapters else (),
-        image_token_index=text.vocab_size,
+        tie_word_embeddings=text.tie_word_embeddings,
+        image_token_index=image_token_id,
     )
-
-
-def text_config(config: Mapping[str, Any], vocab_size: int) -> LlamaConfig:
-    """The decoder's configuration out of a config.json that mixes it with LLaVA's fields."""
-    fields = (
-        "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads rms_norm_eps "
-        "max_position_embeddings rope_theta bos_token_id eos_token_id pad_token_id"
-    ).split()
-    known = {name: config[name] for name in fields if config.get(name) is not None}
-    return LlamaConfig(**known, vocab_size=vocab_size, tie_word_embeddings=False)
 
 
 def clip_config(tensors: Mapping[str, Tensor], prefix: str) -> CLIPVisionConfig:
@@ -120,27 +114,16 @@ def convnext_config(tensors: Mapping[str, Tensor], prefix: str, name: str) -> Co
     )
 
 
-def with_router_row(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """One more row in the embedding and in the head, for `<ROUTER>` (spec A.3, "routing token")."""
-    generator = torch.Generator().manual_seed(ROUTER_ROW_SEED)
-    grown = dict(tensors)
-    for name in (EMBEDDING, HEAD):
-        weight = _part(tensors, name, "the decoder")
-        row = torch.randn(1, weight.shape[1], generator=generator) * ROUTER_ROW_STD
-        grown[name] = torch.cat([weight, row.to(weight.dtype)])
-    return grown
-
-
-def _check_fields(config: Mapping[str, Any]) -> None:
-    allowed = {
-        "mm_projector_type": ("mlp2x_gelu",),
-        "mm_vision_select_feature": ("patch",),
-        "mm_use_im_start_end": (False,),
-    }
-    for field, values in allowed.items():
-        given = config.get(field, values[0])
-        if given not in values:
-            raise ValueError(f"config.json: {field} = {given!r}; allowed: {', '.join(map(repr, values))}")
+def one_head(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the head where config.json says that it is the embedding."""
+    if not config.get("tie_word_embeddings"):
+        _part(tensors, HEAD, "the decoder's head")
+        return tensors
+    if HEAD in tensors and not torch.equal(tensors[HEAD], tensors[EMBEDDING]):
+        raise ValueError(
+            f"config.json: tie_word_embeddings = True, but {HEAD} differs from {EMBEDDING}; allowed: False"
+        )
+    return {name: tensor for name, tensor in tensors.items() if name != HEAD}
 
 
 def _part(tensors: Mapping[str, Tensor], name: str, what: str) -> Tensor:

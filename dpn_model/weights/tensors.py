@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-SAFE_FILE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
-TORCH_FILE, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+from dpn_model.weights.files import SAFE_FILE, SAFE_INDEX, check_weight_file, weight_files
+
+SAFE_SUFFIX = ".safetensors"
 #: a shard is closed before it would grow beyond this
 MAX_SHARD_BYTES = 5 * 10**9
 
@@ -21,38 +24,35 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     """All tensors of a from_pretrained folder; safetensors are preferred where both formats are there.
 
     Raises:
-        FileNotFoundError: no weights, or a shard that the index names is missing.
-        ValueError: see `read_file`.
+        FileNotFoundError, ValueError: see `files.weight_files` and `read_file`.
     """
-    for single, index in ((SAFE_FILE, SAFE_INDEX), (TORCH_FILE, TORCH_INDEX)):
-        if (folder / single).is_file():
-            return read_file(folder / single)
-        if (folder / index).is_file():
-            shards = sorted(set(json.loads((folder / index).read_text())["weight_map"].values()))
-            tensors: dict[str, Tensor] = {}
-            for shard in shards:
-                # Shards lie beside their index: a name that leads elsewhere is not followed.
-                tensors |= read_file(folder / Path(shard).name)
-            return tensors
-    names = ", ".join((SAFE_FILE, SAFE_INDEX, TORCH_FILE, TORCH_INDEX))
-    raise FileNotFoundError(f"{folder} holds no weights; looked for {names}")
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        tensors |= _read(file)
+    return tensors
 
 
 def read_file(file: Path) -> dict[str, Tensor]:
-    """Tensors of one file, by its ending.
+    """Tensors of one file, by its ending. They stay on disk until they are used.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a PyTorch file that holds anything but tensors by name.
+        ValueError: no file of tensors, or a PyTorch file that holds anything but tensors by name.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist")
-    if file.suffix == ".safetensors":
-        return load_file(file)
+    check_weight_file(file)
+    return _read(file)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
     try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
+        if file.suffix == SAFE_SUFFIX:
+            return load_file(file)
+        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         raise ValueError(f"{file} holds more than tensors and is refused: {str(error).splitlines()[0]}") from error
+    except (EOFError, RuntimeError, OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{file} holds no weights that can be read: {reason}; copy it again") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise ValueError(f"{file} is not a dictionary of tensors")
     return tensors
@@ -69,6 +69,8 @@ def write_folder(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: i
             used = 0
         shards[-1][name] = tensor.detach().cpu().contiguous()
         used += size
+    if len(shards) > 1 and (folder / SAFE_FILE).exists():
+        raise ValueError(f"{folder} holds {SAFE_FILE} of another model, which would be read instead; save elsewhere")
     if len(shards) == 1:
         save_file(shards[0], folder / SAFE_FILE, metadata={"format": "pt"})
         return

@@ -36,11 +36,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 ROPES: list[dict[str, Any]] = [
     {"rope_type": "linear", "factor": 2.0},
-    {"rope_type": "dynamic", "factor": 2.0},
     {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
     {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-     "original_max_position_embeddings": 16},
-    {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 5.0], "factor": 4.0,
      "original_max_position_embeddings": 16},
 ]  # fmt: skip
 
@@ -161,6 +158,11 @@ def test_a_window_counts_the_rows_that_a_reduction_leaves() -> None:
             r"attn_logit_softcapping = 50.0 \(attention scores are soft-capped\); allowed with gemma2: null",
         ),
         ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_theta": 1e4, "rope_type": "dynamic", "factor": 2.0}},
+            "rope_type = 'dynamic'",
+        ),
         ("phimoe", {"sliding_window": WINDOW}, "text_config.sliding_window = 6"),
         ("qwen2_moe", WINDOWED, "text_config.use_sliding_window = True"),
         ("qwen2", {"layer_types": ["full_attention", "chunked_attention"]}, "layer_types holds chunked_attention"),

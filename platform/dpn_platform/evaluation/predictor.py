@@ -86,6 +86,8 @@ class Predictor:
             mask.to(self.device),
             pixels,
             max_new_tokens=self.settings.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
             eos_token_id=self.processor.tokenizer.eos_token_id,
             pad_token_id=self.processor.tokenizer.pad_token_id,
         )

@@ -108,6 +108,8 @@ class PackedModel:
             mask.to(self.device),
             pixels or None,
             max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             stopping_criteria=StoppingCriteriaList([clock]),
