@@ -145,11 +145,9 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
         if labels is not None and labels.shape != input_ids.shape:
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
         state, ids = self.pack(input_ids, attention_mask, pixel_values, inputs)
-        visual = state.visual_tokens()
-        text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
         runs = self.tower_runs(pixel_values, inputs, ids)
         final, records = run_decoder(self.model.language_model, state, self.reducers_by_layer(), past_key_values)
-        routing = RoutingReport.of_runs(tuple(records), text, visual, self.model_shape, runs)
+        routing = RoutingReport.of_pass(state, records, self.model_shape, runs)
         self.last_routing = routing.detached()
         if past_key_values is not None:
             past_key_values.close_step(final.lengths, ids.columns_with_tokens(input_ids))

@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.cost import CostParts, KvGroup, ModelShape, SampleRun, cost_parts, kv_groups
 from dpn_model.flops import Convention, SampleCost, sample_cost
+from dpn_model.packing import PackedSequence
 from dpn_model.reduction import ReductionRecord
 from dpn_model.vision.contract import NATIVE
 
@@ -40,18 +41,19 @@ class RoutingReport:
     other_sizes: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
-    def of_runs(
+    def of_pass(
         cls,
-        records: tuple[ReductionRecord, ...],
-        text_tokens: tuple[int, ...],
-        visual_tokens: tuple[int, ...],
+        packed: PackedSequence,
+        records: Sequence[ReductionRecord],
         shape: ModelShape,
         runs: Sequence[Sequence[int]],
     ) -> RoutingReport:
-        """The report of a forward pass; `runs` as in `PackedInputs.tower_runs`."""
+        """The report of a forward pass over a batch `packed`; `runs` as in `PackedInputs.tower_runs`."""
+        visual = packed.visual_tokens()
+        text = tuple(length - tokens for length, tokens in zip(packed.lengths, visual, strict=True))
         num_images = tuple(len(patches) for patches in runs)
         other_sizes = tuple(tuple(number for number in patches if number != NATIVE) for patches in runs)
-        return cls(records, text_tokens, visual_tokens, shape, num_images, other_sizes)
+        return cls(tuple(records), text, visual, shape, num_images, other_sizes)
 
     def detached(self) -> RoutingReport:
         """The same without gradients: what is kept beyond a step keeps no graph alive, and can be copied."""
