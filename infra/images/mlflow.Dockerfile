@@ -1,7 +1,8 @@
 # The MLflow server: tracking, registry and the way to the artifacts in S3. Built by infra/compose/docker-compose.yaml.
 FROM python:3.11-slim
 
-RUN pip install --no-cache-dir mlflow==3.17.2 boto3==1.44.5 \
+COPY platform/dpn_platform/requirements.lock /tmp/
+RUN pip install --no-cache-dir -c /tmp/requirements.lock mlflow boto3 \
     && useradd --uid 1000 --create-home mlflow \
     && install --directory --owner=mlflow /mlflow
 

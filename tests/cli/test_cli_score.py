@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpn_platform.cli import main
+from dpn_platform.evaluation.benchmarks.registry import MODULES
 
 
 def write(path, rows):
@@ -175,3 +176,14 @@ def test_scoring_loads_no_framework(run_dpn, gqa):
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in code.stderr.splitlines() if "|" in line}
     assert "numpy" in loaded
     assert loaded.isdisjoint({"torch", "ray", "transformers", "mlflow", "pandas", "plotly"})
+
+
+def test_help_lists_the_variants(capsys):
+    assert main.run(["score", "vqa-v2", "--help"]) == 0
+    named = capsys.readouterr().out
+    assert "Variants of vqav2 (the first is the default):\n  reference  LLaVA's" in named
+    assert "\n  official   the official program on the answer as it is\n  harness " in named
+    assert named.count("Variants of") == 1
+    assert main.run(["score", "--help"]) == 0
+    of_all = capsys.readouterr().out
+    assert all(f"Variants of {name} " in of_all for name in MODULES)

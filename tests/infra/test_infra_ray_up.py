@@ -44,7 +44,16 @@ def test_images_carry_the_installed_ray_and_our_python(cluster, installed_ray):
 def test_torch_is_the_tested_one(cluster):
     development = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
     pinned = next(requirement for requirement in development if requirement.startswith("torch=="))
-    assert any(pinned in command for command in cluster["setup_commands"])
+    assert any(command.endswith(f" -c requirements.lock {pinned}") for command in cluster["setup_commands"])
+
+
+def test_everything_else_is_the_locked(cluster):
+    commands = cluster["setup_commands"]
+    assert commands[0].endswith("pip install -q -c requirements.lock setuptools")
+    assert commands[1].endswith(" --no-deps --no-build-isolation --use-pep517 -r requirements.lock")
+    folders = {re.match(r"cd (\S+) && ", command)[1] for command in commands if "requirements.lock" in command}
+    assert [(ROOT / folder.removeprefix(f"{REMOTE_CHECKOUT}/") / "requirements.lock").is_file() for folder in folders]
+    assert all("--no-deps" in command or " -c requirements.lock " in command for command in commands)
 
 
 def test_every_node_has_the_token_and_asks_for_it(cluster, container_env):

@@ -6,14 +6,33 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table
 from dpn_platform.config.errors import DpnError
 
+_ARGUMENTS = "dpn.score.arguments"
+
+
+class _ScoreCommand(TyperCommand):
+    """`dpn score`, whose help ends with the variants of the benchmark that is named, or of all."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = list(args)  # --help is answered before the benchmark's name is read
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from dpn_platform.evaluation.benchmarks.registry import MODULES, benchmark_in_name, find_benchmark
+
+        named = [name for word in ctx.meta[_ARGUMENTS] if (name := benchmark_in_name(word, whole=True))][:1]
+        for benchmark in map(find_benchmark, named or MODULES):
+            with formatter.section(f"Variants of {benchmark.name} (the first is the default)"):
+                formatter.write_dl(list(benchmark.variants.items()))
+
 
 def register(app: typer.Typer) -> None:
     """Adds `dpn score`."""
-    app.command("score")(score)
+    app.command("score", cls=_ScoreCommand)(score)
 
 
 def score(
@@ -23,7 +42,7 @@ def score(
     ],
     annotations: Annotated[str | None, typer.Option(help="Gold: LLaVA's files or folders, or the parquet.")] = None,
     questions: Annotated[str | None, typer.Option(help="Question file, where it is apart from the gold.")] = None,
-    variant: Annotated[str | None, typer.Option(help="Convention: reference (default), harness, ...")] = None,
+    variant: Annotated[str | None, typer.Option(help="Convention; the help's end lists each benchmark's.")] = None,
     per_question: Annotated[str | None, typer.Option(help="Write id, parsed answer and score of each here.")] = None,
     submission: Annotated[
         str | None, typer.Option(help="Write what the server or judge is sent here, and do not score.")

@@ -19,6 +19,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.services.connection import external_services
 from dpn_platform.services.home import Home
 from dpn_platform.services.inspection import status
+from dpn_platform.services.lock import LOCK, RANGE_TESTED, compare, locked_versions
 from dpn_platform.services.packages import OPTIONAL, Package, installed_version, needed_packages, try_imports
 from dpn_platform.services.servers import find_weed
 
@@ -27,6 +28,7 @@ _DISK_NEEDED_GIB, _DISK_WISHED_GIB = 1.0, 5.0
 _MEMORY_NEEDED_GIB, _MEMORY_WISHED_GIB = 2.0, 5.0
 _REACH_TIMEOUT_S = 3.0
 _SET_UP = "make setup"
+_NAMED = 8
 _ADDRESSES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
 
 
@@ -69,11 +71,13 @@ def diagnose(
     """
     packages = needed_packages()
     facts = _import_all(packages, on_progress) if imports else {}
+    locked = locked_versions()
     place = Home.resolve(home)
     findings = [
         _python(),
-        *(_package(package, facts.get(package.import_name)) for package in packages),
+        *(_package(package, facts.get(package.import_name), locked.get(package.name)) for package in packages),
         *_optional(facts),
+        _lock(locked, {package.name for package in packages if package.fits}),
         _weed(),
         *_machine(place),
         _gpu(facts, imports),
@@ -103,7 +107,7 @@ def _python() -> Finding:
     return Finding("python", "python", "ok", f"{version} at {sys.executable}")
 
 
-def _package(package: Package, fact: dict[str, Any] | None) -> Finding:
+def _package(package: Package, fact: dict[str, Any] | None, locked: str | None) -> Finding:
     wanted = f" (wanted {package.wanted})" if package.wanted else ""
     if package.version is None:
         return Finding("package", package.name, "fail", f"not installed{wanted}", _SET_UP)
@@ -111,7 +115,22 @@ def _package(package: Package, fact: dict[str, Any] | None) -> Finding:
         return Finding("package", package.name, "fail", f"{package.version} does not import: {fact['error']}", _SET_UP)
     if not package.fits:
         return Finding("package", package.name, "warn", f"{package.version}{wanted}", _SET_UP)
+    if locked not in (None, package.version) and package.name in RANGE_TESTED:
+        detail = f"{package.version}; the lock has {locked}, tested is {package.wanted}"
+        return Finding("package", package.name, "ok", detail)
     return Finding("package", package.name, "ok", package.version)
+
+
+def _lock(locked: dict[str, str], fitting: set[str]) -> Finding:
+    """What no test has seen: packages of another version than the locked one."""
+    count, differences = compare(locked)
+    untested = [one for one in differences if not (one.name in RANGE_TESTED and one.name in fitting)]
+    if not untested:
+        return Finding("package", "lock", "ok", f"the tested versions of all {count} packages")
+    named = ", ".join(f"{one.name} {one.version} (lock: {one.locked})" for one in untested[:_NAMED])
+    more = f" and {len(untested) - _NAMED} more" if len(untested) > _NAMED else ""
+    detail = f"{len(untested)} of {count} packages in a version that was not tested: {named}{more}"
+    return Finding("package", "lock", "warn", detail, f"{_SET_UP}, or pip install --no-deps -r {LOCK}")
 
 
 def _optional(facts: dict[str, dict[str, Any]]) -> Iterator[Finding]:

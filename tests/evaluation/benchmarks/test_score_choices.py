@@ -1,6 +1,7 @@
 """ScienceQA, MMBench, SEED-Bench and MMMU from their files."""
 
 import io
+import json
 import xml.etree.ElementTree as ET
 import zipfile
 
@@ -8,7 +9,7 @@ import pytest
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Inputs
-from dpn_platform.evaluation.benchmarks.scoring import submission_of
+from dpn_platform.evaluation.benchmarks.scoring import question_lines, submission_of
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 
@@ -44,10 +45,34 @@ def test_scienceqa_folder(files, answers, scored):
 def test_scienceqa_absent_answers_are_wrong_and_reported(files, answers, scored):
     folder, _ = science_folder(files)
     document, report = scored("scienceqa-img", answers([("4", "A", "<image>\nQ?")]), folder)
-    assert document["headline"]["value"] == 100
+    # LLaVA's program would say 100: to it a question without answer has no image.
+    assert (document["headline"]["value"], document["n"]) == (50, 2)
     assert document["scores"]["accuracy_all"] == pytest.approx(100 / 3)
     assert document["scores"]["unanswered"] == 2
     assert report.notes == ("2 of 3 questions have no answer and count as wrong",)
+
+
+@pytest.mark.parametrize("layout", ["folder", "parquet", "without prompts", "without images"])
+def test_scienceqa_never_rises_when_answers_are_missing(files, answers, scored, layout):
+    folder, problems = science_folder(files)
+    rows = [("4", "A", "<image>\nQ?"), ("7", "A", "<image>\nQ?"), ("9", "A", "Q?")]
+    if layout == "parquet":
+        texts = ["Q?\nA. yes\nB. no", "Context: H\nQ?\nA. yes\nB. no", "Q?\nA. yes\nB. yes"]
+        table = [problem(0), problem(1, hint="H"), problem(0, choices=("yes", "yes"))]
+        folder = files("test.parquet", [{k: v for k, v in row.items() if k != "image"} for row in table])
+        rows = [(key, letter, f"<image>\n{text}") for (key, letter, _), text in zip(rows, texts, strict=True)]
+    elif layout == "without prompts":
+        rows = [(key, letter, None) for key, letter, _ in rows]
+    elif layout == "without images":
+        rows = [(key, letter, "Q?") for key, letter, _ in rows]
+    whole, _ = scored("sqa", answers(rows, "whole.jsonl"), folder)
+    assert whole["n"] == (2 if layout in ("folder", "without prompts") else 3)
+    kept = [rows[:1], rows[1:], rows[:2], rows[::2], rows[2:]]
+    for number, some in enumerate(kept):
+        document, _ = scored("sqa", answers(some, f"{number}.jsonl"), folder)
+        assert document["headline"]["value"] <= whole["headline"]["value"]
+        assert document["scores"]["unanswered"] == 3 - len(some)
+        assert document["n"] == (2 if layout == "without images" and some == rows[2:] else whole["n"])
 
 
 def test_scienceqa_parquet_joins_equal_prompts_in_order(files, answers, scored):
@@ -175,9 +200,11 @@ def test_mmmu(files, answers, scored):
     ]
     gold = files("validation.parquet", rows)
     texts = {rows[0]["id"]: "(B)", rows[1]["id"]: "it is 5", rows[2]["id"]: "B. No"}
-    document, _ = scored("mmmu", answers(texts), gold)
+    document, report = scored("mmmu", answers(texts), gold)
     scores = document["scores"]
     assert scores["random_fallbacks"] == 1
+    marks = [json.loads(line).get("random_fallback") for line in question_lines(report).splitlines()]
+    assert marks == [None, None, True]
     assert scores["accuracy_fallbacks_wrong"] == pytest.approx(200 / 3)
     assert scores["discipline"]["Art & Design"] == {"n": 1, "accuracy": 100}
     assert scores["subject"]["Math"]["n"] == 2

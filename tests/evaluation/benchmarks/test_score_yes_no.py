@@ -174,7 +174,34 @@ def test_gqa(files, answers, scored):
         assert scores["binary"] == {"n": 2, "accuracy": 50}
         assert scores["open"] == {"n": 1, "accuracy": 0}
         assert scores["semantic_type"]["attr"]["n"] == 3
-        assert scores["not_computable"] == ["validity", "plausibility", "grounding"]
+        assert scores["not_computable"] == ["validity", "plausibility", "grounding", "distribution"]
     assert scored("gqa", predictions, official, variant="harness")[0]["headline"]["value"] == pytest.approx(200 / 3)
     sent = files("sent.json", [{"questionId": key, "prediction": answer} for key, (_, answer) in gold.items()])
     assert scored("gqa", sent, official)[0]["headline"]["value"] == 100
+
+
+@pytest.mark.parametrize("layout", ["g.json", "g.parquet"])
+def test_gqa_distribution_is_chi_square_by_global_group(files, answers, scored, layout):
+    # Colours: red 3 and blue 1 of the gold, red 1 and blue 2 of the answers (green is none of the group's): 4/3 + 1.
+    colours = zip(["red", "red", "red", "blue"], ["Red.", "blue", "green", "blue"], strict=True)
+    asked = [("color", *pair) for pair in colours] + [("dog", "yes", "yes"), ("dog", "no", "no"), (None, "left", "up")]
+    gold = {
+        str(n): {"question": "q", "answer": answer, "imageId": "n", "groups": {"global": group, "local": "x"}}
+        for n, (group, answer, _) in enumerate(asked)
+    }
+    said = answers({str(n): text for n, (_, _, text) in enumerate(asked)})
+    table = gold if layout.endswith(".json") else [{"id": key, **row} for key, row in gold.items()]
+    scores = scored("gqa", said, files(layout, table))[0]["scores"]
+    assert scores["distribution"] == pytest.approx((7 / 3 * 4 + 0 * 2) / 6 / 100)
+    assert scores["not_computable"] == ["validity", "plausibility", "grounding"]
+    unbalanced = {**gold, "0": {**gold["0"], "isBalanced": False}}
+    scores = scored("gqa", said, files("u.json", unbalanced))[0]["scores"]
+    # Now red 2 and blue 1 against blue 2: 2 + 1, over three questions.
+    assert scores["distribution"] == pytest.approx(3 * 3 / 5 / 100)
+
+
+def test_gqa_distribution_without_any_group_is_not_computable(files, answers, scored):
+    row = {"question": "q", "answer": "yes", "imageId": "n", "groups": {"global": None, "local": None}}
+    scores = scored("gqa", answers({"1": "yes"}), files("g.json", {"1": row}))[0]["scores"]
+    assert scores["not_computable"] == ["validity", "plausibility", "grounding", "distribution"]
+    assert "distribution" not in scores

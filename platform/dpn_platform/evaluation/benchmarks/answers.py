@@ -10,6 +10,7 @@ from typing import Any
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.answer_columns import answer_column, are_questions, unwrapped
 from dpn_platform.evaluation.benchmarks.contract import Row
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, misfit
 from dpn_platform.evaluation.benchmarks.file_content import data_files, suffix_of
 from dpn_platform.evaluation.benchmarks.sources import is_folder, read_document
 
@@ -137,6 +138,8 @@ def _from_record(uri: str, number: int, row: Row, column: str) -> Answer:
     text, prompt = unwrapped(row[column]), row.get("prompt", row.get("input"))
     if not isinstance(text, str):
         raise DpnError(f"{uri}, record {number}: '{column}' is {_kind(text)}; a text is needed")
+    if not SCALAR.fits(named[identity]):
+        raise misfit(f"{uri}, record {number}", identity, named[identity], SCALAR.needed)
     key = _key(named[identity])
     return Answer(named[identity], key, text, prompt if isinstance(prompt, str) else None, row)
 

@@ -86,6 +86,7 @@ class QuestionScore:
         part: subtask or category that the headline scores apart (MME, POPE); None where it is one mean.
         unit: what counts as a whole: MME's image, MMBench's question with its rotations; None: the question alone.
         in_headline: whether the headline counts it.
+        random_fallback: no rule read the answer, and `parsed` was drawn, as the benchmark's program does (MMMU).
     """
 
     id: Any
@@ -95,11 +96,13 @@ class QuestionScore:
     part: str | None = None
     unit: str | None = None
     in_headline: bool = True
+    random_fallback: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """`{id, parsed, gold, score}`, and of `part`, `unit` and `in_headline` what says something."""
+        """`{id, parsed, gold, score}`, and of the other fields what says something."""
         plain = {"id": self.id, "parsed": self.parsed, "gold": self.gold, "score": self.score}
         more = {"part": self.part, "unit": self.unit, "in_headline": None if self.in_headline else False}
+        more["random_fallback"] = True if self.random_fallback else None
         return plain | {name: value for name, value in more.items() if value is not None}
 
 

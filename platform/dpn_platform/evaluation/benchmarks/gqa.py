@@ -23,12 +23,16 @@ from dpn_platform.evaluation.benchmarks.contract import (
     Report,
     Row,
 )
+from dpn_platform.evaluation.benchmarks.fields import ANYTHING, SCALAR, TEXT, check_fields, object_of, optional
+from dpn_platform.evaluation.benchmarks.gqa_distribution import distribution
 from dpn_platform.evaluation.benchmarks.prompts import HARNESS_SHORT_LIMIT, SHORT, SHORT_LIMIT
-from dpn_platform.evaluation.benchmarks.sources import need_columns, read_document, read_rows
+from dpn_platform.evaluation.benchmarks.sources import read_document, read_rows, rows_by_id
 
 TITLE = "GQA"
 #: need the choices and scene graphs, which the newer release lacks: absent, never 0
 NOT_COMPUTABLE = ("validity", "plausibility", "grounding")
+_GROUPS = object_of("an object with the question's global group", **{"global": optional(SCALAR)})
+_TYPES = object_of("an object with structural and semantic type", structural=optional(TEXT), semantic=optional(TEXT))
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 LIMITS = {REFERENCE: SHORT_LIMIT, HARNESS: HARNESS_SHORT_LIMIT}
 
@@ -49,7 +53,7 @@ def fold_harness(text: str) -> str:
 
 
 def score(inputs: Inputs) -> Report:
-    """Exact match, overall, binary against open, and per structural and semantic type.
+    """Exact match, overall, binary against open, per structural and semantic type; and the distribution's distance.
 
     Raises:
         DpnError: the files do not fit each other; a question without answer is an error, never a zero.
@@ -69,7 +73,14 @@ def score(inputs: Inputs) -> Report:
         scores |= by_group(questions, [kind and ("open" if kind == "query" else "binary") for kind in structural])
         scores["structural_type"] = by_group(questions, structural)
         scores["semantic_type"] = by_group(questions, [_types(row).get("semantic") for row in rows])
-    scores["not_computable"] = list(NOT_COMPUTABLE)
+    groups = [_group(row) for row in rows]
+    distance = distribution(
+        (group, fold_gold(row["answer"]), question.parsed)
+        for group, row, question in zip(groups, rows, questions, strict=True)
+    )
+    if distance is not None:
+        scores["distribution"] = distance
+    scores["not_computable"] = [*NOT_COMPUTABLE, *(["distribution"] if distance is None else [])]
     scores["protocol"] = {"split": "testdev_balanced", "parser": BENCHMARK.variants[inputs.variant]}
     return Report(len(questions), headline, scores, questions)
 
@@ -81,12 +92,10 @@ def _annotations(inputs: Inputs) -> list[Row]:
         DpnError: the file is not GQA's, or is of a split without answers.
     """
     document = read_document(inputs.annotations, split="testdev")
-    if isinstance(document, Mapping) and all(isinstance(row, Mapping) for row in document.values()):
-        rows: list[Row] = [{**row, "id": key} for key, row in document.items()]
-    else:
-        rows = read_rows(inputs.annotations, split="testdev")
-    need_columns(rows, inputs.annotations, TITLE, "id", "question", "imageId")
-    hidden = sum(not isinstance(row.get("answer"), str) for row in rows)
+    rows = rows_by_id(document) or read_rows(inputs.annotations, split="testdev")
+    needed = {"id": SCALAR, "question": ANYTHING, "imageId": ANYTHING}
+    check_fields(rows, inputs.annotations, TITLE, needed, answer=TEXT, types=_TYPES, groups=_GROUPS)
+    hidden = sum(row.get("answer") is None for row in rows)
     if hidden:
         raise DpnError(
             f"{inputs.annotations}: {hidden} of {len(rows)} questions have no answer: a test or challenge split; "
@@ -97,6 +106,12 @@ def _annotations(inputs: Inputs) -> list[Row]:
 
 def _types(row: Row) -> Mapping[str, Any]:
     return row.get("types") or {}
+
+
+def _group(row: Row) -> str | None:
+    """The global group of a balanced question; the official program's distribution is over no others."""
+    group = (row.get("groups") or {}).get("global")
+    return None if group is None or row.get("isBalanced") is False else str(group)
 
 
 _RULES: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,15 @@ from dpn_platform.evaluation.benchmarks.contract import (
     Report,
     Row,
 )
+from dpn_platform.evaluation.benchmarks.fields import ANYTHING, SCALAR, TEXT, check_fields, either, list_of, optional
 from dpn_platform.evaluation.benchmarks.mm_vet_grades import Grades, is_grades, read_grades
 from dpn_platform.evaluation.benchmarks.prompts import LONG_LIMIT
-from dpn_platform.evaluation.benchmarks.sources import need_columns, read_document, read_rows
+from dpn_platform.evaluation.benchmarks.sources import read_document, read_rows, rows_by_id
 
 TITLE = "MM-Vet"
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 OFFICIAL_JUDGE = "gpt-4-0613"
+_CAPABILITY = either(f"a text or a list of texts ({', '.join(CAPABILITIES)})", TEXT, list_of(TEXT, "a list of texts"))
 _PREFIX = "v1_"
 _HARNESS_PREFIX = (
     "First please perform reasoning, and think step by step to provide best answer to the following question: \n\n"
@@ -101,13 +103,12 @@ def read_questions(uri: str) -> list[Row]:
         DpnError: the file is not MM-Vet's.
     """
     document = read_document(uri)
-    if isinstance(document, Mapping) and all(isinstance(row, Mapping) for row in document.values()):
-        rows: list[Row] = [{**row, "id": key} for key, row in document.items()]
-    else:
+    rows = rows_by_id(document)
+    if not rows:
         table = read_rows(uri)
-        need_columns(table, uri, TITLE, "question_id")
+        check_fields(table, uri, TITLE, {"question_id": SCALAR})
         rows = [{**row, "id": prefixed(str(row["question_id"]))} for row in table]
-    need_columns(rows, uri, TITLE, "question", "answer", "capability")
+    check_fields(rows, uri, TITLE, {"question": ANYTHING, "answer": optional(SCALAR), "capability": _CAPABILITY})
     return rows
 
 

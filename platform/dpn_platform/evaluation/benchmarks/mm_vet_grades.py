@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.benchmarks.fields import TEXT, check_value, list_of, optional, shown_value
 
 _MAX_TRIES = 5
 _HOTTER = 0.5
+_JUDGES = optional(list_of(TEXT, "a list with the judge's name for each run"))
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,13 @@ def read_grades(uri: str, document: Mapping[str, Any]) -> Grades:
         values = found if isinstance(found, list) else [found]
         grades = [_as_grade(value) for value in values]
         if not values or None in grades:
-            raise DpnError(f"{uri}: the grades of '{key}' are {values}; numbers from 0 to 1 are needed, one per run")
+            raise DpnError(
+                f"{uri}: the grades of '{key}' are {shown_value(values)}; numbers from 0 to 1 are needed, one per run"
+            )
         runs[key] = [value for value in grades if value is not None]
         if isinstance(entry, Mapping):
-            judges |= {str(name) for name in entry.get("model") or ()}
+            check_value(f"{uri}, grades of '{key}'", "model", entry.get("model"), _JUDGES)
+            judges |= set(entry.get("model") or ())
     count = len(next(iter(runs.values())))
     odd = next((key for key, values in runs.items() if len(values) != count), None)
     if odd is not None:
@@ -82,6 +87,6 @@ def read_grades(uri: str, document: Mapping[str, Any]) -> Grades:
 def _as_grade(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if 0.0 <= number <= 1.0 else None

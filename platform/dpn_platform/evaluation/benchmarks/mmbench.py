@@ -26,6 +26,7 @@ from dpn_platform.evaluation.benchmarks.mmbench_files import (
     TITLE,
     answer_fields,
     base_index,
+    option_order,
     options_of,
     read_gold,
     rounds,
@@ -69,9 +70,8 @@ def score(inputs: Inputs) -> Report:
 def score_table(inputs: Inputs, benchmark: Benchmark) -> Report:
     """The report of an MMBench table in any language."""
     rows = read_gold(inputs.annotations)
-    rotations = [
-        Rotation(row, _grade(answer, row)) for answer, row in rounds(read_answers(inputs.predictions), rows, inputs)
-    ]
+    answered = rounds(read_answers(inputs.predictions), rows, inputs)
+    rotations = [Rotation(row, _grade(answer, row, inputs.predictions)) for answer, row in answered]
     of_question: dict[int, list[Rotation]] = defaultdict(list)
     for rotation in rotations:
         of_question[base_index(rotation.row)].append(rotation)
@@ -94,15 +94,11 @@ def score_table(inputs: Inputs, benchmark: Benchmark) -> Report:
     return Report(len(firsts), headline, scores, [rotation.question for rotation in rotations])
 
 
-def _grade(answer: Answer, row: Row) -> QuestionScore:
+def _grade(answer: Answer, row: Row, uri: str) -> QuestionScore:
     """One rotation; with LLaVA's all-rounds option the letter asked for stands at another place of the options."""
-    options = options_of(row)
-    asked = answer.record.get("option_char")
-    if asked and answer.record.get("round_id"):
-        letter = infer_letter(answer.text, dict(zip(options, (options[char] for char in asked), strict=True)))
-        letter = asked[list(options).index(letter)] if letter in options else letter
-    else:
-        letter = infer_letter(answer.text, options)
+    options, order = options_of(row), option_order(answer, row, uri)
+    letter = infer_letter(answer.text, dict(zip(options, (options[char] for char in order), strict=True)))
+    letter = order[list(options).index(letter)] if letter in options else letter
     score = float(letter == row["answer"])
     return QuestionScore(answer.id, letter, row["answer"], score, unit=str(base_index(row)))
 

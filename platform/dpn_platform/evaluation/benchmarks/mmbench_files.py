@@ -9,8 +9,21 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
 from dpn_platform.evaluation.benchmarks.contract import Inputs, Row
+from dpn_platform.evaluation.benchmarks.fields import (
+    SCALAR,
+    WHOLE,
+    Kind,
+    check_fields,
+    check_value,
+    either,
+    misfit,
+    optional,
+    place_of,
+    shown_value,
+    whole_number,
+)
 from dpn_platform.evaluation.benchmarks.prompts import is_missing, options_before_gap
-from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
+from dpn_platform.evaluation.benchmarks.sources import read_rows
 from dpn_platform.evaluation.benchmarks.spreadsheet import to_tsv, to_xlsx
 
 TITLE = "MMBench"
@@ -18,6 +31,10 @@ _LETTERS = "ABCD"
 _ROTATION_STEP = 1_000_000
 #: LLaVA's table: what is left of MMBench's, with the answer of the model as the seventh column
 _COLUMNS = ("index", "question", "A", "B", "C", "D", "prediction", "answer", "split")
+_INDEX = Kind("a whole number", lambda value: not isinstance(value, float) and WHOLE.fits(value))
+#: tables hold NaN where nothing is
+_CELL = either(SCALAR.needed, SCALAR, Kind("NaN", lambda value: isinstance(value, float)))
+_OTHER_COLUMNS = ("hint", "C", "D", "answer", "category", "l2-category", "L2-category", "split")
 _WRITERS = {".xlsx": to_xlsx, ".tsv": to_tsv}
 
 
@@ -44,11 +61,10 @@ def read_table(uri: str) -> list[Row]:
         DpnError: not MMBench's table, or an index that is no number or occurs twice.
     """
     rows = read_rows(uri, split="dev")
-    need_columns(rows, uri, TITLE, "index", "question", "A", "B")
+    needed = {"index": _INDEX, **dict.fromkeys(("question", "A", "B"), optional(_CELL))}
+    check_fields(rows, uri, TITLE, needed, **dict.fromkeys(_OTHER_COLUMNS, _CELL))
     seen = set()
     for row in rows:
-        if not str(row["index"]).isdigit():
-            raise DpnError(f"{uri}: index '{row['index']}' is not a whole number")
         if int(row["index"]) in seen:
             raise DpnError(f"{uri}: index {row['index']} occurs twice")
         seen.add(int(row["index"]))
@@ -71,7 +87,8 @@ def read_gold(uri: str) -> list[Row]:
     for row in rows:
         if row["answer"] not in options_of(row):
             raise DpnError(
-                f"{uri}: the answer of index {row['index']} is '{row['answer']}', which is not an option of it"
+                f"{uri}: the 'answer' of index {row['index']} is {shown_value(row['answer'])}, which is no option of it"
+                f" ({', '.join(options_of(row)) or 'it has none'})"
             )
     return rows
 
@@ -82,16 +99,40 @@ def rounds(answers: Sequence[Answer], rows: Sequence[Row], inputs: Inputs) -> li
     Raises:
         DpnError: answers and rows do not fit each other.
     """
-    all_rounds = any(answer.record.get("round_id") for answer in answers)
+    for place, answer in enumerate(answers, start=1):
+        where = place_of(inputs.predictions, place, answer.record)
+        check_value(where, "round_id", answer.record.get("round_id"), optional(WHOLE))
+    all_rounds = any(round_of(answer) for answer in answers)
 
     def answer_key(answer: Answer) -> Hashable:
-        return (answer.key, int(answer.record.get("round_id") or 0)) if all_rounds else answer.key
+        return (answer.key, round_of(answer)) if all_rounds else answer.key
 
     if not all_rounds:
         return pair(answers, answer_key, rows, lambda row: str(row["index"]), inputs, TITLE)
     asked = [(row, round_id) for row in rows for round_id in range(len(options_of(row)))]
     pairs = pair(answers, answer_key, asked, lambda item: (str(item[0]["index"]), item[1]), inputs, TITLE)
     return [(answer, row) for answer, (row, _) in pairs]
+
+
+def round_of(answer: Answer) -> int:
+    """The rotation an answer is to; 0 where its record does not say."""
+    return whole_number(answer.record.get("round_id")) or 0
+
+
+def option_order(answer: Answer, row: Row, uri: str) -> list[str]:
+    """The letters of a row's options in the order they were asked: their own, and `option_char` in later rounds.
+
+    Raises:
+        DpnError: `option_char` holds other letters.
+    """
+    letters, order = list(options_of(row)), answer.record.get("option_char")
+    if not order or not round_of(answer):
+        return letters
+    is_order = isinstance(order, str | list) and len(order) == len(letters)
+    if not is_order or any(letter not in order for letter in letters):
+        where = f"{uri}, answer to '{answer.key}' in round {round_of(answer)}"
+        raise misfit(where, "option_char", order, f"a list of the letters {', '.join(letters)} in the order asked")
+    return list(order)
 
 
 def submission(inputs: Inputs, suffix: str) -> bytes:
@@ -113,7 +154,7 @@ def submission(inputs: Inputs, suffix: str) -> bytes:
 
 
 def _cell(row: Row, column: str) -> str | int | None:
-    value = row[column]
+    value = row.get(column)
     if column == "index":
-        return int(value)
+        return int(row[column])
     return None if is_missing(value) and column != "prediction" else str(value)

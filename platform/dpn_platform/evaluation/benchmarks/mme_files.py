@@ -8,9 +8,10 @@ from __future__ import annotations
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.answers import Answer, read_answers
 from dpn_platform.evaluation.benchmarks.contract import Row
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, TEXT, check_fields
 from dpn_platform.evaluation.benchmarks.file_content import data_files, read_text
 from dpn_platform.evaluation.benchmarks.prompts import SHORT_SENTENCE
-from dpn_platform.evaluation.benchmarks.sources import is_folder, need_columns, read_rows
+from dpn_platform.evaluation.benchmarks.sources import is_folder, read_rows
 
 TITLE = "MME"
 PERCEPTION = (
@@ -97,13 +98,13 @@ def _results_of(file: str, subtask: str) -> list[Answer]:
 
 def _from_table(uri: str) -> list[Row]:
     rows = read_rows(uri)
-    need_columns(rows, uri, TITLE, "question_id", "question", "answer", "category")
+    check_fields(rows, uri, TITLE, {"question_id": SCALAR, "question": TEXT, "answer": TEXT, "category": TEXT})
     return [
         {
             "category": row["category"],
             "image": stem(str(row["question_id"])),
             "question": bare_question(row["question"]),
-            "answer": str(row["answer"]).lower().strip().strip("."),
+            "answer": row["answer"].lower().strip().strip("."),
         }
         for row in rows
     ]

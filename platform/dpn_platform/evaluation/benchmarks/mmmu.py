@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.aggregation import accuracy_headline, by_group, percent
@@ -42,11 +42,6 @@ _MANY_PICTURES = "INVALID GENERATION FOR MULTIPLE IMAGE INPUTS"
 _IMAGES = tuple(f"image_{number}" for number in range(1, 8))
 
 
-class _Graded(NamedTuple):
-    question: QuestionScore
-    is_random: bool
-
-
 def prompt(record: Row, variant: str) -> Prompt:
     """Question, options and the closing sentence.
 
@@ -78,14 +73,13 @@ def score(inputs: Inputs) -> Report:
     rows = read_gold(inputs)
     answers = read_answers(inputs.predictions)
     pairs = pair(answers, lambda answer: answer.key, rows, lambda row: str(row["id"]), inputs, TITLE)
-    graded = [_grade(answer, row, inputs) for answer, row in pairs]
-    questions = [item.question for item in graded]
+    questions = [_grade(answer, row, inputs) for answer, row in pairs]
     headline = accuracy_headline("accuracy", [question.score for question in questions], inputs.seed)
     subjects = [subject_of(row) for row in rows]
     scores: dict[str, Any] = {
         "accuracy": headline.value,
-        "accuracy_fallbacks_wrong": percent([item.question.score * (not item.is_random) for item in graded]),
-        "random_fallbacks": sum(item.is_random for item in graded),
+        "accuracy_fallbacks_wrong": percent([item.score * (not item.random_fallback) for item in questions]),
+        "random_fallbacks": sum(item.random_fallback for item in questions),
         "discipline": by_group(questions, [DISCIPLINES.get(subject) for subject in subjects]),
         "subject": by_group(questions, subjects),
         "question_type": by_group(questions, [row["question_type"] for row in rows]),
@@ -94,18 +88,18 @@ def score(inputs: Inputs) -> Report:
     return Report(len(questions), headline, scores, questions)
 
 
-def _grade(answer: Answer, row: Row, inputs: Inputs) -> _Graded:
+def _grade(answer: Answer, row: Row, inputs: Inputs) -> QuestionScore:
     gold = row["answer"]
     if row["question_type"] != CHOICE:
         said = parse_open(answer.text)
-        return _Graded(QuestionScore(answer.id, said, gold, float(open_is_correct(said, gold))), False)
-    options = options_of(row, answer)
+        return QuestionScore(answer.id, said, gold, float(open_is_correct(said, gold)))
+    options = options_of(row, answer, inputs.predictions)
     if options is None:
         _need_parsed(answer, inputs)
-        return _Graded(QuestionScore(answer.id, answer.text, gold, float(answer.text == gold)), False)
+        return QuestionScore(answer.id, answer.text, gold, float(answer.text == gold))
     choice = parse_choice(answer.text, options, answer.key, loose=inputs.variant == HARNESS)
     correct = choice.letter in gold if isinstance(gold, list) else choice.letter == gold
-    return _Graded(QuestionScore(answer.id, choice.letter, gold, float(correct)), choice.is_random)
+    return QuestionScore(answer.id, choice.letter, gold, float(correct), random_fallback=choice.is_random)
 
 
 def _need_parsed(answer: Answer, inputs: Inputs) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.answers import Answer
 from dpn_platform.evaluation.benchmarks.contract import Inputs, Row
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, TEXT, check_fields, check_value, either, list_of, optional
 from dpn_platform.evaluation.benchmarks.prompts import LETTERS
-from dpn_platform.evaluation.benchmarks.sources import need_columns, read_document, read_rows
+from dpn_platform.evaluation.benchmarks.sources import read_document, read_rows, rows_by_id
 
 TITLE = "MMMU"
 _SPLIT = "validation"
 CHOICE = "multiple-choice"
+_GOLD = either("a text, a number or a list of them", SCALAR, list_of(SCALAR, "a list"))
+_OPTIONS = either("a list of options, or a text with one", TEXT, list_of(SCALAR, "a list"))
 _BY_DISCIPLINE = {
     "Art & Design": "Art Art_Theory Design Music",
     "Business": "Accounting Economics Finance Manage Marketing",
@@ -45,13 +48,21 @@ def option_list(row: Row) -> list[str]:
     return [str(option) for option in options] if isinstance(options, list | tuple) else []
 
 
-def options_of(row: Row, answer: Answer) -> dict[str, str] | None:
-    """Letter -> option, from the annotations or from the answer's own record; None where neither has them."""
+def options_of(row: Row, answer: Answer, predictions: str) -> dict[str, str] | None:
+    """Letter -> option, from the annotations or from the answer's own record; None where neither has them.
+
+    Raises:
+        DpnError: the record of an answer in `predictions` holds an option that is no text.
+    """
     options = option_list(row)
     if options:
         return dict(zip(LETTERS, options, strict=False))
     listed = answer.record.get("index2ans")
-    return {str(letter): str(text) for letter, text in listed.items()} if isinstance(listed, Mapping) else None
+    if not listed or not isinstance(listed, Mapping):
+        return None
+    for letter, text in listed.items():
+        check_value(f"{predictions}, answer to '{answer.key}'", f"index2ans.{letter}", text, SCALAR)
+    return {str(letter): str(text) for letter, text in listed.items()}
 
 
 def read_gold(inputs: Inputs) -> list[Row]:
@@ -61,23 +72,25 @@ def read_gold(inputs: Inputs) -> list[Row]:
         DpnError: not MMMU's annotations, or a question without answer (the test split).
     """
     document = read_document(inputs.annotations, _SPLIT)
-    if isinstance(document, Mapping) and all(isinstance(row, Mapping) for row in document.values()):
-        rows: list[Row] = [{**row, "id": key, "answer": row.get("ground_truth")} for key, row in document.items()]
-    else:
-        rows = read_rows(inputs.annotations, split=_SPLIT)
-    need_columns(rows, inputs.annotations, TITLE, "id", "question_type", "answer")
+    rows: list[Row] = [{**row, "answer": row.get("ground_truth")} for row in rows_by_id(document)]
+    rows = rows or read_rows(inputs.annotations, split=_SPLIT)
+    needed = {"id": SCALAR, "question_type": TEXT, "answer": optional(_GOLD)}
+    check_fields(rows, inputs.annotations, TITLE, needed, options=_OPTIONS)
     hidden = [row for row in rows if row["answer"] in (None, "", "?")]
     if hidden:
         raise DpnError(
             f"{inputs.annotations}: {len(hidden)} of {len(rows)} questions have no answer ('{hidden[0]['id']}', ...): "
             "the test split, whose answers are private; MMMU is scored on validation"
         )
-    options = (
-        {}
-        if inputs.questions is None
-        else {row["id"]: row.get("options") for row in read_rows(inputs.questions, split=_SPLIT)}
-    )
+    options = {} if inputs.questions is None else _options_apart(inputs.questions)
     return [{"options": options.get(row["id"]), **row, "answer": _gold(row)} for row in rows]
+
+
+def _options_apart(uri: str) -> dict[Any, Any]:
+    """Id -> options of the file given as --questions."""
+    rows = read_rows(uri, split=_SPLIT)
+    check_fields(rows, uri, TITLE, {"id": SCALAR}, options=_OPTIONS)
+    return {row["id"]: row.get("options") for row in rows}
 
 
 def _gold(row: Row) -> str | list[str]:
@@ -92,5 +105,5 @@ def _gold(row: Row) -> str | list[str]:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all that its documentation names
         return text

@@ -82,7 +82,7 @@ def _rows_of(uri: str, columns: tuple[str, ...]) -> Iterator[PlacedRow]:
 
     try:
         rows, bare = with_retries("read", location, read)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, ValueError) as error:
         raise DpnError(f"{uri}: cannot be read as parquet: {' '.join(str(error).split())[:200]}") from error
     for number, row in enumerate(rows):
         yield PlacedRow({**row, **dict.fromkeys(bare, True)}, uri, number)

@@ -11,8 +11,9 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.alignment import pair
 from dpn_platform.evaluation.benchmarks.answers import Answer
 from dpn_platform.evaluation.benchmarks.contract import Inputs, Row
+from dpn_platform.evaluation.benchmarks.fields import ANYTHING, SCALAR, TEXT, check_fields
 from dpn_platform.evaluation.benchmarks.file_content import data_files
-from dpn_platform.evaluation.benchmarks.sources import is_folder, need_columns, read_rows
+from dpn_platform.evaluation.benchmarks.sources import is_folder, read_rows
 
 TITLE = "POPE"
 CATEGORIES = ("adversarial", "popular", "random")
@@ -78,19 +79,19 @@ def _rows_of(uri: str) -> list[Row]:
     name = uri.rpartition("/")[2]
     of_file = next((category for category in CATEGORIES if category in name), None)
     if "label" in rows[0]:
-        need_columns(rows, uri, TITLE, "image", "text", "label")
-        source = ("text", "label", "image")
+        question, label, image = "text", "label", "image"
+        needed = {"image": ANYTHING, question: TEXT, label: TEXT}
     else:
-        need_columns(rows, uri, TITLE, "question", "answer")
-        source = ("question", "answer", "image_source")
-    question, label, image = source
+        question, label, image = "question", "answer", "image_source"
+        needed = {question: TEXT, label: TEXT}
+    check_fields(rows, uri, TITLE, needed, category=TEXT, id=SCALAR, question_id=SCALAR)
     if of_file is None and any("category" not in row for row in rows):
         raise DpnError(f"{uri}: neither the file's name nor its rows say which category it is: {', '.join(CATEGORIES)}")
     return [
         {
             **row,
-            "question": str(row[question]).strip(),
-            "label": str(row[label]).strip().lower(),
+            "question": row[question].strip(),
+            "label": row[label].strip().lower(),
             "image": _image_name(row.get(image)),
             "category": row.get("category", of_file),
         }
@@ -104,7 +105,8 @@ def _by_position(asked: Sequence[Row], labels: Mapping[str, Sequence[Row]], inpu
     Raises:
         DpnError: other numbers, images or questions: labels of another issue.
     """
-    need_columns(list(asked), str(inputs.questions), TITLE, "question_id", "text", "category")
+    needed = {"question_id": SCALAR, "text": TEXT, "category": TEXT}
+    check_fields(asked, str(inputs.questions), TITLE, needed)
     joined: list[Row] = []
     for category, gold in labels.items():
         questions = [row for row in asked if row["category"] == category]

@@ -10,13 +10,32 @@ from typing import Any
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.base64_pictures import decoded
 from dpn_platform.evaluation.benchmarks.contract import PARQUET, Benchmark, Layout, Row
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, TEXT, WHOLE, Kind, check_fields, either, list_of
 from dpn_platform.evaluation.benchmarks.file_content import suffix_of
 from dpn_platform.evaluation.benchmarks.parquet_rows import read_placed_rows
 from dpn_platform.evaluation.benchmarks.question_sources import Sources
-from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
+from dpn_platform.evaluation.benchmarks.sources import read_rows
 from dpn_platform.evaluation.benchmarks.tables import TABLES, read_table
 from dpn_platform.storage import join_uri, list_files
 
+_TURNS = Kind(
+    "a list whose first turn has a text as its value",
+    lambda value: isinstance(value, list) and value != [] and isinstance(value[0], Mapping),
+    lambda value: [("[0].value", value[0].get("value"), TEXT)],
+)
+#: what prompts are made of means the same in every benchmark: where the first question has it, every one has
+_NEEDED = {
+    "text": TEXT,
+    "question": TEXT,
+    "conversations": _TURNS,
+    "choices": list_of(SCALAR, "a list of choices"),
+    "index": WHOLE,
+}
+_MORE = {
+    "hint": TEXT,
+    "options": either("a list of options, or a text with one", TEXT, list_of(SCALAR, "a list")),
+    "ocr_tokens": list_of(TEXT, "a list of texts"),
+}
 #: LLaVA's placeholder, which question files made for training have in them
 IMAGE_TAG = "<image>"
 # VLMEvalKit's tables write the index of another row where a picture repeats; no encoded picture is that short.
@@ -76,7 +95,7 @@ def read_questions(benchmark: Benchmark, sources: Sources, variant: str, limit: 
     """
     layout = sources.layout
     if layout.name == PARQUET:
-        records = _of_parquet(sources)
+        records = _of_parquet(sources, benchmark)
     elif suffix_of(sources.questions) in TABLES:
         records = _of_table(sources)
     else:
@@ -125,12 +144,19 @@ def _group(layout: Layout, row: Row, place: int) -> str:
     return f"row {place}" if key is None else str(key)
 
 
+def _check(rows: list[Row], sources: Sources, benchmark: Benchmark, **more: Kind) -> None:
+    needed = {name: kind for name, kind in _NEEDED.items() if rows and name in rows[0]}
+    if sources.layout.id:
+        needed[sources.layout.id] = SCALAR
+    check_fields(rows, sources.questions, benchmark.name, needed, **_MORE, **more)
+
+
 def _of_lines(sources: Sources, benchmark: Benchmark) -> Iterator[_Record]:
     """LLaVA's question file; `image` is a file below the folder of pictures."""
     if sources.images is None:
         raise DpnError(f"{benchmark.name}: --images is needed, the folder with the pictures of {sources.questions}")
     rows = read_rows(sources.questions, "questions")
-    need_columns(rows, sources.questions, benchmark.name, sources.layout.id)
+    _check(rows, sources, benchmark, image=SCALAR)
     there = set(list_files(sources.images))
     asked = [row for row in rows if sources.layout.is_asked is None or sources.layout.is_asked(row)]
     uris = {str(row["image"]): _file_of(sources.images, str(row["image"]), there) for row in asked if row.get("image")}
@@ -156,7 +182,7 @@ def _file_of(folder: str, name: str, there: set[str]) -> str | None:
 def _of_table(sources: Sources) -> Iterator[_Record]:
     """MMBench's table, which holds its pictures as base64."""
     rows = read_table(sources.questions, pictures=True)
-    need_columns(rows, sources.questions, "MMBench", sources.layout.id, "image")
+    check_fields(rows, sources.questions, "MMBench", {sources.layout.id: WHOLE, "image": TEXT})
     images = {str(row[sources.layout.id]): row["image"].strip() for row in rows}
     for row in rows:
         image = row["image"].strip()
@@ -168,8 +194,9 @@ def _of_table(sources: Sources) -> Iterator[_Record]:
         yield _Record(plain, {"image": (PictureRef(data=data),)} if data else {})
 
 
-def _of_parquet(sources: Sources) -> Iterator[_Record]:
+def _of_parquet(sources: Sources, benchmark: Benchmark) -> Iterator[_Record]:
     placed = read_placed_rows(sources.questions, sources.layout.split)
+    _check([item.row for item in placed], sources, benchmark)
     others = _picture_table(sources)
     for item in placed:
         pictures = {

@@ -79,14 +79,14 @@ _PARSERS: dict[str, Callable[[str], str]] = {
 
 
 def score(inputs: Inputs) -> Report:
-    """Accuracy on questions with an image (headline) and on all; absent answers count as wrong and are reported.
+    """Accuracy on questions with an image (headline) and on all; absent answers are wrong in both, and reported.
 
     Raises:
-        DpnError: the files do not fit each other, or no answered question has an image.
+        DpnError: the files do not fit each other.
     """
     problems = read_problems(inputs)
     pairs = with_answers(read_answers(inputs.predictions), problems, inputs, question_text)
-    with_image = [_has_image(answer, row) for answer, row in pairs]
+    with_image = _image_questions(pairs)
     questions = [
         replace(_grade(answer, row, inputs.variant), in_headline=shown or not any(with_image))
         for (answer, row), shown in zip(pairs, with_image, strict=True)
@@ -118,11 +118,18 @@ def _grade(answer: Answer | None, row: Row, variant: str) -> QuestionScore:
     return QuestionScore(identity, letter if letter != FAILED else None, gold, float(offered and letter == gold))
 
 
-def _has_image(answer: Answer | None, row: Row) -> bool:
-    """By the stored prompt, as the official program; by the problem where the answer file keeps no prompts."""
-    if answer is None:
-        return False
-    return bool(row.get("image")) if answer.prompt is None else _IMAGE_TAG in answer.prompt
+def _image_questions(pairs: Sequence[tuple[Answer | None, Row]]) -> list[bool]:
+    """Which questions have an image: by the stored prompt, as in the official program; by the problem without one.
+
+    To that program a question without answer has no image, so that leaving answers out would raise the accuracy. Here
+    the problem says whether it has one; unless the run showed no images at all, which an answered question tells.
+    """
+    told = [answer is not None and answer.prompt is not None for answer, _ in pairs]
+    held = [bool(row.get("image")) for _, row in pairs]
+    tagged = [answer is not None and _IMAGE_TAG in (answer.prompt or "") for answer, _ in pairs]
+    if not any(tagged) and any(known and has for known, has in zip(told, held, strict=True)):
+        return tagged
+    return [tag if known else has for tag, known, has in zip(tagged, told, held, strict=True)]
 
 
 def _groups(questions: Sequence[QuestionScore], rows: Sequence[Row]) -> dict[str, Any]:

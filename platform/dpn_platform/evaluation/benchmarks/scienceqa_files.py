@@ -9,8 +9,20 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.alignment import pair_known
 from dpn_platform.evaluation.benchmarks.answers import Answer
 from dpn_platform.evaluation.benchmarks.contract import Inputs, Row
-from dpn_platform.evaluation.benchmarks.prompts import LETTER_SENTENCE
-from dpn_platform.evaluation.benchmarks.sources import is_folder, need_columns, read_document, read_rows
+from dpn_platform.evaluation.benchmarks.fields import (
+    ANYTHING,
+    SCALAR,
+    TEXT,
+    check_fields,
+    check_value,
+    list_of,
+    misfit,
+    place_of,
+    shown_value,
+    whole_number,
+)
+from dpn_platform.evaluation.benchmarks.prompts import LETTER_SENTENCE, LETTERS
+from dpn_platform.evaluation.benchmarks.sources import is_folder, read_document, read_rows
 from dpn_platform.storage import exists, join_uri
 
 TITLE = "ScienceQA"
@@ -25,7 +37,7 @@ def read_problems(inputs: Inputs) -> list[Row]:
     without them, by its own `split` field. Parquet rows are of the test split; the id of a row is its place.
 
     Raises:
-        DpnError: the file is not ScienceQA's, or lists no test problem.
+        DpnError: the file is not ScienceQA's, lists no test problem, or a gold answer is none of the choices.
     """
     uri = inputs.annotations
     if "." not in uri.rsplit("/", 1)[-1] and is_folder(uri) and exists(join_uri(uri, "problems.json")):
@@ -38,8 +50,17 @@ def read_problems(inputs: Inputs) -> list[Row]:
             {"id": place, **row, "image": row.get("image", True), "unnumbered": "id" not in row}
             for place, row in enumerate(read_rows(uri, split=_SPLIT))
         ]
-    need_columns(rows, uri, TITLE, "question", "choices", "answer")
-    return rows
+    needed = {"question": TEXT, "choices": list_of(SCALAR, "a list of choices"), "answer": ANYTHING}
+    check_fields(rows, uri, TITLE, needed, id=SCALAR, hint=TEXT, subject=SCALAR, grade=SCALAR)
+    return [{**row, "answer": _gold_index(row, place_of(uri, place, row))} for place, row in enumerate(rows, start=1)]
+
+
+def _gold_index(row: Row, where: str) -> int:
+    count = min(len(row["choices"]), len(LETTERS))
+    index = whole_number(row["answer"])
+    if index is None or index >= count:
+        raise misfit(where, "answer", row["answer"], f"the place of one of its {count} choices, counted from 0,")
+    return index
 
 
 def with_answers(
@@ -77,13 +98,16 @@ def _test_problems(uri: str, problems: Mapping[str, Any]) -> list[Row]:
         raise DpnError(f"{uri}: not ScienceQA's problems.json, which maps problem ids to problems")
     splits = join_uri(uri.rpartition("/")[0] or ".", "pid_splits.json")
     if exists(splits):
-        chosen = [str(identity) for identity in read_document(splits)[_SPLIT]]
+        listed = read_document(splits)
+        ids = listed.get(_SPLIT) if isinstance(listed, Mapping) else None
+        check_value(splits, _SPLIT, ids, list_of(SCALAR, "a list of problem ids"))
+        chosen = [str(identity) for identity in ids or ()]
         absent = [identity for identity in chosen if identity not in problems]
         if absent:
             raise DpnError(f"{uri}: {len(absent)} test problems of {splits} are not in it (first: '{absent[0]}')")
     else:
         chosen = [identity for identity, problem in problems.items() if problem.get("split", _SPLIT) == _SPLIT]
     if not chosen:
-        found = sorted({str(problem.get("split")) for problem in problems.values()})
+        found = sorted({shown_value(problem.get("split")) for problem in problems.values()})
         raise DpnError(f"{uri}: no problems of the test split (found: {', '.join(found)})")
     return [{**problems[identity], "id": identity} for identity in chosen]

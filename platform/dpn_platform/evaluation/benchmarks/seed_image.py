@@ -22,8 +22,9 @@ from dpn_platform.evaluation.benchmarks.contract import (
     Report,
     Row,
 )
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, TEXT, WHOLE, check_fields, one_of, whole_number
 from dpn_platform.evaluation.benchmarks.prompts import LETTER, SHORT_LIMIT, lettered
-from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
+from dpn_platform.evaluation.benchmarks.sources import read_rows
 
 TITLE = "SEED-Bench"
 TYPES = {
@@ -102,21 +103,16 @@ def score(inputs: Inputs) -> Report:
 
 def _annotations(inputs: Inputs) -> list[Row]:
     rows = read_rows(inputs.annotations, "questions")
-    need_columns(rows, inputs.annotations, TITLE, "question_id", "data_type", "answer")
-    for row in rows:
-        if row["answer"] not in tuple(_LETTERS):
-            raise DpnError(
-                f"{inputs.annotations}: the answer of question {row['question_id']} is '{row['answer']}'; "
-                "allowed are A, B, C, D"
-            )
+    needed = {"question_id": SCALAR, "data_type": TEXT, "answer": one_of(*_LETTERS)}
+    check_fields(rows, inputs.annotations, TITLE, needed, question_type_id=WHOLE)
     if not any(row["data_type"] == "image" for row in rows):
         raise DpnError(f"{inputs.annotations}: no question with data_type 'image'")
     return rows
 
 
 def _type_name(row: Row) -> str | None:
-    kind = row.get("question_type_id")
-    return None if kind is None else TYPES.get(int(kind), f"type {kind}")
+    kind = whole_number(row.get("question_type_id"))
+    return None if kind is None else TYPES.get(kind, f"type {kind}")
 
 
 LAYOUTS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.contract import Row
 from dpn_platform.evaluation.benchmarks.file_content import data_files, read_text, suffix_of
+from dpn_platform.evaluation.benchmarks.json_text import parse_json
 from dpn_platform.evaluation.benchmarks.tables import TABLES, XLSX, read_table
 from dpn_platform.storage import exists, open_uri
 
@@ -62,6 +62,13 @@ def read_rows(uri: str, *keys: str, split: str | None = None) -> list[Row]:
     return document
 
 
+def rows_by_id(document: Any) -> list[Row]:
+    """The records of a dictionary from id to record, each with its key as `id`; nothing of another document."""
+    if not isinstance(document, Mapping) or not all(isinstance(row, Mapping) for row in document.values()):
+        return []
+    return [{**row, "id": key} for key, row in document.items()]
+
+
 def need_columns(rows: list[Row], uri: str, title: str, *columns: str) -> None:
     """Refuses rows that lack a column.
 
@@ -87,7 +94,7 @@ def _parse_lines(uri: str, text: str) -> list[Any]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                rows.append(json.loads(line))
+                rows.append(parse_json(line))
             except ValueError as error:
                 raise DpnError(f"{uri}, line {number}: not valid JSON ({error})") from error
     return rows
@@ -96,11 +103,11 @@ def _parse_lines(uri: str, text: str) -> list[Any]:
 def _parse_json(uri: str, text: str) -> Any:
     """One document; or, as in POPE's label files, one per line under the name .json."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         first = text.lstrip().partition("\n")[0]
         try:
-            json.loads(first)
+            parse_json(first)
         except ValueError:
             raise DpnError(f"{uri}: not valid JSON ({error})") from error
         return _parse_lines(uri, text)
@@ -132,7 +139,7 @@ def _read_parquet(uri: str) -> list[Row]:
             return file.read(columns=columns).to_pylist()
     except FileNotFoundError as error:
         raise DpnError(f"cannot read {uri}: nothing is there") from error
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise DpnError(f"{uri}: cannot be read as parquet: {' '.join(str(error).split())[:200]}") from error
 
 

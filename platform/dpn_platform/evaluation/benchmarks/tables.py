@@ -44,7 +44,7 @@ def read_table(uri: str, *, pictures: bool = False) -> list[Row]:
                 column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
             ),
         )
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+    except (pa.ArrowException, ValueError) as error:
         raise DpnError(f"{uri}: cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
     return table.to_pylist()
 

@@ -17,10 +17,11 @@ from dpn_platform.evaluation.benchmarks.contract import (
     Report,
     Row,
 )
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, TEXT, check_fields
 from dpn_platform.evaluation.benchmarks.prompts import SHORT, SHORT_LIMIT
 from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
 from dpn_platform.evaluation.benchmarks.vqa_metric import grade_textvqa
-from dpn_platform.evaluation.benchmarks.vqa_report import refuse_private_gold, soft_report
+from dpn_platform.evaluation.benchmarks.vqa_report import HUMAN_ANSWERS, refuse_private_gold, soft_report
 
 TITLE = "TextVQA"
 _OCR_LINE = "Reference OCR token: "
@@ -50,7 +51,8 @@ def score(inputs: Inputs) -> Report:
         DpnError: the files do not fit each other, or the annotations are of the test split.
     """
     rows = read_rows(inputs.annotations, "data", split="validation")
-    need_columns(rows, inputs.annotations, TITLE, "question")
+    more = {"question_id": SCALAR, "image_id": SCALAR, "answers": HUMAN_ANSWERS}
+    check_fields(rows, inputs.annotations, TITLE, {"question": TEXT}, **more)
     refuse_private_gold(rows, inputs, TITLE, "test split")
     answers = read_answers(inputs.predictions)
     pairs = _pairs(answers, rows, inputs)
@@ -67,6 +69,7 @@ def _pairs(answers: list[Answer], rows: list[Row], inputs: Inputs) -> list[tuple
     """LLaVA's question_id is the image's, and repeats: the question tells which. Other files have ids of their own."""
     own_ids = {str(row["question_id"]) for row in rows if "question_id" in row}
     if all(answer.key in own_ids for answer in answers):
+        need_columns(rows, inputs.annotations, TITLE, "question_id")
         return pair(answers, lambda answer: answer.key, rows, lambda row: str(row["question_id"]), inputs, TITLE)
     need_columns(rows, inputs.annotations, TITLE, "image_id")
     for answer in answers:

@@ -19,11 +19,12 @@ from dpn_platform.evaluation.benchmarks.contract import (
     Report,
     Row,
 )
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, check_fields
 from dpn_platform.evaluation.benchmarks.prompts import SHORT_LIMIT, UNANSWERABLE
 from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
 from dpn_platform.evaluation.benchmarks.vqa_metric import grade_submitted, grade_textvqa
 from dpn_platform.evaluation.benchmarks.vqa_normaliser import normalise_textvqa
-from dpn_platform.evaluation.benchmarks.vqa_report import refuse_private_gold, soft_report
+from dpn_platform.evaluation.benchmarks.vqa_report import HUMAN_ANSWERS, refuse_private_gold, soft_report
 
 TITLE = "VizWiz"
 _EVALUATORS = {REFERENCE: grade_submitted, HARNESS: grade_textvqa}
@@ -45,10 +46,12 @@ def score(inputs: Inputs) -> Report:
         DpnError: the files do not fit each other, or the annotations are of the test split.
     """
     rows = read_rows(inputs.annotations, "annotations", split="val")
+    groups = {"answer_type": "answer_type" if "answer_type" in rows[0] else "category"}
+    more = {"question_id": SCALAR, "answers": HUMAN_ANSWERS, groups["answer_type"]: SCALAR}
+    check_fields(rows, inputs.annotations, TITLE, {}, **more)
     refuse_private_gold(rows, inputs, TITLE, "test split")
     answers = read_answers(inputs.predictions)
     pairs = _pairs(answers, rows, inputs)
-    groups = {"answer_type": "answer_type" if "answer_type" in rows[0] else "category"}
     parser = BENCHMARK.variants[inputs.variant]
     return soft_report(pairs, _EVALUATORS[inputs.variant], inputs, groups, split=PROXY_SPLIT, parser=parser)
 
@@ -62,7 +65,7 @@ def submission(inputs: Inputs, suffix: str) -> bytes:
     if inputs.questions is None:
         raise DpnError("vizwiz: --submission needs --questions llava_test.jsonl, which names the images")
     rows = read_rows(inputs.questions)
-    need_columns(rows, inputs.questions, TITLE, "question_id")
+    check_fields(rows, inputs.questions, TITLE, {"question_id": SCALAR}, image=SCALAR)
     asked = Inputs(inputs.predictions, inputs.questions)
     answers = read_answers(inputs.predictions)
     pairs = pair(answers, lambda answer: answer.key, rows, lambda row: str(row["question_id"]), asked, TITLE)
@@ -81,12 +84,13 @@ def _pairs(answers: list[Answer], rows: list[Row], inputs: Inputs) -> list[tuple
     The val annotations carry no ids: LLaVA's answers number the questions, and its question file names the images.
     """
     if "question_id" in rows[0]:
+        need_columns(rows, inputs.annotations, TITLE, "question_id")
         return pair(answers, lambda answer: answer.key, rows, lambda row: str(row["question_id"]), inputs, TITLE)
-    need_columns(rows, inputs.annotations, TITLE, "image")
+    check_fields(rows, inputs.annotations, TITLE, {"image": SCALAR})
     images = {answer.key: answer.key for answer in answers}
     if inputs.questions is not None:
         asked = read_rows(inputs.questions)
-        need_columns(asked, inputs.questions, TITLE, "question_id", "image")
+        check_fields(asked, inputs.questions, TITLE, {"question_id": SCALAR, "image": SCALAR})
         images |= {str(row["question_id"]): row["image"] for row in asked}
     elif all(answer.key.isdigit() for answer in answers):
         images = {str(place): row["image"] for place, row in enumerate(rows)}

@@ -11,6 +11,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.benchmarks.aggregation import accuracy_headline, by_group
 from dpn_platform.evaluation.benchmarks.answers import Answer
 from dpn_platform.evaluation.benchmarks.contract import Inputs, QuestionScore, Report, Row
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, Kind, either, list_of, object_of
 from dpn_platform.evaluation.benchmarks.prompts import is_missing
 from dpn_platform.evaluation.benchmarks.vqa_metric import Evaluator
 
@@ -19,37 +20,45 @@ def human_answers(row: Row) -> list[str]:
     """The humans' answers of an annotation: texts, or records with `answer`; empty where gold is private.
 
     Tables hold them as a text with a Python or JSON list in it.
-
-    Raises:
-        ValueError: a text without a list.
     """
     answers = row.get("answers") or []
     if isinstance(answers, str):
-        answers = [] if is_missing(answers) else _listed(answers)
+        answers = _listed(answers) or []
     return [str(answer["answer"]) if isinstance(answer, Mapping) else str(answer) for answer in answers]
 
 
-def _listed(text: str) -> list[Any]:
-    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+def _listed(text: str) -> list[Any] | None:
+    """The list in a text, empty where a cell is; None: it holds no list."""
+    if is_missing(text):
+        return []
+    with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         found = ast.literal_eval(text)
-        if isinstance(found, list):
-            return found
-    raise ValueError(f"'answers' is the text '{text[:40]}' and no list of the humans' answers")
+        return found if isinstance(found, list) else None
+    return None
+
+
+_ANSWERS = list_of(
+    either("a text, a number or an object with an answer", SCALAR, object_of("an object", answer=SCALAR)), "a list"
+)
+#: the field of human answers; null or empty ones are private
+HUMAN_ANSWERS = either(
+    "a list of texts or of objects with an answer",
+    _ANSWERS,
+    Kind(
+        "a text with such a list",
+        lambda value: isinstance(value, str) and _listed(value) is not None,
+        lambda value: _ANSWERS.parts(_listed(value)),
+    ),
+)
 
 
 def refuse_private_gold(rows: Sequence[Row], inputs: Inputs, title: str, server_split: str) -> None:
     """Names a test split, which has no answers to compare with.
 
     Raises:
-        DpnError: an annotation has no human answers, or something else in their place.
+        DpnError: an annotation has no human answers.
     """
-    without = []
-    for place, row in enumerate(rows, start=1):
-        try:
-            if not human_answers(row):
-                without.append(row)
-        except ValueError as error:
-            raise DpnError(f"{inputs.annotations}, record {place}: {error}") from error
+    without = [row for row in rows if not human_answers(row)]
     if without:
         raise DpnError(
             f"{inputs.annotations}: {len(without)} of {len(rows)} questions have no human answers: this is {title}'s "

@@ -19,11 +19,12 @@ from dpn_platform.evaluation.benchmarks.contract import (
     Report,
     Row,
 )
+from dpn_platform.evaluation.benchmarks.fields import SCALAR, check_fields
 from dpn_platform.evaluation.benchmarks.prompts import HARNESS_SHORT_LIMIT, SHORT, SHORT_LIMIT
-from dpn_platform.evaluation.benchmarks.sources import need_columns, read_rows
+from dpn_platform.evaluation.benchmarks.sources import read_rows
 from dpn_platform.evaluation.benchmarks.vqa_metric import grade_harness, grade_official, grade_submitted
 from dpn_platform.evaluation.benchmarks.vqa_normaliser import normalise_textvqa
-from dpn_platform.evaluation.benchmarks.vqa_report import refuse_private_gold, soft_report
+from dpn_platform.evaluation.benchmarks.vqa_report import HUMAN_ANSWERS, refuse_private_gold, soft_report
 
 TITLE = "VQAv2"
 OFFICIAL = "official"
@@ -45,11 +46,13 @@ def score(inputs: Inputs) -> Report:
         DpnError: the files do not fit each other, or the annotations are of a test split.
     """
     rows = read_rows(inputs.annotations, "annotations", "questions", split="validation")
-    need_columns(rows, inputs.annotations, TITLE, "question_id")
+    groups = {"answer_type": "answer_type", "question_type": "question_type"}
+    check_fields(
+        rows, inputs.annotations, TITLE, {"question_id": SCALAR}, answers=HUMAN_ANSWERS, **dict.fromkeys(groups, SCALAR)
+    )
     refuse_private_gold(rows, inputs, TITLE, "test split")
     answers = read_answers(inputs.predictions)
     pairs = pair(answers, lambda answer: answer.key, rows, lambda row: str(row["question_id"]), inputs, TITLE)
-    groups = {"answer_type": "answer_type", "question_type": "question_type"}
     parser = BENCHMARK.variants[inputs.variant]
     return soft_report(pairs, _EVALUATORS[inputs.variant], inputs, groups, split=PROXY_SPLIT, parser=parser)
 
@@ -63,7 +66,7 @@ def submission(inputs: Inputs, suffix: str) -> bytes:
     if inputs.questions is None:
         raise DpnError("vqav2: --submission needs --questions llava_vqav2_mscoco_test2015.jsonl: every id must be sent")
     rows = read_rows(inputs.questions, "questions")
-    need_columns(rows, inputs.questions, TITLE, "question_id")
+    check_fields(rows, inputs.questions, TITLE, {"question_id": SCALAR})
     given = read_answers(inputs.predictions)
     answers = {answer.key: normalise_textvqa(answer.text) for answer in given}
     if len(answers) != len(given):
