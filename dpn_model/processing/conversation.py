@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-IMAGE_TEXT = "<image>"
-ROUTER_TEXT = "<ROUTER>"
+from dpn_model.special_texts import IMAGE_TEXT, ROUTER_TEXT
+
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
@@ -30,8 +30,8 @@ class Segment:
 
 
 def normalise_question(text: str) -> str:
-    """The placeholder, wherever it stood in the turn, moves to the front, on a line of its own."""
-    if IMAGE_TEXT not in text:
+    """A placeholder, wherever it stood in the turn, moves to the front, on a line of its own; several stay in place."""
+    if text.count(IMAGE_TEXT) != 1:
         return text.strip()
     return f"{IMAGE_TEXT}\n{text.replace(IMAGE_TEXT, '').strip()}"
 

@@ -9,7 +9,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from dpn_model.processing.conversation import IMAGE_TEXT, ROUTER_TEXT
+from dpn_model.special_texts import IMAGE_TEXT, ROUTER_TEXT
 
 #: ids 0.. in this order; `</s>` is 2 as in LLaMA's tokenizer
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<image>", "<ROUTER>")
@@ -51,3 +51,27 @@ def add_special_tokens(tokenizer: PreTrainedTokenizerBase, *, image_token_id: in
             raise ValueError(
                 f"the tokenizer gives {text} the id {given}, the model has {wanted}; they do not belong together"
             )
+
+
+def add_router_token(tokenizer: PreTrainedTokenizerBase, router_token_id: int | None) -> int:
+    """Teach the tokenizer of another model `<ROUTER>`, where it does not know it; returns its id.
+
+    Args:
+        tokenizer: of transformers.
+        router_token_id: the row that the model has for it; ids before it that no token has are given placeholders.
+            None: the first id behind the tokenizer's.
+
+    Raises:
+        ValueError: another token has that id.
+    """
+    if ROUTER_TEXT not in tokenizer.get_vocab():
+        free = len(tokenizer)
+        wanted = free if router_token_id is None else router_token_id
+        if wanted < free:
+            raise ValueError(
+                f"the model has row {wanted} for {ROUTER_TEXT}, which the tokenizer gives to "
+                f"{tokenizer.convert_ids_to_tokens(wanted)!r}; the first free one is {free}"
+            )
+        tokenizer.add_tokens([f"<unused_{number}>" for number in range(free, wanted)])
+        tokenizer.add_tokens([ROUTER_TEXT], special_tokens=True)
+    return int(tokenizer.convert_tokens_to_ids(ROUTER_TEXT))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 TRUNCATIONS = ("expanded", "text")
 
 
-def kept_length(ids: list[int], image_token_id: int, tokens_per_image: int, max_length: int, policy: str) -> int:
-    """How many of the expanded ids are kept.
+def kept_length(
+    ids: Sequence[int], image_token_id: int, picture_tokens: Sequence[int], max_length: int, policy: str
+) -> tuple[int, int]:
+    """How many of the expanded ids are kept, and how many of the pictures.
 
     Args:
-        ids: with every picture as `tokens_per_image` placeholders.
+        ids: with every picture as its number of placeholders.
         image_token_id: the placeholder.
-        tokens_per_image: V.
+        picture_tokens: placeholders of every picture, in reading order.
         max_length: limit in tokens.
         policy: "expanded": the limit holds for `ids` (LLaVA from 1.2 on); "text": a picture counts as one token
             (LLaVA-HR and the authors of DPN).
@@ -24,11 +28,17 @@ def kept_length(ids: list[int], image_token_id: int, tokens_per_image: int, max_
     if policy not in TRUNCATIONS:
         raise ValueError(f"truncation = {policy!r}; allowed: {', '.join(TRUNCATIONS)}")
     is_image = np.asarray(ids) == image_token_id
-    place = np.cumsum(is_image) - 1
-    weights = np.where(is_image & (place % tokens_per_image != 0), 0, 1) if policy == "text" else np.ones(len(ids))
+    ends = np.cumsum([0, *picture_tokens])
+    weights = np.ones(len(ids), dtype=np.int64)
+    if policy == "text":
+        is_first = np.isin(np.cumsum(is_image) - 1, ends[:-1])
+        weights[is_image & ~is_first] = 0
     kept = int(np.searchsorted(np.cumsum(weights), max_length, side="right"))
-    if int(is_image[:kept].sum()) % tokens_per_image:
+    shown = int(is_image[:kept].sum())
+    pictures = int(np.searchsorted(ends, shown))
+    if ends[pictures] != shown:
         raise ValueError(
-            f"max_length = {max_length} falls inside a picture of {tokens_per_image} tokens; allowed: a limit beside it"
+            f"max_length = {max_length} falls inside a picture of {picture_tokens[pictures - 1]} tokens; allowed: a "
+            "limit beside it"
         )
-    return kept
+    return kept, pictures

@@ -19,7 +19,7 @@ from dpn_model.weights.files import check_no_pointers, read_json, weight_files
 from dpn_model.weights.names import canonical_names
 from dpn_model.weights.original import from_original, is_original
 from dpn_model.weights.router_row import EMBEDDING, HEAD, tokenizer_ids
-from dpn_model.weights.tensors import SAFE_SUFFIX, read_file, read_folder, write_folder
+from dpn_model.weights.tensors import SAFE_SUFFIX, read_file, read_folder, read_shapes, write_folder
 from dpn_model.weights.theirs import read_config, read_with_transformers
 from dpn_model.weights.tying import settle_tying
 
@@ -95,13 +95,15 @@ def load_folder(folder: Path, dtype: WantedDtype = torch.float32) -> Source:
 
 
 def load_config(folder: Path) -> DpnConfig:
-    """Configuration of a folder alone, as `load_folder` gives it; of the authors' folders tensors tell the sizes.
+    """Configuration of a folder alone, as `load_folder` gives it; of the authors' folders shapes tell the sizes.
 
     Raises: as `load_folder`.
     """
     data = _read_config_file(folder)
-    if is_original(data) or data.get("model_type") == DpnConfig.model_type:
-        return load_folder(folder).config
+    if is_original(data):
+        return from_original(data, canonical_names(read_shapes(folder)), folder)[0]
+    if data.get("model_type") == DpnConfig.model_type:
+        return DpnConfig(**{key: value for key, value in data.items() if key != "model_type"})
     base = read_config(folder).to_dict()
     return DpnConfig(base_config=base, router_token_id=_router_id(base, folder))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from dpn_model.processing.conversation import IMAGE_TEXT, ROUTER_TEXT
+from dpn_model.special_texts import IMAGE_TEXT, ROUTER_TEXT
 
 EMBEDDING, HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
 #: of the authors' `resize_token_embeddings`: transformers' default deviation, their training seed

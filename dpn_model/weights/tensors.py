@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -41,6 +41,19 @@ def read_file(file: Path) -> dict[str, Tensor]:
     """
     check_weight_file(file)
     return _read(file)
+
+
+def read_shapes(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder on torch's meta device: names and shapes, no values. Raises as `read_folder`."""
+    shapes: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        if file.suffix != ".safetensors":
+            shapes |= {name: tensor.to("meta") for name, tensor in _read(file).items()}  # left on disk, or soon freed
+            continue
+        with safe_open(file, "pt") as tensors:
+            names = list(tensors.keys())
+            shapes |= {name: torch.empty(tensors.get_slice(name).get_shape(), device="meta") for name in names}
+    return shapes
 
 
 def _read(file: Path) -> dict[str, Tensor]:

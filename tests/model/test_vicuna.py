@@ -16,9 +16,9 @@ from tokenizers.models import Unigram
 from transformers import CLIPImageProcessor, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from dpn_model.processing import DpnProcessor
+from dpn_model.processing.contract import IGNORE_INDEX
 from dpn_model.processing.conversation import VICUNA_SYSTEM, conversation_segments
 from dpn_model.processing.images import normalise, prepare_image
-from dpn_model.processing.processor import IGNORE_INDEX
 from dpn_model.processing.tokenizer import add_special_tokens
 
 ROUTER, IMAGE = 32000, 32001

@@ -47,7 +47,7 @@ def test_named_bases_are_planned_without_weights_and_not_trained():
 
 def test_folder_that_transformers_cannot_read_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llava_llama"}')
-    with pytest.raises(ConfigError, match=r"model.base = '.*': config.json cannot be planned with: The checkpoint you"):
+    with pytest.raises(ConfigError, match=r"model.base = '.*': config.json cannot be planned with: .*llava_llama"):
         base_config(str(tmp_path))
 
 

@@ -13,8 +13,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from dpn_model.processing import DpnProcessor
-from dpn_model.processing.images import fit_square
+from dpn_model.processing import Processor
 from dpn_platform.config.errors import DpnError
 
 DECODE_THREADS = 2
@@ -72,14 +71,14 @@ class SampleCollator:
     Args:
         processor: of the model that is trained.
         router: whether questions about pictures end in `<ROUTER>` (routed methods).
-        decode: "full" (LLaVA's order) or "fast", see `decode_fitting` (for padded pictures; cropped ones are decoded
-            in full).
+        decode: "full" (LLaVA's order) or "fast", see `decode_fitting` (where the processor allows it: for padded
+            pictures).
         num_threads: threads that decode; tokenising stays in the caller's (tokenizers must not be shared).
     """
 
     def __init__(
         self,
-        processor: DpnProcessor,
+        processor: Processor,
         *,
         router: bool,
         decode: Literal["full", "fast"] = "full",
@@ -97,13 +96,13 @@ class SampleCollator:
             batch: columns of `schema.SHARD_SCHEMA` and `sample_key`, as numpy arrays by name or as a table.
 
         Returns:
-            What `DpnProcessor.collate` gives (`input_ids`, `attention_mask`, `labels` int64[B, S];
-            `pixel_values` uint8[I, 3, H, W], or None without pictures), and `row_ids`, `sample_keys`
+            What `Processor.collate` gives (`input_ids`, `attention_mask`, `labels` int64[B, S]; `pixel_values`, None
+            without pictures, and whatever else the processor says of them), and `row_ids`, `sample_keys`
             int64[B], `families` (list of B names).
 
         Raises:
             DamagedRowError: a picture or a conversation cannot be read.
-            ValueError: as `DpnProcessor.encode_training`.
+            ValueError: as `Processor.encode_training`.
         """
         row_ids = _values(batch, "row_id")
         images = self._decode(row_ids, _values(batch, "image"))
@@ -125,18 +124,17 @@ class SampleCollator:
         }
 
     def _decode(self, row_ids: Sequence[int], encoded: Sequence[bytes | None]) -> list[Image.Image | None]:
-        size, shape = self.processor.image_size, self.processor.aspect_ratio
+        size = None if self.decode == "full" else self.processor.decode_size
 
         # Padding and resizing cost more than decoding: the threads do them too (the processor finds nothing to do).
         def decode(row_id: int, data: bytes | None) -> Image.Image | None:
             if data is None:
                 return None
             try:
-                is_full = self.decode == "full" or shape == "crop"
-                picture = decode_image(data) if is_full else decode_fitting(data, size)
+                picture = decode_image(data) if size is None else decode_fitting(data, size)
             except _DAMAGE as error:
                 raise DamagedRowError(row_id, "picture", error) from error
-            return fit_square(picture, size, shape)
+            return self.processor.fit(picture)
 
         if self.num_threads <= 1:
             return [decode(row_id, data) for row_id, data in zip(row_ids, encoded, strict=True)]

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from dpn_model.flops import MAC_CONVENTIONS
-from dpn_model.processing.images import normalise
+from dpn_model.processing import picture_inputs
 from dpn_platform.evaluation.answering.loading import load_ours, local_folder
 from dpn_platform.evaluation.answering.packed_model import sample_costs
 from dpn_platform.evaluation.image_statistics import IMAGE_COLUMNS, image_statistics
@@ -76,20 +76,18 @@ class Predictor:
             for shown, (question, _) in zip(images, turns, strict=True)
         ]
         batch = self.processor.collate(samples)
-        ids, mask, pixels = batch["input_ids"], batch["attention_mask"], batch["pixel_values"]
+        ids, mask = batch["input_ids"], batch["attention_mask"]
         assert ids is not None
         assert mask is not None
-        if pixels is not None:
-            pixels = normalise(pixels.to(self.device)).to(self.model.lm_head.weight.dtype)
         generated = self.model.generate(
             ids.to(self.device),
             mask.to(self.device),
-            pixels,
+            **picture_inputs(batch, self.device, self.model.lm_head.weight.dtype),
             max_new_tokens=self.settings.max_new_tokens,
             do_sample=False,
             num_beams=1,
-            eos_token_id=self.processor.tokenizer.eos_token_id,
-            pad_token_id=self.processor.tokenizer.pad_token_id,
+            eos_token_id=self.processor.end_ids,
+            pad_token_id=self.processor.pad_id,
         )
         new_ids = generated[:, ids.shape[1] :].tolist()
         routing = self.model.last_routing

@@ -100,10 +100,8 @@ def _site_bytes(unit: UnitBytes, before: int, after: int) -> int:
 def trace(model: DpnForConditionalGeneration) -> UnitBytes:
     """Bytes per unit of a model on the meta device, in the precision and with the trained parameters it has.
 
-    The model is used up: one of its layers stands for all, and is all that is left of them.
-
-    Raises:
-        ValueError: a base whose pictures have no fixed size.
+    The model is used up: one of its layers stands for all, and is all that is left of them. Pictures of a base that has
+    no size of its own for them are left out.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -114,11 +112,13 @@ def trace(model: DpnForConditionalGeneration) -> UnitBytes:
         fake = model.to_empty(device="cpu")
         hidden_TD = torch.empty(_TOKENS, width, dtype=dtype, requires_grad=True)
         decoder = fake.model.language_model
-        pixels, _ = fake.image_side.blank(hidden_TD.detach())
         layer = _Kept(fake).of(lambda kept: _run_layer(decoder, hidden_TD, kept))
         norm = _Kept(fake).of(lambda kept: decoder.norm(hidden_TD))
         head = _Kept(fake).of(lambda kept: _run_head(fake.lm_head, hidden_TD))
-        image = _Kept(fake).of(lambda kept: kept.encode(fake, pixels))
+        image = _Kept(fake)
+        if fake.model_shape.image_grid is not None:  # else nobody knows the size of a picture
+            pixels, _ = fake.image_side.blank(hidden_TD.detach())
+            image.of(lambda kept: kept.encode(fake, pixels))
     return UnitBytes(
         layer=layer.total / _TOKENS,
         layer_input=hidden_TD.element_size() * width,

@@ -102,7 +102,9 @@ def parameters_by_part(model: DpnForConditionalGeneration) -> dict[str, int]:
 
 def trains_vision(model: DpnForConditionalGeneration) -> bool:
     """Whether any parameter of the vision tower is trained."""
-    return any(parameter.requires_grad for parameter in model.model.vision_tower.parameters())
+    from dpn_platform.training.optimizer import part_of
+
+    return any(parameter.requires_grad and part_of(name) == "vision" for name, parameter in model.named_parameters())
 
 
 def trains_decoder(model: DpnForConditionalGeneration) -> bool:
@@ -118,13 +120,10 @@ def router_macs(model: DpnForConditionalGeneration) -> int:
 
 
 def _read_config(folder: Path, base: str) -> DpnConfig:
-    from transformers import AutoConfig
-
-    from dpn_model import DpnConfig
+    from dpn_model.weights.folder import load_config
 
     try:
-        loaded = AutoConfig.from_pretrained(str(folder))
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
+        return load_config(folder)
+    except (FileNotFoundError, ValueError) as error:
+        reason = str(error).replace(str(folder), base).splitlines()[0]
         raise ConfigError(f"model.base = '{base}': config.json cannot be planned with: {reason}") from None
-    return loaded if isinstance(loaded, DpnConfig) else DpnConfig(base_config=loaded)

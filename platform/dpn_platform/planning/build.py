@@ -69,7 +69,7 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
         "missing": missing,
         "batches": batches,
         "data": asdict(facts),
-        "sample": {**asdict(means), "tokens_are": source},
+        "sample": {**asdict(means), "tokens_are": source + methods.assumption(base)},
         "methods": planned,
         "total": _totals(config, planned, batches["samples"], given),
     }

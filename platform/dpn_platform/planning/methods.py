@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dpn_platform.config.controls import method_of_control
@@ -13,6 +13,9 @@ from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
     from dpn_model import DpnConfig, Method
+
+#: of a picture where every one has its own grid: as many tokens as LLaVA-1.5's
+ASSUMED_GRID = (24, 24)
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,20 @@ def planned_methods(config: ExperimentConfig) -> list[tuple[str, MethodConfig, i
 
 
 def image_grid(base: DpnConfig) -> tuple[int, int]:
-    """Visual tokens of one picture as (height, width), before any reduction.
-
-    Raises:
-        ConfigError: every picture of this base has its own.
-    """
+    """Visual tokens of one picture as (height, width), before any reduction; assumed where each has its own grid."""
     from dpn_model.bases.shapes import model_shape
 
-    grid = model_shape(base.base).image_grid
-    if grid is None:
-        kind = base.base.model_type
-        raise ConfigError(f"model.base: every image of a {kind} brings its own grid; nothing to plan with")
-    return grid
+    return model_shape(base.base).image_grid or ASSUMED_GRID
+
+
+def assumption(base: DpnConfig) -> str:
+    """What is assumed of a picture where every one has its own grid, as the end of a sentence; else nothing."""
+    from dpn_model.bases.shapes import model_shape
+
+    if model_shape(base.base).image_grid is not None:
+        return ""
+    height, width = ASSUMED_GRID
+    return f"; {height} x {width} visual tokens per picture are assumed, and the vision tower is not counted"
 
 
 def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict[str, Any]:
@@ -115,6 +120,7 @@ def forward_bill(base: DpnConfig, cost: dict[str, Any], text_tokens: int, router
     from dpn_model.flops import CONVENTIONS
 
     shape, sites = model_shape(base.base), tuple(cost["sites"])
+    shape = replace(shape, vision_macs=shape.vision_macs or 0, projector_macs=shape.projector_macs or 0)
     routes = [tuple(cost[f"visual_tokens_{route}"]) for route in ("cheapest", "dearest")]
     bill: dict[str, Any] = {}
     for convention in CONVENTIONS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from copy import copy
 from pathlib import Path
 
 import torch
@@ -12,8 +11,9 @@ import dpn_model
 from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.catalogue import BASES
 from dpn_model.bases.tiny import build_tiny_model
-from dpn_model.processing import DpnProcessor
+from dpn_model.processing import DpnProcessor, Processor, load_processor
 from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_model.special_texts import ROUTER_TEXT
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import ExperimentConfig, ModelConfig
@@ -24,7 +24,7 @@ from dpn_platform.training.lora import attach_adapters
 TINY = "tiny"
 
 
-def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
+def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, Processor]:
     """The base with the experiment's method attached; what is drawn depends on `train.seed` alone.
 
     Raises:
@@ -33,13 +33,14 @@ def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, 
     torch.manual_seed(config.train.seed)
     try:
         model, processor = load_base(config.model.base)
+        router_id = processor.tokenizer.convert_tokens_to_ids(ROUTER_TEXT)
+        # Said before the method is attached, which makes a row for it where there is none.
+        model.config.router_token_id = None if router_id == processor.tokenizer.unk_token_id else router_id
         model.configure_method(method_of(config.method, config.train.seed))
     except (FileNotFoundError, ValueError) as error:
         raise DpnError(f"model.base {config.model.base}, method {config.method.name}: {error}") from error
-    router_id = processor.tokenizer.convert_tokens_to_ids("<ROUTER>")
-    if model.needs_router_token and router_id == processor.tokenizer.unk_token_id:
+    if model.needs_router_token and model.config.router_token_id is None:
         raise DpnError(f"model.base {config.model.base}: its tokenizer has no <ROUTER>, which method dpn needs")
-    model.config.router_token_id = router_id
     if config.train.lora is not None:
         attach_adapters(model, config.train.lora)
     if config.train.activation_checkpointing:
@@ -50,21 +51,26 @@ def build_model(config: ExperimentConfig) -> tuple[DpnForConditionalGeneration, 
     return model, processor
 
 
-def reading_processor(processor: DpnProcessor, settings: ModelConfig) -> DpnProcessor:
-    """The processor that a run reads samples with; the base's own, with the template for talking, is exported."""
+def reading_processor(processor: Processor, settings: ModelConfig) -> Processor:
+    """The processor that a run reads samples with; the base's own, with the template for talking, is exported.
+
+    Raises:
+        DpnError: the base has no form for captions.
+    """
     if settings.template is None:
         return processor
-    reading = copy(processor)
-    reading.template, reading.aspect_ratio = settings.template, "crop"  # LLaVA's stage 1 does not pad
-    return reading
+    try:
+        return processor.for_captions()
+    except ValueError as error:
+        raise DpnError(f"model.base {settings.base}: {error}") from error
 
 
-def load_base(base: str) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
+def load_base(base: str) -> tuple[DpnForConditionalGeneration, Processor]:
     """Model and processor of a from_pretrained folder (a path, or a URI that is fetched), or fresh ones for "tiny".
 
     Raises:
         DpnError: nothing is at the URI, or a named base, which has no weights.
-        FileNotFoundError, ValueError: the folder is not a from_pretrained folder of ours.
+        FileNotFoundError, ValueError: the folder is not a from_pretrained folder, or its processor cannot be used.
     """
     if base == TINY:
         return build_tiny()
@@ -75,10 +81,15 @@ def load_base(base: str) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
                 f"model.base = '{base}' names a shape without weights, enough for `dpn plan`; to train, set model.base "
                 "to a from_pretrained folder or URI (dpn_model.weights.assemble makes one of LLM, tower, projector)"
             )
-        return DpnForConditionalGeneration.from_pretrained(folder), DpnProcessor.from_pretrained(folder)
+        return _load(folder)
     with tempfile.TemporaryDirectory(prefix="dpn-base-") as fetched:
         download_folder(base, fetched)
-        return DpnForConditionalGeneration.from_pretrained(fetched), DpnProcessor.from_pretrained(fetched)
+        return _load(Path(fetched))
+
+
+def _load(folder: Path) -> tuple[DpnForConditionalGeneration, Processor]:
+    model = DpnForConditionalGeneration.from_pretrained(folder)
+    return model, load_processor(folder, model.config)
 
 
 def find_folder(base: str) -> Path:

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dpn_model import DpnOutput, RoutingReport
-from dpn_model.processing.images import normalise
+from dpn_model.processing import picture_inputs
 from dpn_platform.config.schema import TrainConfig
 
 Batch = dict[str, Any]
@@ -133,13 +133,12 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor | None]:
-    """Model inputs of a collated batch on the device; pictures are normalised there, from uint8."""
-    pixels = batch["pixel_values"]
+    """Model inputs of a collated batch on the device; pictures of ours are normalised there, from uint8."""
     return {
         "input_ids": batch["input_ids"],  # ids and mask stay on the host, where the model packs them
         "attention_mask": batch["attention_mask"],
         "labels": batch["labels"].to(device, non_blocking=True),
-        "pixel_values": None if pixels is None else normalise(pixels.to(device, non_blocking=True)).to(dtype),
+        **picture_inputs(batch, device, dtype),
     }
 
 

@@ -10,10 +10,21 @@ import torch
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import TrainConfig
 
-#: parts of the model by what the names of their parameters begin with; all the rest is the language model
-PREFIXES = {"model.multi_modal_projector.": "projector", "model.vision_tower.": "vision", "reducers.": "router"}
+#: parts of the model by what the names of their parameters begin with, in transformers' families; the first that fits
+#: decides, and all the rest is the language model
+PREFIXES = {
+    "model.multi_modal_projector.": "projector",
+    "model.connector.": "projector",
+    "model.image_newline": "projector",
+    "model.visual.merger.": "projector",
+    "model.visual.deepstack_merger_list.": "projector",
+    "model.visual.": "vision",
+    "model.vision_model.": "vision",
+    "model.vision_tower.": "vision",
+    "reducers.": "router",
+}
 LANGUAGE_MODEL = "llm"
-PARTS = (LANGUAGE_MODEL, *PREFIXES.values())
+PARTS = (LANGUAGE_MODEL, *dict.fromkeys(PREFIXES.values()))
 #: in the names of an adapter's parameters, as peft writes them
 ADAPTER = ".lora_"
 

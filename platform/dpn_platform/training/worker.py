@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from dpn_model.processing import DpnProcessor
+from dpn_model.processing import Processor
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.collate import SampleCollator
@@ -121,7 +121,7 @@ def _callbacks(
     return log, checkpointing, [log, *guards, checkpointing, *given.callbacks]
 
 
-def _export(engine: Any, processor: DpnProcessor, uri: str) -> None:
+def _export(engine: Any, processor: Processor, uri: str) -> None:
     """Rank 0 writes a from_pretrained folder (fp32 safetensors, processor). Collective."""
     state = consolidated_weights(engine)
     if state is None:

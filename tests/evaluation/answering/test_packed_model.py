@@ -85,9 +85,21 @@ def test_times_add_up(save_checkpoint, asked):
     assert timing + Timing() == timing
 
 
-def test_one_picture_per_question(save_checkpoint):
-    with pytest.raises(DpnError, match="shows 2 pictures"):
-        load(save_checkpoint(name="dense")).encode("what ?", [picture(0), picture(1)])
+def test_several_pictures_are_shown_before_the_question(save_checkpoint):
+    model = load(save_checkpoint(name="dense"))
+    pictures = [picture(0), picture(1)]
+    (answered,), _ = model.answer([model.encode("what ?", pictures)], 4)
+    assert answered.visual_tokens[0] == 2 * model.processor.tokens_per_image
+    # A tag in the question is no picture.
+    reversed_ids = model.encode("what ?", pictures[::-1])
+    assert model.encode("<image>\nwhat ?", pictures).length == reversed_ids.length
+
+
+def test_a_question_that_cannot_be_encoded_is_one_line(save_checkpoint, monkeypatch):
+    model = load(save_checkpoint(name="dense"))
+    monkeypatch.setattr(model.processor, "template", "plain")
+    with pytest.raises(DpnError, match="question 'what \\?': template 'plain' takes one turn"):
+        model.encode("what ?", [])
 
 
 def test_a_limit_of_training_does_not_cut_prompts(save_checkpoint, asked):

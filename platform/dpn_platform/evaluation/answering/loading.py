@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ class Checkpoint:
 
     Attributes:
         fingerprint: changes with its files' names, sizes or times.
-        method: the reduction method of a checkpoint of ours; None for a model of transformers.
+        method: the reduction method of a checkpoint that runs packed: ours, or in the layout of LLaVA's authors; None
+            for a model of transformers.
     """
 
     uri: str
@@ -54,8 +55,14 @@ def find_checkpoint(uri: str) -> Checkpoint:
     infos = location.filesystem.get_file_info([open_uri(file).path for file in files])
     stamps = sorted((info.base_name, info.size, info.mtime_ns) for info in infos)
     config = read_json(f"{location.uri.rstrip('/')}/config.json")
-    method = str((config.get("method") or {}).get("name", "dense")) if _OURS in names else None
+    is_ours = _OURS in names or _is_original(config)
+    method = str((config.get("method") or {}).get("name", "dense")) if is_ours else None
     return Checkpoint(location.uri, hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16], method)
+
+
+def _is_original(config: Mapping[str, Any]) -> bool:
+    """Whether this is a checkpoint in the layout of LLaVA's authors, which transformers does not read."""
+    return "text_config" not in config and any(field.startswith("mm_") for field in config)
 
 
 def check_dtype(dtype: str) -> str:
@@ -99,11 +106,12 @@ def load_model(checkpoint: Checkpoint, *, use_gpu: bool, dtype: str = "auto") ->
 
 
 def load_ours(folder: str) -> tuple[Any, Any]:
-    """Model and processor of a local from_pretrained folder of ours."""
+    """Model and processor of a local from_pretrained folder."""
     from dpn_model import DpnForConditionalGeneration
-    from dpn_model.processing import DpnProcessor
+    from dpn_model.processing import load_processor
 
-    return DpnForConditionalGeneration.from_pretrained(folder), DpnProcessor.from_pretrained(folder)
+    model = DpnForConditionalGeneration.from_pretrained(folder)
+    return model, load_processor(folder, model.config)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Shape letters: V visual tokens of some images together, D model width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,19 +15,20 @@ from transformers import StoppingCriteriaList
 
 from dpn_model import DpnForConditionalGeneration, RoutingReport
 from dpn_model.flops import MAC_CONVENTIONS, mean_visual_tokens, routing_costs
-from dpn_model.processing import DpnProcessor
-from dpn_model.processing.images import fit_square, normalise, prepare_image
-from dpn_model.processing.processor import EncodedSample
+from dpn_model.processing import EncodedSample, Processor, picture_inputs
+from dpn_model.processing.images import normalise
+from dpn_model.special_texts import IMAGE_TEXT
 from dpn_model.vision.contract import ImageInputs, ImageSide
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens, now
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
 
-_IMAGE_TAG = "<image>"
-
 
 class RememberedImages:
-    """An image side whose pictures are encoded beforehand, once; they are told apart as the tensors they are."""
+    """An image side whose pictures are encoded beforehand, once; they are told apart as the tensors they are.
+
+    Pictures that it has not learned, those of another processor than ours, are encoded where they are shown.
+    """
 
     def __init__(self, inner: ImageSide) -> None:
         self.inner = inner
@@ -37,6 +39,8 @@ class RememberedImages:
 
     def encode(self, model: Any, pixel_values: Sequence[Tensor], inputs: ImageInputs) -> Tensor:
         """float[V, D]: what `learn` found, in reading order."""
+        if not self._features:
+            return self.inner.encode(model, pixel_values, inputs)
         return torch.cat([self._features[id(pixels)] for pixels in pixel_values])
 
     @torch.no_grad()
@@ -57,7 +61,7 @@ class PackedModel:
     """A DPN checkpoint, with or without reductions."""
 
     def __init__(
-        self, model: DpnForConditionalGeneration, processor: DpnProcessor, device: torch.device, dtype: torch.dtype
+        self, model: DpnForConditionalGeneration, processor: Processor, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.model = model.to(device, dtype).eval()
         self.processor = processor
@@ -75,47 +79,48 @@ class PackedModel:
 
     def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
         """See `AnsweringModel`."""
-        if len(pictures) > 1:
-            raise DpnError(
-                f"a question shows {len(pictures)} pictures and this checkpoint's conversation has room for one; "
-                "variant 'reference' asks every benchmark with one picture"
-            )
-        processor = self.processor
-        shown = [fit_square(picture.image, processor.image_size, processor.aspect_ratio) for picture in pictures]
-        question = f"{_IMAGE_TAG}\n{text}" if pictures else text
-        sample = processor.encode_prompt(question, shown, router=self.model.needs_router_token)
-        for picture in pictures:
+        shown = [self.processor.fit(picture.image) for picture in pictures]
+        question = f"{IMAGE_TEXT}\n" * len(pictures) + text.replace(IMAGE_TEXT, "").strip()
+        try:
+            sample = self.processor.encode_prompt(question, shown, router=self.model.needs_router_token)
+        except ValueError as error:
+            raise DpnError(f"question {text[:60]!r}: {error}") from error
+        for picture, pixels in zip(pictures, sample.images, strict=False):
             if picture.sha not in self._pixels:
-                pixels = prepare_image(picture.image, processor.image_size, processor.aspect_ratio)
                 self._pixels[picture.sha] = normalise(pixels.to(self.device)).to(self.dtype)
-        payload = (sample.input_ids, sample.labels, tuple(picture.sha for picture in pictures))
+        shas = tuple(picture.sha for picture in pictures) if sample.images else ()
+        payload = (replace(sample, images=()), shas)
         return EncodedQuestion(len(sample.input_ids), bool(pictures), payload)
 
     def answer(self, batch: Sequence[EncodedQuestion], max_new_tokens: int) -> tuple[list[Answered], Timing]:
         """See `AnsweringModel`."""
-        collated = self.processor.collate([EncodedSample(ids, labels, ()) for ids, labels, _ in _payloads(batch)])
-        pixels = [self._pixels[sha] for _, _, shas in _payloads(batch) for sha in shas]
+        payloads: list[tuple[EncodedSample, tuple[str, ...]]] = [question.payload for question in batch]
+        collated = self.processor.collate([sample for sample, _ in payloads])
+        inputs = picture_inputs(collated, self.device, self.dtype)
+        pixels = [self._pixels[sha] for _, shas in payloads for sha in shas]
         before = now(self.device)
-        self.images.learn(self.model.model, pixels)
+        if pixels:
+            self.images.learn(self.model.model, pixels)
+            inputs["pixel_values"] = pixels
         vision_s = now(self.device) - before
         ids, mask = collated["input_ids"], collated["attention_mask"]
         assert ids is not None
         assert mask is not None
-        tokenizer = self.processor.tokenizer
+        ends = self.processor.end_ids
         clock = GenerationClock(self.device)
         generated = self.model.generate(
             ids.to(self.device),
             mask.to(self.device),
-            pixels or None,
+            **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=ends,
+            pad_token_id=self.processor.pad_id,
             stopping_criteria=StoppingCriteriaList([clock]),
         )
         new_ids = generated[:, ids.shape[1] :].tolist()
-        counts = [count_new_tokens(row, {tokenizer.eos_token_id}) for row in new_ids]
+        counts = [count_new_tokens(row, set(ends)) for row in new_ids]
         timing = clock.read(counts, vision_s)
         routing = self.model.last_routing
         assert routing is not None
@@ -165,7 +170,3 @@ def sample_costs(model: DpnForConditionalGeneration, routing: RoutingReport) -> 
         }
         for sample in range(routing.num_samples)
     ]
-
-
-def _payloads(batch: Sequence[EncodedQuestion]) -> list[tuple[Tensor, Tensor, tuple[str, ...]]]:
-    return [question.payload for question in batch]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, StoppingCriteriaList
+from transformers import AutoConfig, AutoModelForImageTextToText, StoppingCriteriaList
 
 from dpn_model.cache import cache_of
+from dpn_model.processing.chat import check_template, render, user_message
+from dpn_model.processing.folder_files import load_processor_of_transformers
+from dpn_model.special_texts import IMAGE_TEXT
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
@@ -27,15 +31,17 @@ class TransformersModel:
             DpnError: transformers cannot load it as such a model, or its processor has no chat template.
         """
         try:
-            self.processor = AutoProcessor.from_pretrained(folder)
+            config = AutoConfig.from_pretrained(folder)
+            self.processor = load_processor_of_transformers(Path(folder), config.model_type)
             model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             line = " ".join(str(error).split())[:200]
             raise DpnError(f"{folder}: not a checkpoint of ours, and transformers cannot load it: {line}") from error
-        self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
-        if not (getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)):
-            raise DpnError(f"{folder}: its processor has no chat template, so nothing says how it is asked")
-        self._check_template(folder)
+        try:
+            check_template(self.processor)
+        except ValueError as error:
+            raise DpnError(f"{folder}: {error}") from error
+        self.tokenizer = self.processor.tokenizer
         self.tokenizer.padding_side = "left"
         self.model = model.to(device).eval()
         self.device, self.dtype = device, dtype
@@ -50,26 +56,9 @@ class TransformersModel:
 
     def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
         """See `AnsweringModel`."""
-        prompt = self._prompt(text, len(pictures))
+        question = IMAGE_TEXT * len(pictures) + text.replace(IMAGE_TEXT, "").strip()
+        prompt = render(self.processor, [user_message(question)], asks=True)
         return EncodedQuestion(len(prompt), bool(pictures), (prompt, [picture.image for picture in pictures]))
-
-    def _prompt(self, text: str, num_pictures: int) -> str:
-        content = [*({"type": "image"} for _ in range(num_pictures)), {"type": "text", "text": text}]
-        chat = [{"role": "user", "content": content}]
-        return str(self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
-
-    def _check_template(self, folder: str) -> None:
-        """A template for texts alone fails on a picture, leaves it out, or prints how Python writes it."""
-        try:
-            plain, shown = self._prompt("?", 0), self._prompt("?", 1)
-            is_blind = shown == plain or "'type'" in shown
-        except Exception:  # whatever the template raises over a message that is no text
-            is_blind = True
-        if is_blind:
-            raise DpnError(
-                f"{folder}: its chat template takes texts only, so the picture's placeholder never enters the prompt; "
-                "it needs one that writes the parts of a message of type 'image' and 'text'"
-            )
 
     @torch.no_grad()
     def answer(self, batch: Sequence[EncodedQuestion], max_new_tokens: int) -> tuple[list[Answered], Timing]:

@@ -1,0 +1,47 @@
+"""Processor of a checkpoint in the authors' layouts, from its config.json (spec base-models B.2, B.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from dpn_model.configuration import DpnConfig
+from dpn_model.processing.tokenizer import add_special_tokens
+from dpn_model.vision.image_side import image_side_of
+
+#: LLaVA's code pads for `pad` and otherwise leaves the picture to CLIP's processor, which cuts the centre out
+_ASPECT_RATIOS = {"pad": "pad", "square": "crop", None: "crop"}
+
+
+def original_settings(data: Mapping[str, Any], config: DpnConfig) -> dict[str, Any]:
+    """Settings of `SquareProcessor` for an original checkpoint.
+
+    Args:
+        data: its config.json.
+        config: what was made of it.
+
+    Raises:
+        ValueError: a way of preparing pictures that is not supported here.
+    """
+    aspect_ratio = data.get("image_aspect_ratio")
+    if aspect_ratio not in _ASPECT_RATIOS:
+        raise ValueError(f"config.json: image_aspect_ratio = {aspect_ratio!r}; allowed: pad, square")
+    side: Any = image_side_of(config.base)
+    height, width = side.fixed_grid()
+    # LLaVA-HR and the authors of DPN cut the text before pictures are put in (spec A.4, row 28).
+    counts_text = bool(data.get("is_multipath_encoder") or data.get("pooling"))
+    return {
+        "image_size": side.image_size,
+        "tokens_per_image": height * width,
+        "template": "vicuna_v1",
+        "aspect_ratio": _ASPECT_RATIOS[aspect_ratio],
+        "max_length": data.get("tokenizer_model_max_length"),
+        "truncation": "text" if counts_text else "expanded",
+    }
+
+
+def fit_tokenizer(tokenizer: PreTrainedTokenizerBase, config: DpnConfig) -> None:
+    """Teach it `<image>` and `<ROUTER>` at the model's ids. Raises as `add_special_tokens`."""
+    add_special_tokens(tokenizer, image_token_id=config.base.image_token_id, router_token_id=config.router_token_id)
