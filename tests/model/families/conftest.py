@@ -124,6 +124,12 @@ def qwen3(kind: str, **text: Any) -> Family:
     return Family(kind, config, (gridded(4, 12), gridded(8, 8)))
 
 
+def qwen2() -> Family:
+    vision = {"depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 4}
+    config = qwen3("qwen2_vl").config
+    return Family("qwen2_vl", config | {"vision_config": vision}, (gridded(4, 12), gridded(8, 8)))
+
+
 def anyres(size: tuple[int, int], view: tuple[int, int], tiles: int) -> Picture:
     """A picture of `size` pixels whose larger view is `view` tokens; filled up to five tiles."""
     ids = [IMAGE] * (16 + view[0] * (view[1] + 1))
@@ -178,6 +184,7 @@ def idefics(kind: str) -> Family:
 
 MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 FAMILIES = [
+    qwen2(),
     qwen3("qwen3_vl"), qwen3("qwen3_vl_moe", **MOE), llava_next(), llava_onevision(), internvl(), idefics("idefics3"),
     idefics("smolvlm"),
 ]  # fmt: skip
