@@ -4,7 +4,8 @@
     model.set_budget(flops_ratio=0.40)
 
 Calibration runs the samples along every route up to the last site and notes what the router says there. A router's
-logits do not depend on the biases of the dial, so everything after that is arithmetic (`pyramid.budget`).
+logits at a place in the tree of routes do not depend on the dial, so everything after that is arithmetic
+(`pyramid.budget`).
 
 Shape letters: N samples, E experts, P routes up to a site.
 """
@@ -22,10 +23,9 @@ import torch
 
 from dpn_model.flops import CONVENTIONS, Convention, DecoderShape, sample_cost
 from dpn_model.outputs import RoutingReport
-from dpn_model.pyramid.budget import EXTREME_BIAS, Dial, RouteTable, build_ladder
+from dpn_model.pyramid.budget import Dial, RouteTable, build_dial
 from dpn_model.pyramid.dynamic import DynamicPoolingExperts
 from dpn_model.pyramid.routing_loss import compression_rates
-from dpn_model.pyramid.selection import ExpertBias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +42,9 @@ def calibrate(
     """Measure what every budget takes on these samples, and keep it in `model.config.dial`.
 
     The dial then stands at no budget. Samples without an image cost the same on every route and are left out of the
-    means, here and wherever a request is to be met. A few hundred samples bring the mean of held-out ones within
-    0.02 of a request: what remains is the sampling error of both sets.
+    means, here and wherever a request is to be met. On these samples a request is met to within `budget.STEP`, or one
+    sample's step; on others there remains the sampling error of both sets, which is the router's: the spread of costs
+    between samples over the root of their number. The dial does not narrow that spread.
 
     Args:
         model: a DPN; its mode (training or not) is kept.
@@ -66,13 +67,13 @@ def calibrate(
     with _undisturbed(model, sites), torch.no_grad():
         for route in product(*(range(size) for size in sizes[:-1])):
             for site, expert in zip(sites, (*route, None), strict=True):
-                site.bias = None if expert is None else _towards(expert, len(site.kernels))
+                site.favoured_expert = expert
             seen = 0
             for batch in batches:
                 seen += tree.read(model(**batch).routing, seen)
     if not tree.visual_tokens:
         raise ValueError("samples hold no image; the dial needs samples whose visual tokens can be reduced")
-    dial = build_ladder(tree.table(), convention)
+    dial = build_dial(tree.table(), convention)
     model.set_dial(dial)
     return dial
 
@@ -80,22 +81,16 @@ def calibrate(
 @contextmanager
 def _undisturbed(model: DpnForConditionalGeneration, sites: Sequence[DynamicPoolingExperts]) -> Iterator[None]:
     """Inference without forced routes; mode, routes and biases are as before afterwards."""
-    was_training, before = model.training, [(site.forced_expert, site.bias) for site in sites]
+    was_training, before = model.training, [(site.forced_expert, site.threshold) for site in sites]
     model.eval()
     for site in sites:
-        site.forced_expert = None
+        site.forced_expert = site.threshold = None
     try:
         yield
     finally:
         model.train(was_training)
-        for site, (forced, bias) in zip(sites, before, strict=True):
-            site.forced_expert, site.bias = forced, bias
-
-
-def _towards(expert: int, num_experts: int) -> ExpertBias:
-    """A bias that wins wherever the expert is feasible; elsewhere the router's favourite among the rest is taken."""
-    bias = tuple(EXTREME_BIAS * (number == expert) for number in range(num_experts))
-    return ExpertBias(bias, bias)
+        for site, (forced, threshold) in zip(sites, before, strict=True):
+            site.forced_expert, site.threshold, site.favoured_expert = forced, threshold, None
 
 
 class _RouteTree:
@@ -126,11 +121,11 @@ class _RouteTree:
         return len(with_image)
 
     def table(self) -> RouteTable:
-        """Dense arrays; routes that no sample can take are -inf, and cost nothing that is ever read."""
+        """Dense arrays; logits of a route that a sample cannot take are -inf, its ratio NaN."""
         count = len(self.visual_tokens)
         widths = [math.prod(self.sizes[:site]) for site in range(len(self.sizes) + 1)]
         logits = [np.full((count, width, size), -np.inf) for width, size in zip(widths, self.sizes, strict=False)]
-        ratios = np.ones((count, widths[-1]))
+        ratios = np.full((count, widths[-1]), np.nan)
         for (number, path), (logits_E, tokens_E) in self.places.items():
             place = self._index(path)
             logits[len(path)][number, place] = logits_E

@@ -82,6 +82,13 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "positions": ("contiguous", "keep"),
 }
 
+#: what `router_gradient: score` is the exact gradient with (`pyramid.score_gradient`)
+SCORE_NEEDS: dict[str, tuple[str, ...]] = {
+    "selection": ("sample",),
+    "infeasible": ("renormalise",),
+    "scaling": ("off", "on"),
+}
+
 
 @dataclass(frozen=True)
 class Method:
@@ -102,19 +109,26 @@ class Method:
         router_hidden_divisor: dpn, v1: hidden width is the model's over this.
         router_init: dpn: "release" (uniform by fan-in) or "zero" (last matrix zero: all experts equally probable).
         routing_token: dpn: which routing tokens of a sample are read: their mean (the authors'), the first turn's or
-            the last one's.
+            the last one's. All turns of a sample share its pictures, so they share one route. In training on several
+            turns, "mean" and "last" let the first answer be read behind a route that later questions, and answers
+            before them, had a say in; "first" is causal, and what a single question gives at inference. With one turn
+            all three are the same.
         temperature: dpn: divides router logits.
         selection: dpn, training only: "sample", "top1" or "gumbel" (straight-through); inference takes the most
             probable expert.
         scaling: dpn: pooled tokens times the winning probability ("on"), not ("off"), or times p / stop_grad(p).
         router_gradient: dpn: the language loss reaches the router through the scaling alone ("scale", as in the paper),
-            or also through the score function ("score", see `pyramid.score_gradient`).
+            or also through the score function ("score", see `pyramid.score_gradient`). That one differentiates the
+            expected language loss over drawn routes, so routes must be drawn from the probabilities it reads, and
+            nothing else may stand for that gradient: it needs selection = sample, infeasible = renormalise, and
+            scaling = off or on.
         min_tokens: pooling methods: an expert that would leave an image fewer tokens is not feasible, in training
-            and inference alike.
+            and inference alike; 1x1, which takes nothing away, always is.
         infeasible: dpn: probabilities are renormalised over the feasible experts, or stay as the router gave them
             while only feasible experts are drawn ("resample", the release).
         positions: "contiguous" renumbers after a reduction, "keep" keeps the window's first position.
-        seed: of random_drop's subsets and random_kernel's draws at inference.
+        seed: of random_drop's subsets and random_kernel's draws at inference: another seed, another draw for every
+            sample. What a run is trained with is its own seed.
     """
 
     name: str = "dpn"
@@ -154,9 +168,15 @@ class Method:
             raise ValueError(f"temperature = {self.temperature}; it must be above 0")
         if not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio = {self.keep_ratio}; it must be above 0 and at most 1")
+        self._check_score()
         for name in ("min_tokens", "router_hidden_divisor"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}; it must be 1 or above")
+
+    def _check_score(self) -> None:
+        for name, allowed in SCORE_NEEDS.items():
+            if self.router_gradient == "score" and (given := getattr(self, name)) not in allowed:
+                raise ValueError(f"router_gradient = 'score' with {name} = {given!r}; allowed: {', '.join(allowed)}")
 
     def resolve_sites(self, num_layers: int) -> tuple[int, ...]:
         """Sites for a decoder of `num_layers`, checked.

@@ -91,6 +91,7 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
         self.reducers = nn.ModuleDict({str(layer): reducer for layer, reducer in reducers.items()}).to(
             like.device, like.dtype
         )
+        self.reducers.train(self.training)
         self.config.method = method.to_dict()
         self.set_dial(None)
         if self.needs_router_token:
@@ -169,9 +170,9 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
         loss_lm = losses_R.mean() if len(rows) else losses_R.sum()
         method = self.config.method_settings
         hinge = routing_loss(routing.records, method.routing_loss)
+        if method.router_gradient == "score":  # to the language loss: who weights it weights its gradient
+            loss_lm = loss_lm + score_term(losses_R, torch.bucketize(rows, ends), routing.records)
         loss = loss_lm if hinge is None else loss_lm + method.routing_loss.weight * hinge
-        if method.router_gradient == "score":
-            loss = loss + score_term(losses_R, torch.bucketize(rows, ends), routing.records)
         return DpnOutput(
             loss=loss, loss_lm=loss_lm, loss_routing=hinge, num_supervised_tokens=len(rows), routing=routing
         )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,6 +85,7 @@ class PackedSequence:
         router_rows_R: int64[R] on the host, rows of the routing tokens, ascending.
         sample_keys: a number per sample for draws at inference; empty where no reducer asks for it.
         injections: float[T, D] each, what is added behind each of the next layers (Qwen3-VL), 0 where text is.
+        passages: per sample, what a reducer leaves for the ones behind it; empty where none does.
     """
 
     hidden_TD: Tensor
@@ -95,6 +97,7 @@ class PackedSequence:
     router_rows_R: np.ndarray
     sample_keys: tuple[int, ...] = ()
     injections: tuple[Tensor, ...] = ()
+    passages: tuple[Any, ...] = ()
 
     @property
     def num_samples(self) -> int:

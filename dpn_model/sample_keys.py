@@ -1,7 +1,8 @@
 """A number per sample that depends on its ids and pixels alone, and uniform draws from it.
 
-What is decided by chance at inference (a random kernel, which of two budgets) is drawn from this number: the same
-sample is decided alike in every batch, on every run, and no draw depends on its neighbours.
+What is decided by chance at inference (a random kernel, a random subset of tokens, who moves first among samples that a
+router does not tell apart) is drawn from this number: the same sample is decided alike in every batch, on every run,
+and no draw depends on its neighbours.
 
 Shape letters: B samples, T packed tokens, I images.
 """

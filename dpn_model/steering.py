@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
 from torch import nn
 
 from dpn_model.configuration import DpnConfig
-from dpn_model.pyramid.budget import Dial, expert_biases
+from dpn_model.flops import DecoderShape
+from dpn_model.pyramid.budget import Dial
 from dpn_model.pyramid.dynamic import DynamicPoolingExperts
-from dpn_model.pyramid.routing_loss import compression_rates
-from dpn_model.pyramid.selection import ExpertBias
+from dpn_model.pyramid.threshold import Routes, Threshold
 from dpn_model.reduction import TokenReducer
 
 
@@ -84,8 +83,10 @@ class Steering:
     def set_budget(self, flops_ratio: float | None) -> None:
         """Turn the dial: at inference the mean FLOPs ratio of samples like the calibration's becomes `flops_ratio`.
 
-        Every sample is decided by itself: easy ones are compressed more, and its answer does not depend on its batch.
-        The setting is saved with the model. None: the router decides alone.
+        It moves the threshold and keeps the router's order: at the router's own mean ratio (`Dial.router_ratio`) every
+        sample takes the route it takes without a budget, and no sample costs more under a smaller budget than under a
+        larger one. Every sample is decided by itself: its answer does not depend on its batch. The setting is saved
+        with the model. None: the router decides alone.
 
         Raises:
             ValueError: a method without routers, not calibrated, or a ratio that is out of reach.
@@ -100,12 +101,12 @@ class Steering:
         """Take a calibrated dial as it stands (None: forget it)."""
         self.config.dial = None if dial is None else dial.to_dict()
         sites = [reducer for reducer in self.reducers_by_layer().values() if isinstance(reducer, DynamicPoolingExperts)]
+        bias = 0.0 if dial is None else dial.bias()
         for number, site in enumerate(sites):
-            site.bias = None
-            if dial is not None and dial.flops_ratio is not None:
-                first, second, share = dial.mixture()
-                rates = np.asarray(compression_rates(site.kernels, "log2_area"))
-                first_E, second_E = (
-                    tuple(expert_biases(rung[number], dial.bend, rates).tolist()) for rung in (first, second)
-                )
-                site.bias = ExpertBias(first_E, second_E, share)
+            site.threshold = None
+            if dial is not None and bias:  # at 0 every sample takes the router's own route
+                shape = DecoderShape.from_config(self.config.get_text_config())
+                layers, kernels = tuple(each.layer for each in sites), tuple(each.kernels for each in sites)
+                settings = self.config.method_settings
+                routes = Routes(shape, dial.convention, layers, kernels, settings.rounding, settings.min_tokens)
+                site.threshold = Threshold(bias, number, routes)

@@ -5,16 +5,19 @@ Shape letters: B' samples with an image, D model width, E experts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from dpn_model.method import Method
+from dpn_model.not_finite import NotFiniteError
 from dpn_model.packing import PackedSequence
 from dpn_model.pyramid.pooling import Decision, PoolingSite
 from dpn_model.pyramid.router import Router
-from dpn_model.pyramid.selection import Choice, ExpertBias, choose_experts
+from dpn_model.pyramid.selection import Choice, Pick, choose_experts
+from dpn_model.pyramid.threshold import Passage, Threshold
 from dpn_model.reduction import router_state
 from dpn_model.sample_keys import uniform_draws
 
@@ -36,8 +39,10 @@ class DynamicPoolingExperts(PoolingSite):
         )
         #: fixed expert for every sample, or None: the router decides (`set_route`)
         self.forced_expert: int | None = None
-        #: of the logits, at inference (`set_budget`)
-        self.bias: ExpertBias | None = None
+        #: this expert where it is feasible, at inference; calibration looks down every route so
+        self.favoured_expert: int | None = None
+        #: the budget dial's, at inference (`set_budget`)
+        self.threshold: Threshold | None = None
 
     @property
     def decision_macs(self) -> int:
@@ -46,26 +51,31 @@ class DynamicPoolingExperts(PoolingSite):
 
     @property
     def needs_sample_keys(self) -> bool:
-        """Where the dial mixes two biases."""
-        return not self.training and self.bias is not None and self.bias.is_mixed
+        """Where the dial moves samples: they move one by one, also those which the router does not tell apart."""
+        return not self.training and self.threshold is not None
 
     def decide(self, state: PackedSequence, samples: tuple[int, ...], tokens_BE: Sequence[tuple[int, ...]]) -> Decision:
         """The router's choice, or the forced one.
 
         Raises:
-            ValueError: the forced expert is not feasible for a sample, or a router logit is not finite.
+            ValueError: the forced expert is not feasible for a sample.
+            NotFiniteError: a router logit is not finite.
         """
         self._check_forced(samples, tokens_BE)
         states_BD, _ = router_state(state, self.method.routing_token)
-        choice = choose_experts(
-            self.router(states_BD),
-            torch.tensor(tokens_BE, device=states_BD.device) > 0,
-            self.method.selection if self.training else "top1",
-            renormalise=self.method.infeasible == "renormalise",
-            bias_BE=self._bias(state, samples),
-            forced=self.forced_expert,
-        )
-        return Decision(choice.experts, self._scale(choice), choice.probs_BE, choice.logits_BE)
+        passages = list(state.passages) or [None] * state.num_samples
+        try:
+            choice = choose_experts(
+                self.router(states_BD),
+                torch.tensor(tokens_BE, device=states_BD.device) > 0,
+                self.method.selection if self.training else "top1",
+                renormalise=self.method.infeasible == "renormalise",
+                pick=self._pick(state, samples, passages),
+                forced=self.forced_expert,
+            )
+        except NotFiniteError as error:
+            raise error.of([samples[place] for place in error.places]) from None
+        return Decision(choice.experts, self._scale(choice), choice.probs_BE, choice.logits_BE, tuple(passages))
 
     def run_on_nothing(self, empty_TD: Tensor) -> list[Tensor]:
         """The router's logits of no sample."""
@@ -80,15 +90,30 @@ class DynamicPoolingExperts(PoolingSite):
                     f"sample {sample} fewer than min_tokens = {self.method.min_tokens}; allowed: {', '.join(allowed)}"
                 )
 
-    def _bias(self, state: PackedSequence, samples: tuple[int, ...]) -> Tensor | None:
-        if self.bias is None or self.training:
+    def _pick(self, state: PackedSequence, samples: tuple[int, ...], passages: list[Passage | None]) -> Pick | None:
+        """Who decides in the router's place at inference; it leaves `passages` as the next site wants them."""
+        favoured, threshold = self.favoured_expert, self.threshold
+        if self.training or (favoured is None and threshold is None):
             return None
-        biases = torch.tensor([self.bias.first_E, self.bias.second_E], dtype=torch.float64)
-        which = torch.full((len(samples),), int(self.bias.share <= 0))
-        if self.bias.is_mixed:
-            draws = uniform_draws([state.sample_keys[sample] for sample in samples])
-            which = torch.from_numpy(draws >= self.bias.share).long()
-        return biases[which].to(state.hidden_TD.device)
+        if favoured is not None:
+            return lambda rows: [favoured if row[favoured] > -math.inf else row.index(max(row)) for row in rows]
+        assert threshold is not None
+        grids: dict[int, list[tuple[int, int]]] = {}
+        for image in state.images:
+            grids.setdefault(image.sample, []).append((image.height, image.width))
+        visual, draws = state.visual_tokens(), uniform_draws(state.sample_keys)
+
+        def pick(rows: list[list[float]]) -> list[int]:
+            experts = []
+            for sample, row in zip(samples, rows, strict=True):
+                text = state.lengths[sample] - visual[sample]
+                expert, passages[sample] = threshold.choose(
+                    row, passages[sample], tuple(grids[sample]), text, draws[sample]
+                )
+                experts.append(expert)
+            return experts
+
+        return pick
 
     def _scale(self, choice: Choice) -> Tensor | None:
         """What pooled rows are multiplied with: eq. 4's winning probability, and Gumbel's straight-through gate."""

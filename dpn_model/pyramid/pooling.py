@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +28,14 @@ class Decision:
         experts: on the host.
         scale_B: float[B'], what the pooled rows are multiplied with; None: nothing.
         probs_BE, logits_BE: the router's, where one decided.
+        passages: one per sample of the batch, for the next site (`PackedSequence`).
     """
 
     experts: tuple[int, ...]
     scale_B: Tensor | None = None
     probs_BE: Tensor | None = None
     logits_BE: Tensor | None = None
+    passages: tuple[Any, ...] = ()
 
 
 class PoolingSite(TokenReducer):
@@ -79,6 +82,7 @@ class PoolingSite(TokenReducer):
         ]
         keep_positions = self.method.positions == "keep"
         after, image_T = replace_image_rows(state, rows, keep_positions=keep_positions, always=self._always())
+        after = replace(after, passages=decision.passages)
         if decision.scale_B is not None:
             after = after.with_hidden(_scaled(after, image_T, state, decision.scale_B, samples))
         if self.training and decision.logits_BE is not None:
@@ -126,14 +130,17 @@ class PoolingSite(TokenReducer):
         return tuple(macs)
 
     def _tokens_left(self, state: PackedSequence, samples: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-        """Tokens per sample and expert; 0 where an image would keep fewer than `min_tokens`, whatever the mode."""
+        """Tokens per sample and expert; 0 where one leaves an image fewer than `min_tokens`, in any mode.
+
+        1x1 takes nothing away, so no floor forbids it.
+        """
         totals = {sample: [0] * len(self.kernels) for sample in samples}
         short: set[tuple[int, int]] = set()
         for image in state.images:
             for number, kernel in enumerate(self.kernels):
                 left = tokens_after(image, kernel, self.method.rounding)
                 totals[image.sample][number] += left
-                if left < self.method.min_tokens:
+                if left < (1 if kernel == (1, 1) else self.method.min_tokens):
                     short.add((image.sample, number))
         tokens_BE = tuple(tuple(0 if (b, e) in short else n for e, n in enumerate(totals[b])) for b in samples)
         for sample, row in zip(samples, tokens_BE, strict=True):

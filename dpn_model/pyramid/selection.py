@@ -6,29 +6,16 @@ Shape letters: B samples with an image, E experts.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dpn_model.not_finite import NotFiniteError
 
-@dataclass(frozen=True)
-class ExpertBias:
-    """Added to the router's logits at inference: the budget dial (`dpn_model.dial`).
-
-    Attributes:
-        first_E, second_E: two biases per expert.
-        share: of the samples that get the first; which ones follows from their `sample_keys`.
-    """
-
-    first_E: tuple[float, ...]
-    second_E: tuple[float, ...]
-    share: float = 1.0
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether samples differ in their bias."""
-        return 0 < self.share < 1 and self.first_E != self.second_E
+#: float32 logits per sample and expert, on the host (-inf: not feasible) -> an expert per sample
+Pick = Callable[[list[list[float]]], list[int]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +47,7 @@ def choose_experts(
     selection: str,
     *,
     renormalise: bool = True,
-    bias_BE: Tensor | None = None,
+    pick: Pick | None = None,
     forced: int | None = None,
 ) -> Choice:
     """One feasible expert per sample.
@@ -71,11 +58,11 @@ def choose_experts(
         selection: "sample" draws from the probabilities (torch's generator), "gumbel" too, with a straight-through
             gradient; "top1" takes the largest.
         renormalise: probabilities over the feasible experts; otherwise over all, of which only feasible ones are taken.
-        bias_BE: float64, added to the logits for the choice alone, never to the probabilities. Top-1 only.
+        pick: decides in the place of `selection`; probabilities stay the router's.
         forced: this expert for every sample, whatever the router says.
 
     Raises:
-        ValueError: a logit is NaN or infinite.
+        NotFiniteError: a logit is NaN or infinite.
     """
     is_bad_B = ~torch.isfinite(logits_BE).all(dim=1)
     logits_BE = logits_BE.masked_fill(is_bad_B[:, None], 0)  # a multinomial over NaN would stop a CUDA device
@@ -87,8 +74,6 @@ def choose_experts(
     else:
         if selection == "gumbel":
             scores_BE = masked_BE - torch.empty_like(masked_BE).exponential_().log()
-        elif bias_BE is not None:
-            scores_BE = masked_BE.double() + bias_BE
         expert_B = scores_BE.argmax(dim=-1)
     if forced is not None:
         expert_B = torch.full_like(expert_B, forced)
@@ -96,10 +81,17 @@ def choose_experts(
     if selection == "gumbel":
         soft_B = scores_BE.softmax(dim=-1).gather(1, expert_B[:, None]).squeeze(1)
         gate_B = 1 + soft_B - soft_B.detach()
-    experts = tuple(expert_B.masked_fill(is_bad_B, -1).tolist())  # the one device-to-host copy of a site
-    if -1 in experts:
-        raise ValueError(
-            "router_logits hold NaN or infinity; the hidden states of the routing token have diverged "
-            "(allowed: finite numbers)"
-        )
+    if pick is None or forced is not None:
+        experts = tuple(expert_B.masked_fill(is_bad_B, -1).tolist())  # the one device-to-host copy of a site
+        _check_finite([expert < 0 for expert in experts])
+    else:
+        rows = masked_BE.masked_fill(is_bad_B[:, None], math.nan).tolist()  # here this is the one
+        _check_finite([math.isnan(row[0]) for row in rows])
+        experts = tuple(pick(rows))
+        expert_B = torch.tensor(experts, device=logits_BE.device)
     return Choice(log_probs_BE, masked_BE, expert_B, experts, gate_B)
+
+
+def _check_finite(is_bad: list[bool]) -> None:
+    if any(is_bad):
+        raise NotFiniteError("router_logits", [place for place, bad in enumerate(is_bad) if bad])

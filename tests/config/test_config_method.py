@@ -10,6 +10,7 @@ from dpn_model import Method
 from dpn_model.method import RoutingLoss
 from dpn_model.pyramid.profiles import PROFILES, method_profile
 from dpn_model.registry import METHODS
+from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.method import MethodConfig, MethodName, RoutingLossConfig
 from dpn_platform.training.base import method_of
@@ -31,3 +32,19 @@ def test_a_profile_can_be_written_in_a_recipe(name: str) -> None:
     values = {key: value for key, value in profile.to_dict().items() if key != "seed"}
     config = parse_config({"name": "x", "method": values})
     assert method_of(config.method, seed=profile.seed) == profile
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"scaling": "straight_through"}, "router_gradient score needs scaling off or on, this is straight_through"),
+        ({"selection": "top1"}, "router_gradient score needs selection sample, this is top1"),
+        ({"infeasible": "resample"}, "router_gradient score needs infeasible renormalise, this is resample"),
+    ],
+)
+def test_a_score_that_would_be_no_gradient_is_refused_before_anything_starts(
+    section: dict[str, str], message: str
+) -> None:
+    parse_config({"name": "x", "method": section})
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"name": "x", "method": {"router_gradient": "score", **section}})

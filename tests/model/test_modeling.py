@@ -82,7 +82,10 @@ def test_a_samples_answer_does_not_depend_on_its_batch(
         torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=1e-4)  # measured 6e-7
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name}-{m.kernel}-{m.positions}")
+# Without random dropping: it draws for a sample's ids, so a prompt with an answer behind it is another sample.
+@pytest.mark.parametrize(
+    "method", [m for m in METHODS if m.name != "random_drop"], ids=lambda m: f"{m.name}-{m.kernel}-{m.positions}"
+)
 def test_cached_decoding_equals_recomputing(
     model: DpnForConditionalGeneration, prompt_batch: MakeBatch, method: Method
 ) -> None:

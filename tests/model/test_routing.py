@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -136,18 +138,23 @@ def test_gumbel_selection_has_a_straight_through_gradient() -> None:
 @pytest.mark.parametrize("selection", ["sample", "gumbel", "top1"])
 def test_nan_logits_are_named(selection: str) -> None:
     for bad in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="router_logits hold NaN or infinity"):
-            choose_experts(torch.tensor([[bad, 0.0]]), torch.ones(1, 2, dtype=torch.bool), selection)
+        logits, feasible = torch.tensor([[0.0, 0.0], [bad, 0.0]]), torch.ones(2, 2, dtype=torch.bool)
+        for pick in (None, lambda rows: [0] * len(rows)):
+            with pytest.raises(ValueError, match="router_logits of sample 1 hold NaN or infinity"):
+                choose_experts(logits, feasible, selection, pick=pick)
 
 
-def test_a_bias_moves_the_choice_but_not_the_probabilities() -> None:
+def test_who_picks_in_the_routers_place_leaves_its_probabilities() -> None:
     logits = torch.tensor([[0.0, 1.0, 0.5], [3.0, 1.0, 0.0]])
     feasible = torch.tensor([[True, True, True], [True, True, False]])
     plain = choose_experts(logits, feasible, "top1")
-    pushed = choose_experts(logits, feasible, "top1", bias_BE=torch.tensor([0.0, 1.0, 2.0]) * 1e6)
+    seen = []
+    pushed = choose_experts(logits, feasible, "top1", pick=lambda rows: seen.append(rows) or [2, 1])
+    assert seen == [[[0.0, 1.0, 0.5], [3.0, 1.0, -math.inf]]]
     assert plain.experts == (1, 0)
-    assert pushed.experts == (2, 1)
+    assert pushed.experts == tuple(pushed.expert_B.tolist()) == (2, 1)
     assert torch.equal(plain.probs_BE, pushed.probs_BE)
+    assert choose_experts(logits, feasible, "top1", pick=lambda rows: [2, 1], forced=0).experts == (0, 0)
 
 
 def test_bad_methods_are_named() -> None:

@@ -132,3 +132,10 @@ def test_bill_of_a_forward_pass_is_dpn_flops(base):
         parts = cost_parts(shape, planned_run(shape, ("2x2", "2x2", "2x2"), 60), convention)
         assert (bill["total"].low, bill["decoder"].low) == (parts.total, parts.prefill)
         assert bill["total"].high > bill["total"].low > bill["vision"]
+
+
+def test_a_floor_never_forbids_the_kernel_that_takes_nothing(base):
+    cost = method_cost(base, experiment(method={"min_tokens": 65}).method, text_tokens=0)
+    assert cost["visual_tokens_cheapest"] == cost["visual_tokens_dearest"] == [64] * 4
+    with pytest.raises(ConfigError, match="experts = 1x2, 2x2: too large for a grid of 8x8"):
+        method_cost(base, experiment(method={"min_tokens": 65, "experts": ["1x2", "2x2"]}).method, text_tokens=0)

@@ -1,6 +1,6 @@
 """Recipes of real size: the model is built on the meta device, the whole plan made, and the head says what it says."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -96,9 +96,9 @@ def test_stage_1_is_the_authors():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_method_is_the_papers(name):
+def test_method_is_the_papers_and_causal(name):
     config = load_config(CONFIGS / f"{name}.yaml")
-    paper = method_profile("paper", high_resolution="hr" in name)
+    paper = replace(method_profile("paper", high_resolution="hr" in name), routing_token="first")
     assert asdict(method_of(config.method, seed=paper.seed)) == asdict(paper)
 
 

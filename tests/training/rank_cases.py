@@ -30,6 +30,7 @@ class Case:
         unanswered: per rank: whether `max_length` has cut all its answers.
         routes: forced on each rank.
         high_resolution: LLaVA-HR's two towers.
+        tied: the embedding is the head: one weight that two modules run with.
     """
 
     train: dict[str, Any]
@@ -39,6 +40,7 @@ class Case:
     routes: tuple[tuple[str, ...] | None, ...] = (None, None)
     steps: int = 2
     high_resolution: bool = False
+    tied: bool = False
 
     @property
     def config(self) -> TrainConfig:
@@ -51,7 +53,9 @@ class Case:
         method = Method(**{**METHOD, **self.method})
         # LLaVA-HR's tower has adapters after its first three layers.
         tower_layers = None if self.high_resolution else 2
-        return tiny_model(method, high_resolution=self.high_resolution, num_layers=4, tower_layers=tower_layers)
+        return tiny_model(
+            method, high_resolution=self.high_resolution, num_layers=4, tower_layers=tower_layers, tied=self.tied
+        )
 
     def build(self) -> DpnForConditionalGeneration:
         """The model before training, the same in every process."""
@@ -103,6 +107,8 @@ APART = {
     "zero3-offloaded": _apart(3, {"router": "linear"}, offload="all"),
     "zero3-projector": _apart(3, lr=0.0, vision_lr=0.0, projector_lr=0.05, router_lr=0.05),
     "zero3-lora": _apart(3, vision_lr=0.0, lora={"rank": 4, "alpha": 8, "dropout": 0.0}),
+    "zero2-tied": Case({**SGD, "zero_stage": 2}, text_only=(True, False), tied=True),
+    "zero3-tied": Case({**SGD, "zero_stage": 3}, text_only=(True, False), tied=True),
     "zero3-two-towers": Case({**SGD, "zero_stage": 3}, text_only=(True, False), high_resolution=True),
 }
 CASES = PARITY | APART

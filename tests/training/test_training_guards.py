@@ -50,7 +50,7 @@ def log_of(runs_uri: str, **line: float) -> MetricsLog:
 )
 def test_what_is_not_finite_ends_the_run(runs_uri: str, line: dict[str, float], named: str | None) -> None:
     log = log_of(runs_uri, **line)
-    reason = NanGuard(log).after_step(None, SimpleNamespace(step=2))
+    reason = NanGuard(log).after_step(SimpleNamespace(sentinel=None), SimpleNamespace(step=2, is_applied=True))
     assert log.is_diverged is (named is not None)
     assert (reason is None) if named is None else named in str(reason)
 

@@ -27,14 +27,20 @@ def tiny_processor(high_resolution: bool = False) -> DpnProcessor:
 
 
 def tiny_model(
-    method: Method, *, high_resolution: bool = False, num_layers: int | None = None, tower_layers: int | None = None
+    method: Method,
+    *,
+    high_resolution: bool = False,
+    num_layers: int | None = None,
+    tower_layers: int | None = None,
+    tied: bool = False,
 ) -> DpnForConditionalGeneration:
-    """The same weights at every call, with a method attached; LLaVA-HR's two towers if wanted."""
+    """The same weights at every call, with a method attached; LLaVA-HR's two towers, or one embedding and head."""
     torch.manual_seed(0)
     vocabulary = len(tiny_processor().tokenizer)
     config = tiny_config(vocabulary, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE)
     if high_resolution:
         config = _high_resolution_config(vocabulary)
+    config.base_config["tie_word_embeddings"] = config.base_config["text_config"]["tie_word_embeddings"] = tied
     if num_layers is not None:
         config.base_config["text_config"]["num_hidden_layers"] = num_layers
     if tower_layers is not None:

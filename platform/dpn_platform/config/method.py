@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from dpn_platform.config.section import Section
 
@@ -20,6 +20,9 @@ def _checked_kernel(name: str) -> str:
         raise ValueError("must be height x width, for example 1x1, 1x2, 2x2")
     return name
 
+
+#: as in `dpn_model.method`
+SCORE_NEEDS = {"selection": ("sample",), "infeasible": ("renormalise",), "scaling": ("off", "on")}
 
 Kernel = Annotated[str, AfterValidator(_checked_kernel)]
 ExpertSet = Annotated[tuple[Kernel, ...], Field(min_length=1)]
@@ -54,12 +57,26 @@ class MethodConfig(Section):
     router: Literal["v1", "linear"] = "v1"
     router_hidden_divisor: int = Field(4, ge=1, description="v1: hidden width is the model's over this")
     router_init: Literal["release", "zero"] = "release"
-    routing_token: Literal["mean", "first", "last"] = "mean"
+    routing_token: Literal["mean", "first", "last"] = Field(
+        "mean",
+        description="which turns' routing tokens are read; mean and last let a first answer's route see later turns, "
+        "first does not; one turn: all the same",
+    )
     temperature: float = Field(10.0, gt=0)
     selection: Literal["sample", "top1", "gumbel"] = "sample"
     infeasible: Literal["renormalise", "resample"] = "renormalise"
     scaling: Literal["on", "off", "straight_through"] = "on"
     router_gradient: Literal["scale", "score"] = Field(
-        "scale", description="how the language loss reaches the router: as in the paper, or also by its score function"
+        "scale",
+        description="how the language loss reaches the router: as in the paper, or also by its score function, which "
+        "needs selection sample, infeasible renormalise and scaling off or on",
     )
     routing_loss: RoutingLossConfig = RoutingLossConfig()
+
+    @model_validator(mode="after")
+    def _score_is_a_gradient(self) -> MethodConfig:
+        if self.router_gradient == "score":
+            for name, allowed in SCORE_NEEDS.items():
+                if (given := getattr(self, name)) not in allowed:
+                    raise ValueError(f"router_gradient score needs {name} {' or '.join(allowed)}, this is {given}")
+        return self

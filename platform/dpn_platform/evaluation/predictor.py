@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from dpn_model.flops import MAC_CONVENTIONS
+from dpn_model.not_finite import NotFiniteError
 from dpn_model.processing import picture_inputs
+from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.loading import load_ours, local_folder
 from dpn_platform.evaluation.answering.packed_model import sample_costs
 from dpn_platform.evaluation.image_statistics import IMAGE_COLUMNS, image_statistics
@@ -79,16 +81,19 @@ class Predictor:
         ids, mask = batch["input_ids"], batch["attention_mask"]
         assert ids is not None
         assert mask is not None
-        generated = self.model.generate(
-            ids.to(self.device),
-            mask.to(self.device),
-            **picture_inputs(batch, self.device, self.model.lm_head.weight.dtype),
-            max_new_tokens=self.settings.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            eos_token_id=self.processor.end_ids,
-            pad_token_id=self.processor.pad_id,
-        )
+        try:
+            generated = self.model.generate(
+                ids.to(self.device),
+                mask.to(self.device),
+                **picture_inputs(batch, self.device, self.model.lm_head.weight.dtype),
+                max_new_tokens=self.settings.max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=self.processor.end_ids,
+                pad_token_id=self.processor.pad_id,
+            )
+        except NotFiniteError as error:
+            raise DpnError(str(error.named([row["row_id"] for row in rows]))) from error
         new_ids = generated[:, ids.shape[1] :].tolist()
         routing = self.model.last_routing
         assert routing is not None

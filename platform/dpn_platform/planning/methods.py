@@ -157,8 +157,9 @@ def _pooled(height: int, width: int, method: Method, cheapest: bool) -> tuple[in
 
     is_static = method.name == "static"
     kernels = (method.kernel,) if is_static else method.experts
-    sizes = [pooled_size(height, width, parse_kernel(kernel), method.rounding) for kernel in kernels]
-    feasible = [size for size in sizes if size[0] * size[1] >= method.min_tokens]
+    sizes = {kernel: pooled_size(height, width, parse_kernel(kernel), method.rounding) for kernel in kernels}
+    floors = {kernel: 1 if kernel == "1x1" else method.min_tokens for kernel in kernels}
+    feasible = [size for kernel, size in sizes.items() if size[0] * size[1] >= floors[kernel]]
     if not feasible:
         grid = f"a grid of {height}x{width} visual tokens"
         raise ConfigError(f"method.{'kernel' if is_static else 'experts'} = {', '.join(kernels)}: too large for {grid}")

@@ -17,6 +17,7 @@ from dpn_model import DpnForConditionalGeneration
 from dpn_platform.config.schema import TrainConfig
 from dpn_platform.training.lora import merged_weights
 from dpn_platform.training.optimizer import ADAPTER, build_optimizer, build_schedule
+from dpn_platform.training.sentinel import Sentinel, is_needed
 
 
 def build_engine(model: DpnForConditionalGeneration, train: TrainConfig, *, universal: bool = False) -> Any:
@@ -31,13 +32,16 @@ def build_engine(model: DpnForConditionalGeneration, train: TrainConfig, *, univ
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if train.use_gpu else "cpu")
     deepspeed = import_deepspeed()
     model.join_ranks(train.zero_stage == 3)  # the held-out loss: ranks gather weights where a module runs
+    optimizer = build_optimizer(model, train)
+    sentinel = Sentinel(optimizer, train.max_grad_norm) if is_needed(train) else None
     engine, *_ = deepspeed.initialize(
         model=model,
-        optimizer=build_optimizer(model, train),
+        optimizer=optimizer,
         lr_scheduler=lambda optimizer: build_schedule(optimizer, train),
         config={**deepspeed_config(train), "checkpoint": {"load_universal": universal}},
         dist_init_required=False,
     )
+    engine.sentinel = sentinel
     return engine
 
 
@@ -53,7 +57,7 @@ def deepspeed_config(train: TrainConfig) -> dict[str, Any]:
         "train_batch_size": train.global_batch_size,
         "train_micro_batch_size_per_gpu": train.micro_batch_size,
         "gradient_accumulation_steps": train.gradient_accumulation_steps,
-        "gradient_clipping": train.max_grad_norm,
+        "gradient_clipping": 0.0 if is_needed(train) else train.max_grad_norm,  # the sentinel clips
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,

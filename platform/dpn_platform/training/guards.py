@@ -1,15 +1,17 @@
 """What ends a run before its last step: a loss that is not a number, and the budgets of `train.guards`.
 
-Both judge the latest metric line, which is the same on every rank: all ranks agree without a collective of their own.
+Both judge what is the same on every rank: the latest metric line, and whether the optimiser took the step. All ranks
+agree without a collective of their own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dpn_platform.config.guards import Band, GuardConfig
-from dpn_platform.training.metric_lines import DEVICE_HOURS, KEEP_RATIO
+from dpn_platform.training.metric_lines import DEVICE_HOURS, GRAD_NORM, KEEP_RATIO
 
 if TYPE_CHECKING:
     from dpn_platform.training.loop import StepResult
@@ -18,17 +20,30 @@ if TYPE_CHECKING:
 
 
 class NanGuard:
-    """Callback that ends a run whose loss or gradient is not finite; after `MetricsLog`, before the checkpoint."""
+    """Callback that ends a run whose loss or gradient is not finite; after `MetricsLog`, before the checkpoint.
+
+    Such a step never reaches the weights: DeepSpeed leaves it out and says so, at once and without a look at the device
+    that it does not take anyway; in fp32 without ZeRO the `Sentinel` does, which is asked at metric lines.
+    """
 
     def __init__(self, log: MetricsLog) -> None:
         self.log = log
 
     def after_step(self, engine: Any, result: StepResult) -> str | None:
-        """Judges the latest line."""
-        key = self.log.diverged_key
-        if key is None:
+        """Judges the step, and the latest line."""
+        left_out = 0 if result.is_applied else 1
+        if self.log.last.get("step") == result.step and engine.sentinel is not None:
+            left_out = engine.sentinel.steps_left_out()
+        if left_out:
+            self.log.has_bad_step = True
+            self.log.add_line(engine)
+        if not self.log.is_diverged:
             return None
-        return f"{key} is {self.log.last[key]} at step {result.step}; lower train.lr or look at the data"
+        key = self.log.diverged_key or GRAD_NORM
+        value = self.log.last[key] if self.log.diverged_key else math.inf
+        step = result.step - max(left_out - 1, 0)
+        kept = ", which did not change the weights" if left_out else ""
+        return f"{key} is {value} at step {step}{kept}; lower train.lr or look at the data"
 
 
 class Budgets:

@@ -7,6 +7,7 @@ of (seed, step, rank): nothing of them needs saving.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dpn_model import DpnOutput, RoutingReport
+from dpn_model.not_finite import NotFiniteError
 from dpn_model.processing import picture_inputs
+from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import TrainConfig
 
 Batch = dict[str, Any]
@@ -41,6 +44,8 @@ class StepResult:
         num_tokens: tokens of this rank that entered the decoder.
         sample_keys: samples this rank consumed.
         routing: reports of this rank's micro-batches.
+        is_applied: whether the optimiser took the step, as far as the host knows without asking the device: False where
+            DeepSpeed found a gradient that is not finite, and left the weights as they were.
         began, fetched, ended: seconds on the loop's clock: before the batches were asked for, when they were there, and
             after the optimiser step.
     """
@@ -54,6 +59,7 @@ class StepResult:
     num_tokens: int = 0
     sample_keys: list[int] = field(default_factory=list)
     routing: list[RoutingReport] = field(default_factory=list)
+    is_applied: bool = True
     began: float = 0.0
     fetched: float = 0.0
     ended: float = 0.0
@@ -111,20 +117,32 @@ def train_step(engine: Any, micro_batches: Sequence[Batch], step: int) -> StepRe
     # DeepSpeed averages over ranks and accumulation; undo both.
     parts = dist.get_world_size() * len(micro_batches)
     for batch in micro_batches:
-        out: DpnOutput = engine(**to_device(batch, engine.device, engine.module.lm_head.weight.dtype))
+        out = _forward(engine, batch, step)
         assert out.loss is not None
         assert out.loss_lm is not None
         assert out.num_supervised_tokens is not None
         of_tokens = out.num_supervised_tokens / max(1, tokens)
         of_pictured = _num_pictured(batch, image_id) / max(1, pictured)
-        engine.backward(parts * (of_pictured * out.loss + (of_tokens - of_pictured) * out.loss_lm))
+        loss = parts * (of_pictured * out.loss + (of_tokens - of_pictured) * out.loss_lm)
+        # A loss that is not finite must not leave a gradient that is: whoever watches the gradient sees both.
+        engine.backward(loss * torch.where(loss.detach().isfinite(), 1.0, math.nan))
         engine.step()
         result.loss_lm += out.loss_lm.detach() * of_tokens
         if out.loss_routing is not None:
             hinge = out.loss_routing.detach() * of_pictured
             result.loss_routing = hinge if result.loss_routing is None else result.loss_routing + hinge
         _record(result, batch, out)
+    result.is_applied = engine.was_step_applied()
     return result
+
+
+def _forward(engine: Any, batch: Batch, step: int) -> DpnOutput:
+    """A micro-batch through the model; what a sample spoils is told with its row."""
+    try:
+        out: DpnOutput = engine(**to_device(batch, engine.device, engine.module.lm_head.weight.dtype))
+    except NotFiniteError as error:
+        raise DpnError(f"step {step}: {error.named(batch['sample_keys'].tolist())}") from error
+    return out
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

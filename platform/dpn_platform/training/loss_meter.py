@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpn_platform.training.loop import StepResult
-from dpn_platform.training.metric_lines import Line
+from dpn_platform.training.metric_lines import GRAD_NORM, Line
 from dpn_platform.training.metrics import Sums
 
 
@@ -39,7 +39,7 @@ class LossMeter:
             line["train/loss_routing"] = total["hinge"] / max(1, sum(result.num_pictured for result in window))
             weight = engine.module.config.method_settings.routing_loss.weight
             line["train/loss"] += weight * line["train/loss_routing"]
-        line["train/grad_norm"] = float(engine.get_global_grad_norm() or 0.0)
+        line[GRAD_NORM] = float(engine.get_global_grad_norm() or 0.0)
         return line | _learning_rates(engine)
 
 

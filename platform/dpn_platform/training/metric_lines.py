@@ -13,6 +13,7 @@ from dpn_platform.storage import MissingObjectError, read_bytes
 FILE_NAME = "metrics.jsonl"
 KEEP_RATIO = "router/keep_ratio"
 DEVICE_HOURS = "train/device_hours"
+GRAD_NORM = "train/grad_norm"
 #: of what is kept in lines and in `routing.json`, and not sent to a tracker: one series per site and expert
 SHARES_PREFIX = "routes/"
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from dpn_platform.config.schema import TrainConfig
 from dpn_platform.storage import write_bytes
 from dpn_platform.training.loop import StepResult
-from dpn_platform.training.metric_lines import FILE_NAME, Line, read_metrics
+from dpn_platform.training.metric_lines import FILE_NAME, GRAD_NORM, Line, read_metrics
 
 WRITE_EVERY_S = 1.0
 
@@ -45,6 +45,7 @@ class MetricsLog:
 
     Attributes:
         lines: of all attempts; those of this attempt are the same on every rank.
+        has_bad_step: whether a step was left out because its loss or gradient was not finite.
     """
 
     def __init__(self, run_uri: str, train: TrainConfig, start_step: int, meters: Sequence[Meter]) -> None:
@@ -52,6 +53,7 @@ class MetricsLog:
         self.train = train
         self.lines = [line for line in read_metrics(run_uri) if line["step"] <= start_step]
         self.meters = meters
+        self.has_bad_step = False
         self._window: list[StepResult] = []
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         self._written: Future[None] | None = None
@@ -85,12 +87,12 @@ class MetricsLog:
     @property
     def is_diverged(self) -> bool:
         """Whether the latest loss or gradient is not a number any more; no checkpoint is taken then."""
-        return self.diverged_key is not None
+        return self.has_bad_step or self.diverged_key is not None
 
     @property
     def diverged_key(self) -> str | None:
         """The metric of the latest line that is not finite and has to be; None: all is well."""
-        keys = ("train/loss", "train/grad_norm")
+        keys = ("train/loss", GRAD_NORM)
         return next((key for key in keys if not math.isfinite(self.last.get(key, 0.0))), None)
 
     def flush(self) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import TrainConfig
+from dpn_platform.training.sentinel import is_needed
 
 #: parts of the model by what the names of their parameters begin with, in transformers' families; the first that fits
 #: decides, and all the rest is the language model
@@ -81,10 +82,12 @@ def build_optimizer(model: torch.nn.Module, train: TrainConfig) -> torch.optim.O
     Elementwise rules alone: ZeRO hands the optimiser flat pieces of the weights, which have lost their shape.
     """
     groups = parameter_groups(model, train)
+    # Fused kernels can leave out a step by themselves. Offloaded states are stepped by the host: torch's fused AdamW
+    # needs no compiler there, DeepSpeed's own does.
+    leaves_out = is_needed(train)
     if train.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=train.betas[0])
-    # Offloaded states are stepped by the host; torch's fused kernel needs no compiler there, DeepSpeed's own does.
-    return torch.optim.AdamW(groups, betas=train.betas, fused=True if train.offload != "none" else None)
+        return torch.optim.SGD(groups, momentum=train.betas[0], fused=leaves_out or None)
+    return torch.optim.AdamW(groups, betas=train.betas, fused=leaves_out or train.offload != "none" or None)
 
 
 def schedule_factor(step: int, train: TrainConfig) -> float:

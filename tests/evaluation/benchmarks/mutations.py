@@ -7,14 +7,12 @@ import gzip
 import json
 import math
 
+import hypothesis
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
+from hypothesis import strategies as st
 
 from dpn_platform.evaluation.benchmarks.spreadsheet import to_xlsx
-
-hypothesis = pytest.importorskip("hypothesis")
-st = pytest.importorskip("hypothesis.strategies")
 
 #: stands for a value that Python's own writer could not nest so deep
 DEEP = "@deep@"

@@ -101,7 +101,7 @@ def load_model(checkpoint: Checkpoint, *, use_gpu: bool, dtype: str = "auto") ->
         try:
             return PackedModel(*load_ours(folder), device, chosen)
         except (ValueError, OSError, SafetensorError) as error:
-            line = " ".join(str(error).split())[:200]
+            line = " ".join(str(error).split())[:500]
             raise DpnError(f"{checkpoint.uri}: cannot be loaded: {line}") from error
 
 

@@ -124,11 +124,21 @@ class ShardAnswerer:
         answers: dict[int, Answered] = {}
         total = Timing()
         for places in batches(asked, encoded, self.settings.batch_size):
-            found, timing = self.model.answer([encoded[place] for place in places], asked[places[0]].max_new_tokens)
+            found, timing = self._answer_batch([asked[place] for place in places], [encoded[place] for place in places])
             answers |= {asked[place].place: answered for place, answered in zip(places, found, strict=True)}
             total = total + timing if self.is_warm else total
             self.is_warm = True
         return answers, total
+
+    def _answer_batch(
+        self, asked: Sequence[Question], encoded: Sequence[EncodedQuestion]
+    ) -> tuple[list[Answered], Timing]:
+        from dpn_model.not_finite import NotFiniteError  # here: see above
+
+        try:
+            return self.model.answer(encoded, asked[0].max_new_tokens)
+        except NotFiniteError as error:
+            raise DpnError(str(error.named([question.id for question in asked]))) from error
 
     def _write(self, shard: Shard, lines: Sequence[Line], timing: Timing, wall_s: float) -> None:
         times = {"timing": asdict(timing), "wall_s": wall_s, "num_questions": len(lines)}
