@@ -25,11 +25,24 @@ MAX_FLASH_HEAD = 256
 
 @dataclass(frozen=True)
 class AttentionOptions:
-    """Scale of the scores (None: 1/sqrt(H)), dropout of the weights, and whether heads share keys (GQA)."""
+    """What a layer wants of attention.
+
+    Attributes:
+        scale: of the scores; None: 1/sqrt(H).
+        dropout: of the weights.
+        has_groups: heads share keys (GQA).
+        window: a row looks at so many rows, itself included; None: at all before it.
+    """
 
     scale: float | None = None
     dropout: float = 0.0
     has_groups: bool = False
+    window: int | None = None
+
+    @property
+    def flash_window(self) -> tuple[int, int]:
+        """Rows before and behind a row that it may look at, as FlashAttention counts them (-1: all)."""
+        return (-1 if self.window is None else self.window - 1, 0)
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ def _lacks_nothing(query_TNH: Tensor, options: AttentionOptions) -> None:
 def _attend_varlen(
     query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout, options: AttentionOptions
 ) -> Tensor:
-    return load_varlen()(query, key, value, layout.cu_seqlens, max(layout.lengths), options.scale)
+    return load_varlen()(query, key, value, layout.cu_seqlens, max(layout.lengths), options.scale, options.flash_window)
 
 
 def _attend_flash_attn(
@@ -107,7 +120,7 @@ def _attend_flash_attn(
     ends, longest = layout.cu_seqlens, max(layout.lengths)
     out: Tensor = flash_attn_varlen_func(
         query, key, value, ends, ends, longest, longest,
-        dropout_p=options.dropout, softmax_scale=options.scale, causal=True,
+        dropout_p=options.dropout, softmax_scale=options.scale, causal=True, window_size=options.flash_window,
     )  # fmt: skip
     return out
 
@@ -132,8 +145,13 @@ def _attend_buckets(
 def _attend_rectangle(qkv: tuple[Tensor, ...], num_samples: int, options: AttentionOptions) -> Tensor:
     """Attention over float[b * n, N, H] rows that form a (b, n) rectangle; returns float[b * n, N, H]."""
     query, key, value = (rows.unflatten(0, (num_samples, -1)).transpose(1, 2) for rows in qkv)
-    attend = partial(scaled_dot_product_attention, is_causal=True, enable_gqa=options.has_groups)
-    out = attend(query, key, value, scale=options.scale, dropout_p=options.dropout)
+    attend = partial(scaled_dot_product_attention, enable_gqa=options.has_groups, scale=options.scale)
+    if options.window is None:
+        out = attend(query, key, value, is_causal=True, dropout_p=options.dropout)
+    else:
+        before = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).tril()
+        seen = before.triu(1 - options.window)
+        out = attend(query, key, value, attn_mask=seen, dropout_p=options.dropout)
     return out.transpose(1, 2).flatten(0, 1)
 
 

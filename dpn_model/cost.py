@@ -20,6 +20,7 @@ from dpn_model.flops import (
     layers_per_stage,
     sample_cost,
 )
+from dpn_model.vision.feature_choice import CLASS_TOKENS, class_tokens_kept
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,16 @@ class ModelShape:
     Attributes:
         decoder: shape of the language model.
         image_grid: visual tokens of one image that enter it, as (height, width); None where every image has its own.
-        vision_macs, projector_macs: multiply-accumulates of one image; None where nobody has counted them.
+        vision_macs, projector_macs: multiply-accumulates of one image (or tile) of the tower's own size; None where
+            nobody has counted them.
+        tower: configuration of LLaVA, whose tower takes pictures of other sizes too.
     """
 
     decoder: DecoderShape
     image_grid: tuple[int, int] | None = None
     vision_macs: int | None = None
     projector_macs: int | None = None
+    tower: PreTrainedConfig | None = None
 
     @classmethod
     def from_llava(cls, config: PreTrainedConfig) -> ModelShape:
@@ -43,17 +47,47 @@ class ModelShape:
         side = config.vision_config.image_size // config.vision_config.patch_size
         decoder = DecoderShape.from_config(config.text_config)
         vision = clip_macs(config.vision_config)
-        projector = side**2 * mlp2x_macs(config.vision_config.hidden_size, decoder.hidden_size)
-        return cls(decoder, (side, side), vision, projector)
+        chosen = config.vision_feature_layer
+        width = config.vision_config.hidden_size * (1 if isinstance(chosen, int) else len(chosen))
+        projector = (side**2 + class_tokens_kept(config)) * mlp2x_macs(width, decoder.hidden_size)
+        return cls(decoder, (side, side), vision, projector, tower=config)
+
+    def vision_and_projector(self, run: SampleRun) -> tuple[int, int]:
+        """Multiply-accumulates of all pictures of a sample, each at its own size.
+
+        Raises:
+            ValueError: a base whose vision tower has no account.
+        """
+        if self.vision_macs is None or self.projector_macs is None:
+            raise ValueError("this base's vision tower has no account; `prefill_cost` and `kv_groups` need none")
+        native = run.num_images - len(run.other_sizes)
+        vision, projector = native * self.vision_macs, native * self.projector_macs
+        if run.other_sizes:
+            assert self.tower is not None
+            vision += sum(clip_macs(self.tower.vision_config, patches) for patches in run.other_sizes)
+            kept = class_tokens_kept(self.tower)
+            tokens = (self.tower.vision_config.image_size // self.tower.vision_config.patch_size) ** 2 + kept
+            projector += sum(patches + kept for patches in run.other_sizes) * (self.projector_macs // tokens)
+        return vision, projector
 
 
-def clip_macs(vision_config: Any) -> int:
-    """One image through a CLIP tower as transformers runs it: every layer, also those behind the feature layer."""
-    patches = (vision_config.image_size // vision_config.patch_size) ** 2
+def clip_macs(vision_config: Any, patches: int | None = None) -> int:
+    """One image through a CLIP tower as transformers runs it: every layer, also those behind the feature layer.
+
+    Args:
+        vision_config: of CLIP, or SigLIP, which has no class token.
+        patches: of the image; default: of the tower's own size.
+    """
+    patches = (vision_config.image_size // vision_config.patch_size) ** 2 if patches is None else patches
     patch_values = vision_config.num_channels * vision_config.patch_size**2
     width, layers = vision_config.hidden_size, vision_config.num_hidden_layers
-    blocks = vit_macs(width, vision_config.intermediate_size, layers, patches + 1)
-    return patches * patch_values * width + blocks
+    class_tokens = CLASS_TOKENS.get(vision_config.model_type, 0)
+    inner = vision_config.intermediate_size
+    blocks = vit_macs(width, inner, layers, patches + class_tokens)
+    # SigLIP's pooled output, which no VLM reads: one query against all patches, and an MLP.
+    has_head = vision_config.model_type == "siglip_vision_model" and getattr(vision_config, "vision_use_head", True)
+    head = 2 * width**2 * (1 + patches) + 2 * width * patches + 2 * width * inner if has_head else 0
+    return patches * patch_values * width + blocks + head
 
 
 def vit_macs(width: int, intermediate_size: int, num_layers: int, num_tokens: int) -> int:
@@ -76,6 +110,7 @@ class SampleRun:
         text_tokens: all other tokens.
         num_images: encoded for this sample.
         method_macs: multiply-accumulates of routers and scores.
+        other_sizes: patches of those images that have not the tower's own size.
     """
 
     sites: tuple[int, ...]
@@ -83,6 +118,7 @@ class SampleRun:
     text_tokens: int
     num_images: int
     method_macs: int = 0
+    other_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,15 +152,14 @@ def cost_parts(shape: ModelShape, run: SampleRun, convention: Convention) -> Cos
     Raises:
         ValueError: unknown convention, tokens that do not fit the sites, or a base whose vision tower has no account.
     """
-    if shape.vision_macs is None or shape.projector_macs is None:
-        raise ValueError("this base's vision tower has no account; `prefill_cost` and `kv_groups` need none")
+    vision, projector = shape.vision_and_projector(run)
     decoder = shape.decoder
     counted = (decoder, run.sites, run.visual_tokens, run.text_tokens, convention)
     prefill = sample_cost(*counted).total
     unit = UNITS_PER_MAC[convention]
     return CostParts(
-        vision=unit * run.num_images * shape.vision_macs,
-        projector=unit * run.num_images * shape.projector_macs,
+        vision=unit * vision,
+        projector=unit * projector,
         prefill=prefill,
         method=unit * run.method_macs,
         lm_head=unit * decoder.hidden_size * decoder.vocab_size,

@@ -21,6 +21,7 @@ from transformers import GenerationConfig, GenerationMixin
 from dpn_model.cache import CACHE_NAME, DEFAULT_ROOM, PackedCache, cache_of
 from dpn_model.decoder import run_cached
 from dpn_model.outputs import DpnOutput
+from dpn_model.vision.contract import ImageSide
 
 DEFAULT_NEW_TOKENS = 16
 _LENGTH_SETTINGS = {"max_new_tokens", "max_length", "generation_config"}
@@ -31,6 +32,11 @@ class PackedGenerationMixin(GenerationMixin):
     """What GenerationMixin has to know about packed execution; for models with `model`, `lm_head` and packed layers."""
 
     image_token_id: int
+    image_side: ImageSide
+
+    @property
+    def _image_names(self) -> tuple[str, ...]:
+        return self.image_side.inputs
 
     @torch.no_grad()
     def generate(
@@ -47,7 +53,8 @@ class PackedGenerationMixin(GenerationMixin):
                 returned, then the new tokens.
             attention_mask: [B, S], 1 for real tokens; default all but padding (all, in a later turn).
             pixel_values: images in reading order, as in `forward`; first turn only.
-            **kwargs: as in transformers (`max_new_tokens`, default 16, `do_sample`, `num_beams`, `streamer` ...).
+            **kwargs: what comes beside the pixels, as in `forward`; settings as in transformers
+                (`max_new_tokens`, default 16, `do_sample`, `num_beams`, `streamer` ...).
                 `past_key_values` (or `cache`): a `PackedCache`, empty in the first turn; it is filled and continued.
 
         Returns:
@@ -69,12 +76,17 @@ class PackedGenerationMixin(GenerationMixin):
             self._check_turn(input_ids, attention_mask, past)
             past.forget_masked(attention_mask)
             pixel_values = None
+            kwargs = {name: value for name, value in kwargs.items() if name not in self._image_names}
         if not _LENGTH_SETTINGS & kwargs.keys():
             kwargs["max_new_tokens"] = DEFAULT_NEW_TOKENS
         with _no_advice_on_padding():
             return super().generate(
                 inputs=input_ids, attention_mask=attention_mask, pixel_values=pixel_values, **kwargs
             )
+
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        """transformers refuses arguments that no model of its takes; it reads their names off a signature."""
+        super()._validate_model_kwargs({n: v for n, v in model_kwargs.items() if n not in self._image_names})
 
     def _check_turn(self, input_ids: Tensor, attention_mask: Tensor, past: PackedCache) -> None:
         if attention_mask.shape != input_ids.shape:
@@ -95,9 +107,8 @@ class PackedGenerationMixin(GenerationMixin):
         attention_mask: Tensor | None = None,
         pixel_values: Tensor | Sequence[Tensor] | None = None,
         num_copies: int = 1,
-        image_grid_thw: Tensor | None = None,
         cache: PackedCache | None = None,
-        **_: Any,
+        **others: Any,
     ) -> dict[str, Any]:
         """Arguments of the next `forward`: the columns its cache has not seen, or everything."""
         past_key_values = past_key_values if cache is None else cache
@@ -109,13 +120,15 @@ class PackedGenerationMixin(GenerationMixin):
             raise ValueError("use_cache = False; allowed with beams or several returned sequences: True")
         mask = None if attention_mask is None else attention_mask[::num_copies]
         prompts = {"input_ids": input_ids[::num_copies], "attention_mask": mask, "num_copies": num_copies}
-        return inputs | prompts | {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
+        return (
+            inputs | prompts | {"pixel_values": pixel_values, **{name: others.get(name) for name in self._image_names}}
+        )
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Images stay as they are: a prompt is prefilled once, then its cache is copied."""
-        images = {name: model_kwargs.pop(name, None) for name in ("pixel_values", "image_grid_thw")}
+        images = {name: model_kwargs.pop(name, None) for name in ("pixel_values", *self._image_names)}
         input_ids, model_kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
         )

@@ -20,7 +20,6 @@ from transformers import PreTrainedModel
 from dpn_model.attention import BACKEND_SETTING
 from dpn_model.attention_backends import check_backend
 from dpn_model.bases.attach import build_base_model
-from dpn_model.bases.checks import check_base
 from dpn_model.bases.shapes import model_shape
 from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.configuration import DpnConfig
@@ -28,24 +27,22 @@ from dpn_model.decoder import run_decoder
 from dpn_model.generation import PackedGenerationMixin, copy_prompts
 from dpn_model.method import Method
 from dpn_model.outputs import DpnOutput, RoutingReport
-from dpn_model.packed_ids import PackedIds, pack_ids
+from dpn_model.packed_inputs import PackedInputs
 from dpn_model.packing import PackedSequence, TokenKind
 from dpn_model.pyramid.budget import Dial
 from dpn_model.pyramid.router import Router
 from dpn_model.pyramid.routing_loss import routing_loss
 from dpn_model.pyramid.score_gradient import score_term
-from dpn_model.reduction import joined
 from dpn_model.registry import build_reducers
-from dpn_model.sample_keys import sample_keys
-from dpn_model.steering import Steering
-from dpn_model.vision.image_side import Pixels, image_side_of
+from dpn_model.vision.contract import Pixels
+from dpn_model.vision.image_side import image_side_of
 from dpn_model.vocabulary import Vocabulary
 from dpn_model.weights.pretrained import Pretrained
 
 IGNORE_INDEX = -100
 
 
-class DpnForConditionalGeneration(Pretrained, Steering, Vocabulary, PackedGenerationMixin, PreTrainedModel):
+class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGenerationMixin, PreTrainedModel):
     """transformers' conventions outside (padded ids and masks), packed execution inside."""
 
     config_class = DpnConfig
@@ -54,18 +51,19 @@ class DpnForConditionalGeneration(Pretrained, Steering, Vocabulary, PackedGenera
     _supports_sdpa = True
     # Layers are recomputed one by one; reducers stand between them, outside: no route is decided twice.
     supports_gradient_checkpointing = True
+    # The loss is a mean over supervised tokens; Trainer is not to hand over its own count of them.
+    accepts_loss_kwargs = False
 
     def __init__(self, config: DpnConfig) -> None:
         super().__init__(config)
         base = config.base
-        check_base(base)
+        self.image_side = image_side_of(base)  # first: what is refused is not built
         self.model = build_base_model(base)
         self.lm_head = nn.Linear(base.text_config.hidden_size, base.text_config.vocab_size, bias=False)
         self._tied_weights_keys = {"lm_head.weight": f"model.{self.embedding_name()}"}
         self.reducers = nn.ModuleDict()
         self.last_routing: RoutingReport | None = None
         self.model_shape = model_shape(base)
-        self.image_side = image_side_of(base)
         self.image_token_id = base.image_token_id
         self.post_init()
         dial = config.dial
@@ -118,9 +116,8 @@ class DpnForConditionalGeneration(Pretrained, Steering, Vocabulary, PackedGenera
         past_key_values: PackedCache | None = None,
         logits_to_keep: int | None = None,
         num_copies: int = 1,
-        image_grid_thw: Tensor | None = None,
         cache: PackedCache | None = None,
-        **_: Any,
+        **image_inputs: Any,
     ) -> DpnOutput:
         """Run a batch.
 
@@ -129,16 +126,18 @@ class DpnForConditionalGeneration(Pretrained, Steering, Vocabulary, PackedGenera
                 on the host; on a device, packing copies them back once.
             attention_mask: [B, S], 1 for real tokens; default all.
             pixel_values: images in reading order: float[I, 3, height, width], a list of float[3, height, width] (of
-                any sizes with LLaVA-1.5), or flat patches with `image_grid_thw`; None without images.
+                any sizes with LLaVA-1.5), tiles, or flat patches, as the base's processor makes them; None without
+                images.
             labels: int64[B, S], -100 where not supervised.
             past_key_values, cache: two names of one thing, which is filled; one that holds the prompts is continued.
             logits_to_keep: K, logits of every sample's last K tokens; None: of the last, without that axis.
             num_copies: every sample's logits and cache are repeated so often (beams of one prompt).
-            image_grid_thw: int64[I, 3], patches of every image, for bases whose images bring their own grids.
+            **image_inputs: what the base's processor gives beside the pixels (`image_grid_thw`, `image_sizes` ...).
 
         Raises:
-            ValueError: images and placeholders do not match, or labels have another shape.
+            ValueError: images and placeholders do not match, labels have another shape, or other arguments.
         """
+        inputs = self.image_inputs(image_inputs)
         past_key_values = past_key_values if cache is None else cache
         if past_key_values is not None and past_key_values.get_seq_length():
             if labels is not None:
@@ -146,11 +145,10 @@ class DpnForConditionalGeneration(Pretrained, Steering, Vocabulary, PackedGenera
             return self.run_behind_cache(input_ids, attention_mask, past_key_values, logits_to_keep)
         if labels is not None and labels.shape != input_ids.shape:
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
-        state, ids = self.pack(input_ids, attention_mask, pixel_values, image_grid_thw)
-        visual = state.visual_tokens()
-        text = tuple(total - v for total, v in zip(state.lengths, visual, strict=True))
+        state, ids = self.pack(input_ids, attention_mask, pixel_values, inputs)
+        runs = self.tower_runs(pixel_values, inputs, ids)
         final, records = run_decoder(self.model.language_model, state, self.reducers_by_layer(), past_key_values)
-        routing = RoutingReport(tuple(records), text, visual, self.model_shape, state.images_per_sample())
+        routing = RoutingReport.of_pass(state, records, self.model_shape, runs)
         self.last_routing = routing.detached()
         if past_key_values is not None:
             past_key_values.close_step(final.lengths, ids.columns_with_tokens(input_ids))
@@ -159,40 +157,6 @@ class DpnForConditionalGeneration(Pretrained, Steering, Vocabulary, PackedGenera
             output = DpnOutput(logits=logits, routing=routing, **{CACHE_NAME: past_key_values})
             return copy_prompts(output, num_copies)
         return self._losses(final, labels.to(ids.place_T.device).flatten()[ids.place_T], routing)
-
-    def pack(
-        self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Pixels | None, thw: Tensor | None
-    ) -> tuple[PackedSequence, PackedIds]:
-        """Padded ids and images, as in `forward`, to one packed batch of embeddings and where its rows came from."""
-        pixels = pixel_values if pixel_values is not None and len(pixel_values) else None
-        ids = pack_ids(
-            input_ids,
-            attention_mask,
-            device=self.device,
-            image_token_id=self.image_token_id,
-            router_token_id=self.config.router_token_id,
-            grids=() if pixels is None else self.image_side.grids(pixels, thw),
-            positions=self.image_side.positions,
-        )
-        hidden_TD = self.model.get_input_embeddings()(ids.ids_T)
-        if pixels is not None:
-            tokens_VD = self.encode_images(pixels, thw).to(hidden_TD.dtype)
-            hidden_TD = hidden_TD.masked_scatter(ids.is_image_T[:, None], tokens_VD)
-        elif self.training or self.joins_ranks:
-            # A text-only batch runs tower and projector as well: every rank joins the same collectives (spec
-            # platform-conventions 3.1).
-            hidden_TD = joined(hidden_TD, [self.encode_images(*self.image_side.blank(hidden_TD))])
-        index_T = torch.arange(len(ids.ids_T), device=hidden_TD.device)
-        keys: tuple[int, ...] = ()
-        if self.needs_sample_keys:
-            pictures = None if pixels is None else self.image_side.pictures(pixels, thw)
-            keys = sample_keys(ids.ids_T, ids.lengths, pictures, ids.images)
-        packed = (hidden_TD, ids.kind_T, index_T, ids.position_ids_T, ids.lengths, ids.images, ids.router_rows_R, keys)
-        return PackedSequence(*packed), ids
-
-    def encode_images(self, pixel_values: Pixels, image_grid_thw: Tensor | None = None) -> Tensor:
-        """Images as in `forward` -> float[visual tokens of all, D], projected features."""
-        return self.image_side.encode(self.model, pixel_values, image_grid_thw)
 
     def _losses(self, final: PackedSequence, labels_T: Tensor, routing: RoutingReport) -> DpnOutput:
         """Eq. 7. The head runs on supervised rows only; labels shift by one within each sample, after reduction."""

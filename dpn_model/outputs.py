@@ -14,7 +14,9 @@ from transformers.utils import ModelOutput
 from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.cost import CostParts, KvGroup, ModelShape, SampleRun, cost_parts, kv_groups
 from dpn_model.flops import Convention, SampleCost, sample_cost
+from dpn_model.packing import PackedSequence
 from dpn_model.reduction import ReductionRecord
+from dpn_model.vision.contract import NATIVE
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class RoutingReport:
         text_tokens: tokens per sample that are not visual (system prompt, question, answer, routing tokens).
         visual_tokens: per sample, before the first reduction.
         shape: of the model that ran; None where a report was made without one, which then has no cost.
-        num_images: per sample; known where `shape` is.
+        num_images: runs of the vision tower per sample: pictures, or tiles where a base cuts them; known where `shape`
+            is.
+        other_sizes: per sample, patches of those of its pictures that have not the tower's own size; () for none.
     """
 
     records: tuple[ReductionRecord, ...]
@@ -34,6 +38,22 @@ class RoutingReport:
     visual_tokens: tuple[int, ...]
     shape: ModelShape | None = None
     num_images: tuple[int, ...] = ()
+    other_sizes: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def of_pass(
+        cls,
+        packed: PackedSequence,
+        records: Sequence[ReductionRecord],
+        shape: ModelShape,
+        runs: Sequence[Sequence[int]],
+    ) -> RoutingReport:
+        """The report of a forward pass over a batch `packed`; `runs` as in `PackedInputs.tower_runs`."""
+        visual = packed.visual_tokens()
+        text = tuple(length - tokens for length, tokens in zip(packed.lengths, visual, strict=True))
+        num_images = tuple(len(patches) for patches in runs)
+        other_sizes = tuple(tuple(number for number in patches if number != NATIVE) for patches in runs)
+        return cls(tuple(records), text, visual, shape, num_images, other_sizes)
 
     def detached(self) -> RoutingReport:
         """The same without gradients: what is kept beyond a step keeps no graph alive, and can be copied."""
@@ -64,6 +84,7 @@ class RoutingReport:
             visual_tokens=self.visual_tokens_per_stage(sample),
             text_tokens=self.text_tokens[sample],
             num_images=self.num_images[sample],
+            other_sizes=self.other_sizes[sample] if self.other_sizes else (),
             method_macs=sum(record.method_macs[sample] for record in self.records if record.method_macs),
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpn_model.packing import ImageSpan, TokenKind, find_image_spans
+from dpn_model.packing import ImageSpan, Piece, TokenKind, find_image_spans
 
 PADDING = -1  # an id that no token has
 
@@ -29,6 +29,7 @@ class PackedIds:
         position_ids_T: int64[T] or int64[T, 3], rotary positions.
         lengths: tokens per sample, on the host.
         images: spans of the images.
+        pictures: the first span of every picture.
         router_rows_R: int64[R] on the host, rows of the routing tokens.
     """
 
@@ -39,6 +40,7 @@ class PackedIds:
     position_ids_T: Tensor
     lengths: tuple[int, ...]
     images: tuple[ImageSpan, ...]
+    pictures: tuple[ImageSpan, ...]
     router_rows_R: np.ndarray
 
     def columns_with_tokens(self, input_ids: Tensor) -> Tensor:
@@ -55,7 +57,7 @@ def pack_ids(
     device: torch.device,
     image_token_id: int,
     router_token_id: int | None,
-    grids: Sequence[tuple[int, int]],
+    pictures: Sequence[Sequence[Piece]],
     positions: Callable[[Sequence[int], Sequence[ImageSpan]], np.ndarray],
 ) -> PackedIds:
     """Pack int64[B, S] ids, padded on either side.
@@ -67,7 +69,7 @@ def pack_ids(
         attention_mask: [B, S], 0 for padding; default no padding.
         image_token_id: of image placeholders.
         router_token_id: of `<ROUTER>`; None where the tokenizer has none.
-        grids: visual tokens of every image, as (height, width), in reading order.
+        pictures: pieces of every picture, in reading order.
         positions: rotary positions from lengths and spans (`vision.image_side`).
 
     Raises:
@@ -76,7 +78,8 @@ def pack_ids(
     host_BS, is_token_BS, lengths = _tokens_on_host(input_ids, attention_mask)
     host_T = host_BS[is_token_BS]
     is_image = host_T == image_token_id
-    images = find_image_spans(is_image, lengths, grids)
+    spans = find_image_spans(is_image, lengths, pictures)
+    images = tuple(span for picture in spans for span in picture)
     kind = np.where(is_image, TokenKind.VISION, TokenKind.TEXT).astype(np.int8)
     if router_token_id is not None:
         kind[host_T == router_token_id] = TokenKind.ROUTER
@@ -91,7 +94,8 @@ def pack_ids(
         )
     )
     routers = np.flatnonzero(kind == TokenKind.ROUTER)
-    return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, images, routers)
+    firsts = tuple(picture[0] for picture in spans)
+    return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, images, firsts, routers)
 
 
 def _tokens_on_host(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:

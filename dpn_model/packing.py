@@ -25,10 +25,36 @@ class TokenKind(IntEnum):
 
 
 @dataclass(frozen=True)
-class ImageSpan:
-    """One image's rows: `height * width` of them, row-major, from packed row `start` of sample `sample`.
+class Grid:
+    """A piece of a picture: `height` rows of `width` visual tokens, each row followed by `row_end` (0 or 1) more."""
 
-    A method that keeps no grid (random dropping) leaves `height == 1` and `is_grid == False`.
+    height: int
+    width: int
+    row_end: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Placeholders it takes."""
+        return self.height * (self.width + self.row_end)
+
+
+@dataclass(frozen=True)
+class Loose:
+    """A piece of a picture that is no grid (a class token, a newline): every method keeps it, as it keeps text."""
+
+    num_tokens: int
+
+
+#: what a picture is made of, in reading order
+Piece = Grid | Loose
+
+
+@dataclass(frozen=True)
+class ImageSpan:
+    """Rows of one image, or of one of its grids: row-major, from packed row `start` of sample `sample`.
+
+    A method that keeps no grid (random dropping) leaves `height == 1` and `is_grid == False`. `row_end` is 1 where
+    every row of the grid is followed by a newline token (LLaVA-NeXT).
     """
 
     sample: int
@@ -36,11 +62,12 @@ class ImageSpan:
     height: int
     width: int
     is_grid: bool = True
+    row_end: int = 0
 
     @property
     def num_tokens(self) -> int:
-        """Visual tokens of the image as it is now."""
-        return self.height * self.width
+        """Visual tokens as they are now, newlines included."""
+        return self.height * (self.width + self.row_end)
 
 
 @dataclass(frozen=True)
@@ -54,9 +81,10 @@ class PackedSequence:
             window's first cell). Labels are looked up through it, so no reduction has to carry them.
         position_ids_T: int64[T], rotary positions; int64[T, 3] where the base has multimodal RoPE.
         lengths: tokens per sample, on the host: every index and mask is derived from it without a device sync.
-        images: spans of the visual tokens, ordered by `start`.
+        images: spans of the visual tokens, ordered by `start`; a picture of several grids has several.
         router_rows_R: int64[R] on the host, rows of the routing tokens, ascending.
         sample_keys: a number per sample for draws at inference; empty where no reducer asks for it.
+        injections: float[T, D] each, what is added behind each of the next layers (Qwen3-VL), 0 where text is.
         passages: per sample, what a reducer leaves for the ones behind it; empty where none does.
     """
 
@@ -68,6 +96,7 @@ class PackedSequence:
     images: tuple[ImageSpan, ...]
     router_rows_R: np.ndarray
     sample_keys: tuple[int, ...] = ()
+    injections: tuple[Tensor, ...] = ()
     passages: tuple[Any, ...] = ()
 
     @property
@@ -91,14 +120,15 @@ class PackedSequence:
             counts[image.sample] += image.num_tokens
         return tuple(counts)
 
-    def images_per_sample(self) -> tuple[int, ...]:
-        """Images of each sample."""
-        samples = np.array([image.sample for image in self.images], dtype=np.int64)
-        return tuple(np.bincount(samples, minlength=self.num_samples).tolist())
-
     def with_hidden(self, hidden_TD: Tensor) -> PackedSequence:
         """The same batch with another residual stream of the same shape."""
         return replace(self, hidden_TD=hidden_TD)
+
+    def injected(self) -> PackedSequence:
+        """The batch behind a layer: with what is added there, if anything is."""
+        if not self.injections:
+            return self
+        return replace(self, hidden_TD=self.hidden_TD + self.injections[0], injections=self.injections[1:])
 
 
 def contiguous_positions(lengths: Sequence[int]) -> np.ndarray:
@@ -109,36 +139,45 @@ def contiguous_positions(lengths: Sequence[int]) -> np.ndarray:
 
 
 def find_image_spans(
-    image_rows: np.ndarray, lengths: Sequence[int], grids: Sequence[tuple[int, int]]
-) -> tuple[ImageSpan, ...]:
-    """Spans of all images in a packed batch.
+    image_rows: np.ndarray, lengths: Sequence[int], pictures: Sequence[Sequence[Piece]]
+) -> tuple[tuple[ImageSpan, ...], ...]:
+    """Spans of all grids of every picture in a packed batch.
 
     Args:
         image_rows: bool[T] on the host, true where a row is an image placeholder.
         lengths: tokens per sample.
-        grids: visual tokens of every image, as (height, width), in reading order.
+        pictures: the pieces of every picture, in reading order.
 
     Raises:
-        ValueError: placeholders and images differ in number, or an image's placeholders do not lie together.
+        ValueError: placeholders and images differ in number, or a piece's placeholders do not lie together.
     """
     rows = np.flatnonzero(image_rows)
-    needed = sum(height * width for height, width in grids)
+    needed = sum(piece.num_tokens for pieces in pictures for piece in pieces)
     if len(rows) != needed:
         raise ValueError(
-            f"input_ids hold {len(rows)} image placeholders, pixel_values {len(grids)} images of "
+            f"input_ids hold {len(rows)} image placeholders, pixel_values {len(pictures)} images of "
             f"{needed} visual tokens together; one placeholder per visual token is needed"
         )
     ends = np.cumsum(np.asarray(lengths))
-    spans: list[ImageSpan] = []
+    found: list[tuple[ImageSpan, ...]] = []
     read = 0
-    for number, (height, width) in enumerate(grids):
-        start, last = int(rows[read]), int(rows[read + height * width - 1])
-        sample = int(np.searchsorted(ends, start, side="right"))
-        if last - start + 1 != height * width or last >= ends[sample]:
-            raise ValueError(
-                f"input_ids: image {number} ({height}x{width} = {height * width} visual tokens) begins in sample "
-                f"{sample}, where fewer placeholders lie together"
-            )
-        spans.append(ImageSpan(sample, start, height, width))
-        read += height * width
-    return tuple(spans)
+    for number, pieces in enumerate(pictures):
+        spans = []
+        for piece in pieces:
+            start, last = int(rows[read]), int(rows[read + piece.num_tokens - 1])
+            sample = int(np.searchsorted(ends, start, side="right"))
+            if last - start + 1 != piece.num_tokens or last >= ends[sample]:
+                raise ValueError(
+                    f"input_ids: image {number} ({_told(piece)} visual tokens) begins in sample {sample}, where fewer "
+                    "placeholders lie together"
+                )
+            if isinstance(piece, Grid):
+                spans.append(ImageSpan(sample, start, piece.height, piece.width, row_end=piece.row_end))
+            read += piece.num_tokens
+        found.append(tuple(spans))
+    return tuple(found)
+
+
+def _told(piece: Piece) -> str:
+    shape = f"{piece.height}x{piece.width + piece.row_end} = " if isinstance(piece, Grid) else ""
+    return f"{shape}{piece.num_tokens}"

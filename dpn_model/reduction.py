@@ -8,7 +8,7 @@ Shape letters: B samples, T packed tokens, D model width, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dpn_model.packing import ImageSpan, PackedSequence
 from dpn_model.positions import renumbered_positions
+from dpn_model.windows import PoolWindows, WindowGroup, max_of_windows, pool_rows
 
 
 @dataclass(frozen=True)
@@ -94,23 +95,13 @@ def joined(hidden_TD: Tensor, outputs: Iterable[Tensor]) -> Tensor:
     return hidden_TD
 
 
-#: float[V_out, K, D] window cells and bool[V_out, K] absent cells (None: all are there) -> float[V_out, D]
-PoolWindows = Callable[[Tensor, Tensor | None], Tensor]
-
-
-def max_of_windows(cells_VKD: Tensor, absent_VK: Tensor | None) -> Tensor:
-    """Maximum; an absent cell repeats its window's first one."""
-    del absent_VK
-    return cells_VKD.amax(dim=1)
-
-
 @dataclass(frozen=True)
 class ImageRows:
     """How one image's rows are made from old ones.
 
     Attributes:
         windows: int64[V_out, K], rows relative to the image's first; -1 where a window lacks a cell, never its first.
-        height, width, is_grid: of the image after (`ImageSpan`).
+        height, width, is_grid, row_end: of the image after (`ImageSpan`).
         pool: what becomes of a window of several cells.
     """
 
@@ -119,22 +110,7 @@ class ImageRows:
     width: int
     is_grid: bool = True
     pool: PoolWindows = max_of_windows
-
-
-@dataclass(frozen=True)
-class _WindowGroup:
-    """Windows of one size that are pooled in one call: source rows (-1 absent) and target rows, int64."""
-
-    pool: PoolWindows
-    rows_VK: np.ndarray
-    targets_V: np.ndarray
-
-    def pooled(self, hidden_TD: Tensor) -> Tensor:
-        absent = self.rows_VK < 0
-        rows = np.where(absent, self.rows_VK[:, :1], self.rows_VK)
-        device = hidden_TD.device
-        absent_VK = torch.from_numpy(absent).to(device) if absent.any() else None
-        return self.pool(hidden_TD[torch.from_numpy(rows).to(device)], absent_VK)
+    row_end: int = 0
 
 
 def replace_image_rows(
@@ -156,12 +132,16 @@ def replace_image_rows(
         The batch after, and int64[T_out]: the image (index into `images`) behind every row, -1 for text.
     """
     first_T, image_T, groups, spans, lengths = _plan_rows(state, rows, always)
+    if state.injections and any(isinstance(group.pool, nn.Module) for group in groups):
+        raise ValueError(
+            f"method.pool = conv at a site behind which {len(state.injections)} more layers add to visual tokens; "
+            "allowed there: max, avg"
+        )
     device = state.hidden_TD.device
     first = torch.from_numpy(first_T).to(device)
-    hidden_TD = state.hidden_TD[first]
-    for group in groups:
-        targets = torch.from_numpy(group.targets_V).to(device)
-        hidden_TD = hidden_TD.index_copy(0, targets, group.pooled(state.hidden_TD))
+    hidden_TD = pool_rows(state.hidden_TD, first, groups)
+    # What later layers add to a picture's tokens is pooled as the tokens are, so that each gets one share of it.
+    injections = tuple(pool_rows(injected_TD, first, groups) for injected_TD in state.injections)
     positions = (
         state.position_ids_T[first] if keep_positions else renumbered_positions(state.position_ids_T, lengths, spans)
     )
@@ -174,13 +154,14 @@ def replace_image_rows(
         lengths=lengths,
         images=spans,
         router_rows_R=np.flatnonzero(np.isin(first_T, state.router_rows_R)),
+        injections=injections,
     )
     return after, torch.from_numpy(image_T).to(device)
 
 
 def _plan_rows(
     state: PackedSequence, rows: Sequence[ImageRows], always: Sequence[tuple[PoolWindows, int]]
-) -> tuple[np.ndarray, np.ndarray, list[_WindowGroup], tuple[ImageSpan, ...], tuple[int, ...]]:
+) -> tuple[np.ndarray, np.ndarray, list[WindowGroup], tuple[ImageSpan, ...], tuple[int, ...]]:
     """Index arrays on the host: source row and image of every new row, and the windows by pooling and size."""
     pieces: list[np.ndarray] = []
     images: list[np.ndarray] = []
@@ -197,14 +178,14 @@ def _plan_rows(
             target = np.arange(written, written + len(new.windows))
             source = np.where(new.windows < 0, -1, old.start + new.windows)
             groups.setdefault((new.pool, new.windows.shape[1]), []).append((source, target))
-        spans.append(ImageSpan(old.sample, written, new.height, new.width, new.is_grid))
+        spans.append(ImageSpan(old.sample, written, new.height, new.width, new.is_grid, new.row_end))
         lengths[old.sample] += len(new.windows) - old.num_tokens
         written += len(new.windows)
         read = old.start + old.num_tokens
     pieces.append(np.arange(read, sum(state.lengths)))
     images.append(np.full(len(pieces[-1]), -1))
     pooled = [
-        _WindowGroup(pool, np.concatenate([source for source, _ in group]), np.concatenate([t for _, t in group]))
+        WindowGroup(pool, np.concatenate([source for source, _ in group]), np.concatenate([t for _, t in group]))
         for (pool, _), group in groups.items()
     ]
     return np.concatenate(pieces), np.concatenate(images), pooled, tuple(spans), tuple(lengths)

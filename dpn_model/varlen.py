@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: (query, key, value float[T, N, H], cu_seqlens int32[B + 1], longest sample, scale of the scores) -> float[T, N, H]
-CausalVarlen = Callable[[Tensor, Tensor, Tensor, Tensor, int, float | None], Tensor]
+#: (query, key, value float[T, N, H], cu_seqlens int32[B + 1], longest sample, scale of the scores, window) ->
+#: float[T, N, H]; the window is rows (before, behind) that a row may look at, (-1, 0) for all before
+CausalVarlen = Callable[[Tensor, Tensor, Tensor, Tensor, int, float | None, tuple[int, int]], Tensor]
 
 
 @lru_cache(maxsize=1)
@@ -32,10 +33,19 @@ def load_varlen() -> CausalVarlen:
 def adapt_varlen(kernel: Callable[..., Any]) -> CausalVarlen:
     """Causal self-attention by any of the kernel's signatures."""
     known = inspect.signature(kernel).parameters
-    causal: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
 
-    def attend(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scale: float | None) -> Tensor:
-        arguments = dict(causal)
+    def attend(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        ends: Tensor,
+        longest: int,
+        scale: float | None,
+        window: tuple[int, int] = (-1, 0),
+    ) -> Tensor:
+        if "window_size" not in known and window != (-1, 0):
+            raise ValueError("this release of torch has no windows in varlen_attn; choose the backend sdpa_buckets")
+        arguments: dict[str, Any] = {"window_size": window} if "window_size" in known else {"is_causal": True}
         if scale is not None and "scale" in known:
             arguments["scale"] = scale
         elif scale is not None:  # the kernel divides by sqrt(H)

@@ -1,4 +1,4 @@
-"""The base model behind a configuration: any transformers VLM whose decoder layers follow the standard call."""
+"""The base model behind a configuration: a transformers VLM whose decoder packed execution can run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import Any
 from transformers import MODEL_MAPPING, PreTrainedConfig
 
 from dpn_model.attention import ATTENTION_NAME
+from dpn_model.bases.checks import check_base
+from dpn_model.bases.decoders import check_layers
+from dpn_model.bases.idefics import Idefics3Base, SmolVLMBase
 from dpn_model.bases.llava_hr import LlavaHrModel
-from dpn_model.bases.llava_hr_config import LlavaHrConfig
+
+#: by `model_type`, where transformers' own model does not do
+_OWN_MODELS = {"idefics3": Idefics3Base, "llava_hr": LlavaHrModel, "smolvlm": SmolVLMBase}
 
 
 def build_base_model(base: PreTrainedConfig) -> Any:
@@ -19,17 +24,14 @@ def build_base_model(base: PreTrainedConfig) -> Any:
             `rotary_emb`) and `get_image_features`.
 
     Raises:
-        ValueError: the decoder has layers that are not full causal attention, which packed attention would silently
-            treat as if they were, or the model is not composed like that.
+        ValueError: the decoder computes what packed execution would silently leave out (`bases.checks`), or the
+            model is not composed like that.
     """
-    kinds = set(getattr(base.text_config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        raise ValueError(f"text_config.layer_types holds {', '.join(sorted(kinds))}; allowed: full_attention")
+    check_base(base)
     base.text_config._attn_implementation = ATTENTION_NAME
-    model = LlavaHrModel(base) if isinstance(base, LlavaHrConfig) else MODEL_MAPPING[type(base)](base)
+    kind = _OWN_MODELS.get(base.model_type)
+    model = kind(base) if kind else MODEL_MAPPING[type(base)](base)
     decoder: Any = getattr(model, "language_model", None)
-    missing = [name for name in ("layers", "norm", "rotary_emb") if not hasattr(decoder, name)]
-    if missing:
-        raise ValueError(f"base {base.model_type!r} cannot be attached: its language_model has no {', '.join(missing)}")
+    check_layers(decoder, base.model_type)
     decoder.config._attn_implementation = ATTENTION_NAME
     return model

@@ -8,11 +8,11 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from dpn_model.bases.decoders import check_decoder
+
 #: rotary embeddings whose frequencies follow the longest sample of a batch: packed, one sample would change its
 #: neighbours' positions, and a cache would hold keys of other frequencies than the queries behind it
 _ROPE_BY_BATCH = ("dynamic", "longrope")
-#: LLaVA's towers, and the strategy that leaves a whole grid of patches: CLIP has a class token, SigLIP has none
-_LLAVA_TOWERS = {"clip_vision_model": "default", "siglip_vision_model": "full"}
 
 
 def check_base(base: PreTrainedConfig) -> None:
@@ -21,25 +21,13 @@ def check_base(base: PreTrainedConfig) -> None:
     Raises:
         ValueError: the field, its value and what is allowed.
     """
+    check_decoder(base.text_config)
     allowed = {"default", *ROPE_INIT_FUNCTIONS} - set(_ROPE_BY_BATCH)
     for kind in sorted(_rope_types(getattr(base.text_config, "rope_parameters", None) or {})):
         if kind not in allowed:
             raise ValueError(
                 f"text_config.rope_parameters: rope_type = {kind!r}; allowed: {', '.join(sorted(allowed))}"
             )
-    if base.model_type == "llava":
-        _check_llava(base)
-
-
-def _check_llava(base: PreTrainedConfig) -> None:
-    tower, strategy = base.vision_config.model_type, base.vision_feature_select_strategy
-    if tower not in _LLAVA_TOWERS:
-        raise ValueError(f"vision_config.model_type = {tower!r}; allowed in a LLaVA: {', '.join(_LLAVA_TOWERS)}")
-    if strategy != _LLAVA_TOWERS[tower]:
-        raise ValueError(
-            f"vision_feature_select_strategy = {strategy!r} leaves no whole grid of patches with a {tower}; allowed: "
-            f"{_LLAVA_TOWERS[tower]!r}"
-        )
 
 
 def _rope_types(parameters: Mapping[str, Any]) -> set[str]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from dpn_model.method import Kernel
 from dpn_model.packing import ImageSpan
-from dpn_model.reduction import ImageRows, PoolWindows, max_of_windows
+from dpn_model.reduction import ImageRows
+from dpn_model.windows import PoolWindows, max_of_windows
 
 
 def pooled_size(height: int, width: int, kernel: Kernel, rounding: str = "floor") -> tuple[int, int]:
@@ -26,12 +27,22 @@ def pooled_size(height: int, width: int, kernel: Kernel, rounding: str = "floor"
 
 
 @lru_cache(maxsize=4096)
-def window_rows(height: int, width: int, kernel: Kernel, rounding: str = "floor") -> np.ndarray:
-    """int64[V, K]: for every window of a row-major grid, the rows it covers, its first cell first; -1 outside."""
+def window_rows(height: int, width: int, kernel: Kernel, rounding: str = "floor", row_end: int = 0) -> np.ndarray:
+    """int64[V, K]: for every window of a row-major grid, the rows it covers, its first cell first; -1 outside.
+
+    Where every row of the grid ends with a newline (`row_end`), so does every pooled row: newlines are pooled with
+    those above and below them, never with cells.
+    """
     out_h, out_w = pooled_size(height, width, kernel, rounding)
     row = (np.arange(out_h) * kernel[0])[:, None, None, None] + np.arange(kernel[0])[None, None, :, None]
     column = (np.arange(out_w) * kernel[1])[None, :, None, None] + np.arange(kernel[1])[None, None, None, :]
-    rows = np.where((row < height) & (column < width), row * width + column, -1).reshape(out_h * out_w, -1)
+    rows = np.where((row < height) & (column < width), row * (width + row_end) + column, -1)
+    rows = rows.reshape(out_h, out_w, -1)
+    if row_end:
+        newline = np.full((out_h, 1, kernel[0], kernel[1]), -1)
+        newline[..., 0] = np.where(row < height, row * (width + 1) + width, -1)[:, :, :, 0]
+        rows = np.concatenate([rows, newline.reshape(out_h, 1, -1)], axis=1)
+    rows = rows.reshape(-1, kernel[0] * kernel[1])
     rows.setflags(write=False)
     return rows
 
@@ -45,7 +56,7 @@ def tokens_after(image: ImageSpan, kernel: Kernel, rounding: str = "floor") -> i
     if not image.is_grid:
         raise ValueError("pooling needs a grid of visual tokens; an earlier reduction dropped single tokens")
     height, width = pooled_size(image.height, image.width, kernel, rounding)
-    return height * width
+    return height * (width + image.row_end) if width else 0
 
 
 def pool_image(
@@ -54,15 +65,19 @@ def pool_image(
     """Rows of one image after pooling with `kernel`.
 
     Raises:
-        ValueError: the grid is smaller than the kernel.
+        ValueError: the grid is smaller than the kernel, or a convolution would meet newlines.
     """
+    if image.row_end and isinstance(pool, nn.Module):
+        raise ValueError("method.pool = conv; allowed for pictures whose rows end with a newline: max, avg")
     if tokens_after(image, kernel, rounding) == 0:
         raise ValueError(
             f"a {image.height}x{image.width} grid is too small for the {kernel[0]}x{kernel[1]} kernel; "
             "use smaller kernels or fewer sites"
         )
-    windows = window_rows(image.height, image.width, kernel, rounding)
-    return ImageRows(windows, *pooled_size(image.height, image.width, kernel, rounding), pool=pool)
+    windows = window_rows(image.height, image.width, kernel, rounding, image.row_end)
+    return ImageRows(
+        windows, *pooled_size(image.height, image.width, kernel, rounding), pool=pool, row_end=image.row_end
+    )
 
 
 def mean_of_windows(cells_VKD: Tensor, absent_VK: Tensor | None) -> Tensor:

@@ -16,14 +16,8 @@ from torch import Tensor, nn
 from dpn_model.method import Method, parse_kernel
 from dpn_model.packing import PackedSequence
 from dpn_model.pyramid.experts import DepthwiseConv, mean_of_windows, pool_image, tokens_after
-from dpn_model.reduction import (
-    PoolWindows,
-    ReductionRecord,
-    TokenReducer,
-    joined,
-    max_of_windows,
-    replace_image_rows,
-)
+from dpn_model.reduction import ReductionRecord, TokenReducer, joined, replace_image_rows
+from dpn_model.windows import PoolWindows, max_of_windows
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpn_model.packing import ImageSpan, contiguous_positions
-
-Grid = tuple[int, int]
+from dpn_model.packing import Grid, ImageSpan, Loose, Piece, contiguous_positions
+from dpn_model.vision.contract import NATIVE, ImageInputs, Pixels
+from dpn_model.vision.feature_choice import class_tokens_kept
 
 
 class ClipImages:
-    """One visual token per patch; `vision_config` names the size the tower was trained at, and the patch's."""
+    """One visual token per patch; `vision_config` names the size the tower was trained at, and the patch's.
 
-    def __init__(self, vision_config: Any) -> None:
-        self.image_size = int(vision_config.image_size)
-        self.patch_size = int(vision_config.patch_size)
+    Args:
+        base: configuration with `vision_config` and `vision_feature_select_strategy`.
 
-    def pictures(self, pixel_values: Tensor | Sequence[Tensor], thw: Tensor | None) -> Sequence[Tensor]:
+    Raises:
+        ValueError: a tower, or a choice of its features, that leaves no grid of patches.
+    """
+
+    inputs: tuple[str, ...] = ()
+
+    def __init__(self, base: Any) -> None:
+        self.image_size = int(base.vision_config.image_size)
+        self.patch_size = int(base.vision_config.patch_size)
+        self.class_tokens = class_tokens_kept(base)
+
+    def pictures(self, pixel_values: Pixels, inputs: ImageInputs) -> Sequence[Tensor]:
         """float[3, height, width] each, of any size.
 
         Raises:
@@ -38,12 +48,12 @@ class ClipImages:
                 )
         return tuple(pixel_values)
 
-    def grids(self, pixel_values: Tensor | Sequence[Tensor], thw: Tensor | None) -> tuple[Grid, ...]:
-        """Whole patches of each image."""
-        patch = self.patch_size
-        return tuple((image.shape[-2] // patch, image.shape[-1] // patch) for image in self.pictures(pixel_values, thw))
+    def pieces(self, pixel_values: Pixels, inputs: ImageInputs) -> tuple[tuple[Piece, ...], ...]:
+        """Whole patches of each image, behind its class token where the base keeps it."""
+        class_tokens: tuple[Piece, ...] = (Loose(self.class_tokens),) if self.class_tokens else ()
+        return tuple((*class_tokens, self._grid(image)) for image in self.pictures(pixel_values, inputs))
 
-    def encode(self, model: Any, pixel_values: Tensor | Sequence[Tensor], thw: Tensor | None) -> Tensor:
+    def encode(self, model: Any, pixel_values: Pixels, inputs: ImageInputs) -> Tensor:
         """float[V, D]; images of one size share a call of the tower."""
         if isinstance(pixel_values, Tensor):
             return torch.cat(self._encode(model, pixel_values))
@@ -59,19 +69,31 @@ class ClipImages:
 
     def _encode(self, model: Any, images: Tensor) -> list[Tensor]:
         # Position embeddings are interpolated to another size, as transformers' towers do on request.
-        is_native = tuple(images.shape[-2:]) == (self.image_size, self.image_size)
-        resized = {} if is_native else {"interpolate_pos_encoding": True}
+        resized = {} if self._is_native(images) else {"interpolate_pos_encoding": True}
         return list(model.get_image_features(images, return_dict=True, **resized).pooler_output)
 
-    def blank(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _is_native(self, image: Tensor) -> bool:
+        return tuple(image.shape[-2:]) == (self.image_size, self.image_size)
+
+    def _grid(self, image: Tensor) -> Grid:
+        return Grid(image.shape[-2] // self.patch_size, image.shape[-1] // self.patch_size)
+
+    def tower_runs(self, pixel_values: Pixels, inputs: ImageInputs) -> tuple[tuple[int, ...], ...]:
+        """One for each image."""
+        return tuple(
+            (NATIVE if self._is_native(image) else self._grid(image).num_tokens,)
+            for image in self.pictures(pixel_values, inputs)
+        )
+
+    def blank(self, like: Tensor) -> tuple[Tensor, ImageInputs]:
         """A grey square of the tower's own size."""
-        return like.new_zeros(1, 3, self.image_size, self.image_size), None
+        return like.new_zeros(1, 3, self.image_size, self.image_size), {}
 
     def positions(self, lengths: Sequence[int], images: Sequence[ImageSpan]) -> np.ndarray:
         """0..n-1 in every sample."""
         return contiguous_positions(lengths)
 
-    def fixed_grid(self) -> Grid:
+    def fixed_grid(self) -> tuple[int, int]:
         """Of an image of the tower's own size."""
         side = self.image_size // self.patch_size
         return side, side

@@ -128,7 +128,8 @@ def flops_of(options: argparse.Namespace, case: Case, *, is_routed: bool) -> flo
     visual = case.state.visual_tokens()
     text = tuple(length - tokens for length, tokens in zip(case.state.lengths, visual, strict=True))
     shape = case.model.model_shape
-    report = RoutingReport(tuple(records), text, visual, shape, case.state.images_per_sample())
+    num_images = tuple(sum(image.sample == row for image in case.state.images) for row in range(len(visual)))
+    report = RoutingReport(tuple(records), text, visual, shape, num_images)
     passes = Passes.of(case.model, is_checkpointed=options.checkpointing)
     executed = step_flops([report], passes).executed
     assert executed is not None, "the base's tower has no account"

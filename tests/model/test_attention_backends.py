@@ -103,9 +103,9 @@ def test_rows_behind_a_cache_see_their_past_and_themselves(new: tuple[int, ...])
 
 
 def test_equal_pasts_need_no_mask_when_decoding() -> None:
-    assert CachedLayout((7, 7), (1, 1), CPU).mask is None
-    assert CachedLayout((7, 6), (1, 1), CPU).mask is not None
-    assert CachedLayout((7, 7), (2, 2), CPU).mask is not None
+    assert CachedLayout((7, 7), (1, 1), CPU).mask(None) is None
+    assert CachedLayout((7, 6), (1, 1), CPU).mask(None) is not None
+    assert CachedLayout((7, 7), (2, 2), CPU).mask(None) is not None
 
 
 def test_buckets_waste_no_more_than_they_may() -> None:

@@ -162,6 +162,17 @@ def test_decoding_continues_behind_the_last_position(model, batch, method) -> No
         torch.testing.assert_close(logits, whole, atol=1e-6, rtol=1e-4)  # measured 6e-8
 
 
+def test_a_sliding_window_equals_transformers(batch) -> None:
+    torch.manual_seed(0)
+    config = qwen_config(use_sliding_window=True, sliding_window=8, max_window_layers=2)
+    theirs = Qwen2_5_VLForConditionalGeneration(config).eval()
+    ours = DpnForConditionalGeneration(DpnConfig(base_config=theirs.config)).eval()
+    ours.load_state_dict(theirs.state_dict())
+    expected = their_logits(theirs, batch)
+    for row, length in enumerate(batch["attention_mask"].sum(dim=1).tolist()):
+        torch.testing.assert_close(ours(**batch).logits[row], expected[row, length - 1], atol=1e-6, rtol=1e-4)
+
+
 def test_generation_equals_transformers(theirs, model, batch) -> None:
     """Greedy and beams; ours pads on the right, theirs has to pad on the left."""
     length = batch["attention_mask"].sum(dim=1).tolist()
@@ -204,9 +215,3 @@ def test_what_does_not_fit_is_named(model, batch) -> None:
         model(**(batch | {"pixel_values": batch["pixel_values"][1:]}))
     with pytest.raises(ValueError, match="no fixed image grid"):
         model.num_visual_tokens()
-    with pytest.raises(
-        ValueError, match="layer_types holds full_attention, sliding_attention; allowed: full_attention"
-    ):
-        DpnForConditionalGeneration(
-            DpnConfig(base_config=qwen_config(use_sliding_window=True, sliding_window=8, max_window_layers=2))
-        )

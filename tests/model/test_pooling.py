@@ -11,7 +11,8 @@ from torch.nn.functional import max_pool2d
 
 from dpn_model.packing import ImageSpan, PackedSequence, TokenKind, contiguous_positions
 from dpn_model.pyramid.experts import DepthwiseConv, mean_of_windows, pool_image
-from dpn_model.reduction import PoolWindows, max_of_windows, replace_image_rows
+from dpn_model.reduction import replace_image_rows
+from dpn_model.windows import PoolWindows, max_of_windows
 
 
 def _state(hidden: torch.Tensor, lengths: tuple[int, ...], images: tuple[ImageSpan, ...]) -> PackedSequence:

@@ -244,5 +244,5 @@ def test_absent_parts_and_unknown_fields_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mm_projector_type = 'linear'; allowed: 'mlp2x_gelu'"):
         DpnForConditionalGeneration.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="model_type = 'bert'; allowed: dpn, llava"):
+    with pytest.raises(ValueError, match="model_type = 'bert' .*allowed: dpn, llava"):
         DpnForConditionalGeneration.from_pretrained(tmp_path)

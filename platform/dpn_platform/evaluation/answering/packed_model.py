@@ -18,7 +18,7 @@ from dpn_model.flops import MAC_CONVENTIONS, mean_visual_tokens, routing_costs
 from dpn_model.processing import EncodedSample, Processor, picture_inputs
 from dpn_model.processing.images import normalise
 from dpn_model.special_texts import IMAGE_TEXT
-from dpn_model.vision.image_side import ImageSide
+from dpn_model.vision.contract import ImageInputs, ImageSide
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens, now
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
@@ -37,10 +37,10 @@ class RememberedImages:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def encode(self, model: Any, pixel_values: Sequence[Tensor], thw: Tensor | None) -> Tensor:
+    def encode(self, model: Any, pixel_values: Sequence[Tensor], inputs: ImageInputs) -> Tensor:
         """float[V, D]: what `learn` found, in reading order."""
         if not self._features:
-            return self.inner.encode(model, pixel_values, thw)
+            return self.inner.encode(model, pixel_values, inputs)
         return torch.cat([self._features[id(pixels)] for pixels in pixel_values])
 
     @torch.no_grad()
@@ -48,8 +48,8 @@ class RememberedImages:
         """Runs the tower over the pictures it has not seen."""
         new = [pixels for pixels in {id(one): one for one in pixel_values}.values() if id(pixels) not in self._features]
         if new:
-            sizes = [height * width for height, width in self.inner.grids(new, None)]
-            features = self.inner.encode(model, torch.stack(new), None).split(sizes)
+            sizes = [sum(piece.num_tokens for piece in pieces) for pieces in self.inner.pieces(new, {})]
+            features = self.inner.encode(model, torch.stack(new), {}).split(sizes)
             self._features.update((id(pixels), one) for pixels, one in zip(new, features, strict=True))
 
     def forget(self) -> None:
