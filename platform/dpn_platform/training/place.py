@@ -19,9 +19,18 @@ import ray.train.torch
 import torch
 from ray.train import CheckpointUploadMode
 
-from dpn_platform.storage import MissingObjectError, delete_folder, download_folder, join_uri, read_json, write_json
+from dpn_platform.storage import (
+    MissingObjectError,
+    delete_folder,
+    download_folder,
+    exists,
+    join_uri,
+    list_folders,
+    read_json,
+    write_json,
+)
 
-#: names of the checkpoints that a run without a worker group has published, oldest first
+#: in the folder of a checkpoint that a run without a worker group has published; a file of its own, never replaced
 PUBLISHED = "published.json"
 #: where Ray Train keeps its own list
 RAYS_SNAPSHOT = "checkpoint_manager_snapshot.json"
@@ -117,7 +126,7 @@ class WorkerGroup:
 
 
 class OwnProcess:
-    """This process alone; a list beside the checkpoints says which are published.
+    """This process alone; a file in a checkpoint says that it is published.
 
     Args:
         run_uri: the run's folder.
@@ -167,19 +176,16 @@ class OwnProcess:
             raise error
 
     def _record(self, name: str) -> None:
-        names = sorted({*published_alone(self.run_uri), name})
-        kept = names if self.num_to_keep is None else names[-self.num_to_keep :]
-        write_json(join_uri(self.run_uri, PUBLISHED), {"checkpoints": kept})
-        for old in set(names) - set(kept):
-            delete_folder(join_uri(self.run_uri, old))
+        write_json(join_uri(self.run_uri, name, PUBLISHED), {"published": name})
+        if self.num_to_keep is not None:
+            for old in published_alone(self.run_uri)[: -self.num_to_keep]:
+                delete_folder(join_uri(self.run_uri, old))
 
 
 def published_alone(run_uri: str) -> list[str]:
     """Names of the checkpoints that a run without a worker group has published, oldest first."""
-    try:
-        return list(read_json(join_uri(run_uri, PUBLISHED))["checkpoints"])
-    except MissingObjectError:
-        return []
+    names = sorted(folder.rpartition("/")[2] for folder in list_folders(run_uri))
+    return [name for name in names if name.startswith("step_") and exists(join_uri(run_uri, name, PUBLISHED))]
 
 
 def _published_by_ray(run_uri: str) -> str | None:

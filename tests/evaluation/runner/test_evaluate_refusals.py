@@ -76,12 +76,6 @@ def test_routing_statistics_of_a_model_without_routers(save_checkpoint, gqa, met
     refused(save_checkpoint(**method), f"method {name} has no routers", data=str(gqa), needs_routing=True)
 
 
-def test_several_pictures_for_a_model_that_takes_one(save_checkpoint, small_set, tmp_path):
-    small_set("mmmu", "parquet")
-    message = "variant 'harness' shows several pictures to 1 questions .'validation_Art_3'"
-    refused(save_checkpoint(name="dense"), message, "mmmu", data=str(tmp_path / "set"), variant="harness")
-
-
 def test_proxies_are_labelled_and_parts_are_not_scored(small_set, lines_of):
     run, questions, right = small_set("vqav2", "parquet")
     outcome = write_outcome(run, lines_of(questions, right), questions)

@@ -27,7 +27,7 @@ def answer(checkpoint, output, shards, batch_size):
     return ShardFiles(str(output)).read(shards)
 
 
-@pytest.mark.parametrize(("name", "variant"), [("mme", "harness"), ("mmmu", "reference")])
+@pytest.mark.parametrize(("name", "variant"), [("mme", "harness"), ("mmmu", "reference"), ("mmmu", "harness")])
 def test_lines_are_llava_s_and_the_same_for_every_batch_size(save_checkpoint, small_set, tmp_path, name, variant):
     checkpoint = save_checkpoint(name="dpn")
     _, questions, _ = small_set(name, "parquet", variant)
@@ -41,6 +41,8 @@ def test_lines_are_llava_s_and_the_same_for_every_batch_size(save_checkpoint, sm
         assert line["prompt"] == question.stored_prompt
         assert ("new_tokens" in line["metadata"]) == (question.fixed_answer is None)
         assert bool(line["metadata"]["image_sha"]) == bool(question.pictures)
+    if (name, variant) == ("mmmu", "harness"):
+        assert max(len(question.pictures) for question in questions) > 1
     asked = sum(question.fixed_answer is None for question in questions)
     assert sum(one["timing"]["num_samples"] for one in times) == asked - 1, "the first batch of a worker is not timed"
     text = Path(tmp_path / "one/shards" / f"{shards[0].name}.jsonl").read_text()

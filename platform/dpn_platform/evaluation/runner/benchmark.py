@@ -122,7 +122,6 @@ def _plan(request: Request, config: ExperimentConfig) -> _Plan:
     sources = find_sources(benchmark, request.wanted)
     output_uri = request.output_uri or _beside(checkpoint, default_output(request))
     questions = read_questions(benchmark, sources, variant, config.eval.limit)
-    _check_pictures(questions, checkpoint, variant)
     run = Evaluated(
         benchmark,
         variant,
@@ -185,16 +184,6 @@ def _answer(
         cpus_per_actor=config.train.cpus_per_worker,
         on_progress=None if on_progress is None else lambda count: on_progress(before + count, total),
     )
-
-
-def _check_pictures(questions: Sequence[Question], checkpoint: Checkpoint, variant: str) -> None:
-    """Our conversations have room for one picture; said before anything is loaded."""
-    several = [question for question in questions if len(question.pictures) > 1]
-    if several and checkpoint.method is not None:
-        raise DpnError(
-            f"variant '{variant}' shows several pictures to {len(several)} questions ('{several[0].id}', ...), and "
-            "checkpoints of ours take one; variant 'reference' shows one"
-        )
 
 
 def _beside(checkpoint: Checkpoint, name: str) -> str:
