@@ -24,9 +24,9 @@ from dpn_model.processing.contract import (
     IGNORE_INDEX,
     EncodedSample,
     Pictures,
+    Processor,
     Turn,
     ask,
-    check_answers,
     pad_samples,
 )
 from dpn_model.processing.square_processor import FILE_NAME
@@ -39,7 +39,7 @@ KIND = "transformers"
 _OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
-class ChatProcessor:
+class ChatProcessor(Processor):
     """Encodes samples as the model's own processor does; see `contract.Processor`.
 
     Args:
@@ -82,34 +82,7 @@ class ChatProcessor:
         """A batch of questions, as `forward` and `generate` take it; see `DpnProcessor`."""
         return ask(self, questions, images, router=router)
 
-    def encode_training(
-        self,
-        turns: Sequence[Turn],
-        images: Sequence[Image.Image],
-        *,
-        router: bool,
-        sample_id: object = None,
-        needs_answer: bool = True,
-    ) -> EncodedSample:
-        """See `contract.Processor`."""
-        try:
-            sample = self._encode(turns, images, router=router and bool(images))
-            if needs_answer:
-                check_answers(sample, turns, self.max_length)
-        except ValueError as error:
-            if sample_id is None:
-                raise
-            raise ValueError(f"sample {sample_id}: {error}") from error
-        return sample
-
-    def encode_prompt(self, question: str, images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
-        """A question alone, ready for generation."""
-        return self.encode_training([(question, None)], images, router=router)
-
     def _encode(self, turns: Sequence[Turn], images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
-        found = sum(question.count(IMAGE_TEXT) for question, _ in turns)
-        if found != len(images):
-            raise ValueError(f"{found} {IMAGE_TEXT} placeholders but {len(images)} images")
         said = conversation(self.processor, turns, router=router, end=self.tokenizer.eos_token)
         inputs = self._inputs(said.text, images)
         ids = inputs["input_ids"][0]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from PIL import Image
@@ -38,7 +39,7 @@ class EncodedSample:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Processor(Protocol):
+class Processor(ABC):
     """Of one model.
 
     Attributes:
@@ -53,6 +54,7 @@ class Processor(Protocol):
     image_token_id: int
     end_ids: list[int]
 
+    @abstractmethod
     def __call__(
         self, questions: Sequence[str], images: Sequence[Pictures], *, router: bool = True
     ) -> dict[str, Tensor]:
@@ -81,27 +83,50 @@ class Processor(Protocol):
             ValueError: placeholders and pictures differ in number, the limit falls inside a picture, or no supervised
                 token is left of a conversation that has answers.
         """
+        try:
+            found = sum(question.count(IMAGE_TEXT) for question, _ in turns)
+            if found != len(images):
+                raise ValueError(f"{found} {IMAGE_TEXT} placeholders but {len(images)} images")
+            sample = self._encode(turns, images, router=router and bool(images))
+            if needs_answer:
+                _check_answers(sample, turns, self.max_length)
+        except ValueError as error:
+            if sample_id is None:
+                raise
+            raise ValueError(f"sample {sample_id}: {error}") from error
+        return sample
 
     def encode_prompt(self, question: str, images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
         """A question alone, ready for generation."""
+        return self.encode_training([(question, None)], images, router=router)
 
+    @abstractmethod
+    def _encode(self, turns: Sequence[Turn], images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
+        """A conversation with as many pictures as placeholders."""
+
+    @abstractmethod
     def collate(self, samples: Sequence[EncodedSample]) -> dict[str, Tensor | None]:
         """Padded on the right; `pixel_values` are None without pictures. For `model_inputs`."""
 
+    @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Generated ids to text, special tokens left out."""
 
+    @abstractmethod
     def fit(self, picture: Image.Image) -> Image.Image:
         """As much of a picture's preparation as threads may do beforehand."""
 
     @property
+    @abstractmethod
     def pad_id(self) -> int:
         """Id that fills rows up."""
 
     @property
+    @abstractmethod
     def decode_size(self) -> int | None:
         """Longer side, in pixels, to which a picture may be scaled while it is decoded; None: it must not be."""
 
+    @abstractmethod
     def for_captions(self) -> Processor:
         """The processor that reads pictures and their captions (LLaVA's stage 1).
 
@@ -109,6 +134,7 @@ class Processor(Protocol):
             ValueError: there is no such form of it.
         """
 
+    @abstractmethod
     def save_pretrained(self, folder: str | Path) -> None:
         """Write what `load_processor` reads into a from_pretrained folder."""
 
@@ -133,7 +159,7 @@ def ask(
     return {name: tensor for name, tensor in batch.items() if tensor is not None and name != "labels"}
 
 
-def check_answers(sample: EncodedSample, turns: Sequence[Turn], max_length: int | None) -> None:
+def _check_answers(sample: EncodedSample, turns: Sequence[Turn], max_length: int | None) -> None:
     """Refuses a conversation whose answers were all cut away.
 
     Raises:

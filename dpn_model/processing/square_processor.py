@@ -17,9 +17,9 @@ from dpn_model.processing.contract import (
     IGNORE_INDEX,
     EncodedSample,
     Pictures,
+    Processor,
     Turn,
     ask,
-    check_answers,
     pad_samples,
 )
 from dpn_model.processing.conversation import PLAIN, conversation_segments
@@ -32,7 +32,7 @@ SAVED = ("image_size", "tokens_per_image", "template", "aspect_ratio", "max_leng
 _SPECIAL = re.compile(f"({re.escape(IMAGE_TEXT)}|{re.escape(ROUTER_TEXT)}|</s>)")
 
 
-class SquareProcessor:
+class SquareProcessor(Processor):
     """Encodes samples for one model; see `contract.Processor`.
 
     Args:
@@ -85,30 +85,7 @@ class SquareProcessor:
             batch["pixel_values"] = normalise(pixels)
         return batch
 
-    def encode_training(
-        self,
-        turns: Sequence[Turn],
-        images: Sequence[Image.Image],
-        *,
-        router: bool,
-        sample_id: object = None,
-        needs_answer: bool = True,
-    ) -> EncodedSample:
-        """See `contract.Processor`."""
-        try:
-            sample = self._encode(turns, images, router=router and bool(images))
-            if needs_answer:
-                check_answers(sample, turns, self.max_length)
-        except ValueError as error:
-            if sample_id is None:
-                raise
-            raise ValueError(f"sample {sample_id}: {error}") from error
-        return sample
-
     def _encode(self, turns: Sequence[Turn], images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
-        placeholders = sum(question.count(IMAGE_TEXT) for question, _ in turns)
-        if placeholders != len(images):
-            raise ValueError(f"{placeholders} {IMAGE_TEXT} placeholders but {len(images)} images")
         ids: list[int] = [self.tokenizer.bos_token_id]
         labels: list[int] = [IGNORE_INDEX]
         for segment in conversation_segments(turns, template=self.template, router=router):
@@ -121,10 +98,6 @@ class SquareProcessor:
             ids, labels, images = ids[:kept], labels[:kept], images[:shown]
         pictures = tuple(prepare_image(image, self.image_size, self.aspect_ratio) for image in images)
         return EncodedSample(torch.tensor(ids), torch.tensor(labels), pictures)
-
-    def encode_prompt(self, question: str, images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
-        """A question alone, ready for generation."""
-        return self.encode_training([(question, None)], images, router=router)
 
     def collate(self, samples: Sequence[EncodedSample]) -> dict[str, Tensor | None]:
         """Pad on the right; `pixel_values` stay uint8 until the device (`images.normalise`), None without images."""
