@@ -25,6 +25,9 @@ def services_for(*addresses: str | None, ray: bool = True, mlflow: bool = False)
 
     on_s3 = any((address or "").startswith("s3://") for address in addresses)
     needs = {name for name, wanted in (("s3", on_s3), ("mlflow", mlflow), ("ray", ray)) if wanted}
+    if not needs:
+        yield
+        return
     started: list[str] = []
 
     def tell(service: str, message: str) -> None:

