@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,27 @@ def test_what_an_interrupted_command_left_ends_with_the_next(fake_servers) -> No
     with session({"s3"}):
         pass
     assert running() == set()
+
+
+def test_a_start_that_is_interrupted_leaves_nothing(fake_servers) -> None:
+    def interrupt(name: str, message: str) -> None:
+        if message.startswith("up at"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), session({"s3"}, on_progress=interrupt):
+        pytest.fail("it was interrupted before")
+    assert running() == set()
+
+
+def test_the_end_is_not_disturbed_by_another_signal(fake_servers) -> None:
+    def press_again(name: str, message: str) -> None:
+        if message.startswith("stopped"):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), session({"s3"}, on_progress=press_again):
+        raise KeyboardInterrupt
+    assert running() == set()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_user_s_own_services_need_none_of_ours(tmp_path: Path, plain_environment: pytest.MonkeyPatch) -> None:

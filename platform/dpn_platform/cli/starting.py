@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from dpn_platform.cli.console import note, progress
 from dpn_platform.config.schema import ExperimentConfig
@@ -36,16 +39,42 @@ def services_for(*addresses: str | None, ray: bool = True, mlflow: bool = False)
         if not message.startswith(("running at", "stopped")):
             note(f"{service}: {message}")
 
-    with ExitStack() as stack:
+    with ExitStack() as stack, _sigterm_is_ctrl_c() as heed:
         with progress("connecting to the services"):
             stack.enter_context(session(needs, on_progress=tell))  # before ray is imported: it reads the environment
             if ray:
                 from dpn_platform.services.ray_client import init_ray
 
                 init_ray()
+                heed()
         if started:
             note(f"started for this command, with which they end: {', '.join(started)} (`dpn up` keeps them)")
         yield
+
+
+@contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[Callable[[], None]]:
+    """`kill`, `ray job stop` and schedulers send SIGTERM: end as orderly as Ctrl-C does.
+
+    Yields:
+        To be called once Ray is initialised, which puts a handler of its own in place.
+    """
+
+    def interrupt(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    def heed() -> None:
+        if is_main:
+            signal.signal(signal.SIGTERM, interrupt)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    previous = signal.getsignal(signal.SIGTERM)
+    heed()
+    try:
+        yield heed
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
 
 
 @contextmanager

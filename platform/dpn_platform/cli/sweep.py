@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,8 +16,6 @@ from dpn_platform.config.load import load_config
 from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dpn_platform.reports.build import ReportPaths
     from dpn_platform.reports.record import StudyRecord
     from dpn_platform.sweeps.study import StudyResult
@@ -43,7 +39,7 @@ def sweep(
     experiment = load_config(config, overrides or [])
     if experiment.sweep is None:
         raise DpnError(f"{config}: has no section 'sweep'; use `dpn train`, or add the section")
-    with clean_stdout(), _sigterm_is_ctrl_c(), services_of(experiment):
+    with clean_stdout(), services_of(experiment):
         _check_words(experiment)
         result = _run(experiment, name, resume)
         record, paths = _report(experiment, result)
@@ -116,17 +112,3 @@ def _show(record: StudyRecord, paths: ReportPaths, as_json: bool) -> None:
 
     Console(highlight=False).print(front_table(record))
     print_text(f"MLflow: {record.mlflow_uri}\nreport: {paths.html}")
-
-
-@contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
-    """`ray job stop` and schedulers send SIGTERM: end the study as orderly as Ctrl-C does."""
-
-    def interrupt(*_: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

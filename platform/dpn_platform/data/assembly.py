@@ -95,11 +95,13 @@ def check_quarantined(manifest: Manifest, results: Results, target_uri: str, lim
     ranked = sorted(quarantine.reasons.items(), key=lambda item: -item[1])
     reasons = ", ".join(f"{kind} {rows}" for kind, rows in ranked)
     shown = "; ".join(_first_of(kind, results) for kind, _ in ranked[:_SHOWN_KINDS])
-    allowed = "no row is left" if is_empty else f"--max-quarantined allows {limit:.2%}"
+    allowed, advice = f"--max-quarantined allows {limit:.2%}", "; run again with a higher one to leave them out"
+    if is_empty:
+        allowed, advice = "no row is left", ""
     raise DpnError(
         f"{quarantine.rows} of {total} rows ({quarantine.rows / total:.2%}) quarantined, {allowed}; nothing was "
         f"published. By kind: {reasons}. {shown}. `dpn data quarantine {join_uri(target_uri, quarantine.path)}` shows "
-        "the rows; if they are to be left out, run again with a higher --max-quarantined: what is built is kept"
+        f"the rows{advice}"
     )
 
 

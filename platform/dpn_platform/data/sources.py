@@ -109,6 +109,8 @@ def _roots(images: Sequence[str], *, must_exist: bool) -> tuple[str, ...]:
     for root in images if must_exist else ():
         if not exists(root):
             raise DpnError(f"--images {root}: there is no such folder")
+        if open_uri(root).filesystem.get_file_info(open_uri(root).path).is_file:
+            raise DpnError(f"--images {root}: is a file; the folder with the pictures is wanted")
     return tuple(open_uri(root).uri for root in images)
 
 

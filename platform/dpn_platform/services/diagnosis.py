@@ -211,6 +211,8 @@ def _home(place: Home) -> Finding:
         files = " ".join(str(place.path / name) for name in lax)
         return Finding("configuration", "home", "fail", f"others may read {', '.join(lax)}", f"chmod 600 {files}")
     existing = next(folder for folder in (place.path, *place.path.parents) if folder.exists())
+    if not existing.is_dir():
+        return Finding("configuration", "home", "fail", f"{existing} is a file", "set DPN_HOME to a folder")
     if not os.access(existing, os.W_OK):
         return Finding("configuration", "home", "fail", f"{existing} is not writable", "set DPN_HOME to another folder")
     origin = "DPN_HOME" if os.environ.get("DPN_HOME") else "default"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import sys
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from dpn_platform.services.endpoints import Endpoints
 from dpn_platform.services.home import Home
 from dpn_platform.services.servers import with_dependencies
 from dpn_platform.services.supervisor import Progress, down, up
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -39,14 +43,27 @@ def session(
     place.prepare()
     with open(place.path / "users", "a") as users:  # the kernel forgets who held it, however that process ends
         fcntl.flock(users, fcntl.LOCK_SH)
-        up(place.path, on_progress, names=wanted, is_temporary=True)
         try:
+            up(place.path, on_progress, names=wanted, is_temporary=True)
             yield connect(place.path, needs=needs)
         finally:
-            if "ray" in sys.modules:
-                sys.modules["ray"].shutdown()
-            if _is_last(users.fileno()):
-                down(place.path, on_progress, only_temporary=True)
+            with _undisturbed():
+                if "ray" in sys.modules:
+                    sys.modules["ray"].shutdown()
+                if _is_last(users.fileno()):
+                    down(place.path, on_progress, only_temporary=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """People press Ctrl-C again when the end takes seconds; what is half stopped then would stay for good."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING} if is_main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _is_last(users: int) -> bool:
