@@ -61,7 +61,9 @@ def _sigterm_is_ctrl_c() -> Iterator[Callable[[], None]]:
     """
 
     def interrupt(*_: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
+        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):  # a shell's background job
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # not the exception: Ray Tune and Ray Train have handlers of their own
 
     def heed() -> None:
         if is_main:

@@ -91,15 +91,13 @@ def _await_storage(uri: str) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ray Train answers Ctrl-C by ending the process with status 0, and leaves its handler in place."""
+    """Ray Train answers Ctrl-C by ending the process (status 0 or 1, as it comes), and leaves its handler in place."""
     is_main = threading.current_thread() is threading.main_thread()
     previous = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as error:
-        if error.code == 0:
-            raise KeyboardInterrupt from error
-        raise
+        raise KeyboardInterrupt from error
     finally:
         if is_main:
             signal.signal(signal.SIGINT, previous)
