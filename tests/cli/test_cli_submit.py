@@ -115,6 +115,13 @@ def test_what_would_stay_behind_is_said_before_it_leaves(checkout, config, overr
         require_sent("train", path, overrides, checkout)
 
 
+def test_a_base_outside_the_checkout_is_the_nodes_own(checkout, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("bases")
+    good = checkout / "jobs" / "configs" / "good.yaml"
+    for base in (str(elsewhere), f"../../{elsewhere.parent.name}/{elsewhere.name}", "s3://bucket/base"):
+        require_sent("train", good, [f"model.base={base}"], checkout)
+
+
 def test_a_gitignore_that_empties_the_job_is_said(checkout):
     (checkout / ".gitignore").write_text(".*\n")
     with pytest.raises(DpnError, match=r"names \."):

@@ -146,7 +146,7 @@ def ingest(
     source, uri = _source_and_target(places, annotations or [])
     addresses = (source, *(annotations or []), *(images or []), uri)
     with clean_stdout(), ExitStack() as stack:
-        stack.enter_context(services_for(*(place and place.rpartition("=")[2] for place in addresses), ray=False))
+        stack.enter_context(services_for(*addresses, ray=False))
         # What is not there is refused before Ray starts.
         raw = _open_source(source, annotations or [], images or [], hold_out)
         stack.enter_context(services_for())

@@ -20,13 +20,13 @@ def services_for(*addresses: str | None, ray: bool = True, mlflow: bool = False)
     """The services a verb needs, the user's own or embedded; what is started for it ends with it, and both are said.
 
     Args:
-        addresses: what is read and written; S3 is needed where one is on `s3://`.
+        addresses: what is read and written, with or without `split=`; S3 is needed where one is on `s3://`.
         ray: whether it is needed; then Ray is initialised.
         mlflow: whether it is needed; one that runs is used in any case.
     """
     from dpn_platform.services import session
 
-    on_s3 = any((address or "").startswith("s3://") for address in addresses)
+    on_s3 = any("s3://" in (address or "") for address in addresses)
     needs = {name for name, wanted in (("s3", on_s3), ("mlflow", mlflow), ("ray", ray)) if wanted}
     if not needs:
         yield
@@ -39,7 +39,7 @@ def services_for(*addresses: str | None, ray: bool = True, mlflow: bool = False)
         if not message.startswith(("running at", "stopped")):
             note(f"{service}: {message}")
 
-    with ExitStack() as stack, _sigterm_is_ctrl_c() as heed:
+    with _sigterm_is_ctrl_c() as heed, ExitStack() as stack:
         with progress("connecting to the services"):
             stack.enter_context(session(needs, on_progress=tell))  # before ray is imported: it reads the environment
             if ray:

@@ -93,8 +93,9 @@ def require_sent(verb: str, config: Path, overrides: list[str], root: Path) -> N
     """
     from dpn_platform.services.job_client import why_not_sent
 
-    base = root / load_config(config, overrides).model.base
-    read = [*recipe_files(config.resolve()), root / "jobs" / f"{verb}.py", *([base] if base.exists() else [])]
+    base = (root / load_config(config, overrides).model.base).resolve()
+    is_of_checkout = base.exists() and base.is_relative_to(root)  # another place is the nodes' own to have
+    read = [*recipe_files(config.resolve()), root / "jobs" / f"{verb}.py", *([base] if is_of_checkout else [])]
     for file in read:
         if reason := why_not_sent(root, file):
             raise DpnError(f"{file.relative_to(root)}: would not travel with the job ({reason}); put it elsewhere")

@@ -53,14 +53,14 @@ def train_here(settings: WorkerSettings, *, use_gpu: bool, num_to_keep: int | No
 
     import torch
     import torch.distributed as dist
-    from torch._C._distributed_c10d import HashStore
 
     from dpn_platform.training.place import OwnProcess
     from dpn_platform.training.worker import work
 
     os.environ["LOCAL_RANK"] = "0"  # DeepSpeed asks for it
     if not dist.is_initialized():  # one group for all runs of this process: DeepSpeed keeps the first
-        dist.init_process_group("nccl" if use_gpu else "gloo", store=HashStore(), rank=0, world_size=1)
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group("nccl" if use_gpu else "gloo", store=store, rank=0, world_size=1)
     try:
         return work(settings, OwnProcess(settings.run_uri, num_to_keep))
     finally:
