@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import AutoConfig, LlavaConfig, PreTrainedConfig
 
-from dpn_model.bases.llava_hr_config import LlavaHrConfig
-from dpn_model.method import Method
+from dpn_model.bases.llava_hr.config import LlavaHrConfig
+from dpn_model.methods.method import Method
 
 
 class DpnConfig(PreTrainedConfig):
@@ -17,7 +17,7 @@ class DpnConfig(PreTrainedConfig):
         base_config: the base's configuration (LLaVA, LLaVA-HR, Qwen-VL), or its dictionary.
         method: a `Method`, or its dictionary; default: no reduction.
         router_token_id: id of `<ROUTER>`; None while the tokenizer has none.
-        dial: a calibrated budget dial and where it stands (`dpn_model.dial`), or None.
+        dial: a calibrated budget dial and where it stands (`dpn_model.methods.dpn.calibration`), or None.
     """
 
     model_type = "dpn"

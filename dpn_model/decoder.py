@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from dpn_model.attention import CachedLayout
-from dpn_model.attention_layout import AttentionLayout
+from dpn_model.attention.layout import AttentionLayout
+from dpn_model.attention.packed import CachedLayout
 from dpn_model.cache import CACHE_NAME, CacheSlots, CacheStage, PackedCache
+from dpn_model.methods.contract import ReductionRecord, TokenReducer
 from dpn_model.packing import PackedSequence
 from dpn_model.positions import rotary_ids
-from dpn_model.reduction import ReductionRecord, TokenReducer
 
 
 def run_decoder(

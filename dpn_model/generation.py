@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
 
+from dpn_model.bases.vision.contract import ImageSide
 from dpn_model.cache import CACHE_NAME, DEFAULT_ROOM, PackedCache, cache_of
 from dpn_model.decoder import run_cached
 from dpn_model.outputs import DpnOutput
-from dpn_model.vision.contract import ImageSide
 
 DEFAULT_NEW_TOKENS = 16
 _LENGTH_SETTINGS = {"max_new_tokens", "max_length", "generation_config"}

@@ -17,25 +17,25 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from dpn_model.attention import BACKEND_SETTING
-from dpn_model.attention_backends import check_backend
+from dpn_model.attention.backends import check_backend
+from dpn_model.attention.packed import BACKEND_SETTING
 from dpn_model.bases.attach import build_base_model
 from dpn_model.bases.shapes import model_shape
+from dpn_model.bases.vision.contract import Pixels
+from dpn_model.bases.vision.image_side import image_side_of
 from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.configuration import DpnConfig
 from dpn_model.decoder import run_decoder
 from dpn_model.generation import PackedGenerationMixin, copy_prompts
-from dpn_model.method import Method
+from dpn_model.methods.dpn.budget import Dial
+from dpn_model.methods.dpn.router import Router
+from dpn_model.methods.dpn.routing_loss import routing_loss
+from dpn_model.methods.dpn.score_gradient import score_term
+from dpn_model.methods.method import Method
+from dpn_model.methods.registry import build_reducers
 from dpn_model.outputs import DpnOutput, RoutingReport
 from dpn_model.packed_inputs import PackedInputs
 from dpn_model.packing import PackedSequence, TokenKind
-from dpn_model.pyramid.budget import Dial
-from dpn_model.pyramid.router import Router
-from dpn_model.pyramid.routing_loss import routing_loss
-from dpn_model.pyramid.score_gradient import score_term
-from dpn_model.registry import build_reducers
-from dpn_model.vision.contract import Pixels
-from dpn_model.vision.image_side import image_side_of
 from dpn_model.vocabulary import Vocabulary
 from dpn_model.weights.pretrained import Pretrained
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from transformers.utils import ModelOutput
 
+from dpn_model.bases.vision.contract import NATIVE
 from dpn_model.cache import CACHE_NAME, PackedCache
-from dpn_model.cost import CostParts, KvGroup, ModelShape, SampleRun, cost_parts, kv_groups
-from dpn_model.flops import Convention, SampleCost, sample_cost
+from dpn_model.cost.bill import CostParts, KvGroup, ModelShape, SampleRun, cost_parts, kv_groups
+from dpn_model.cost.flops import Convention, SampleCost, sample_cost
+from dpn_model.methods.contract import ReductionRecord
 from dpn_model.packing import PackedSequence
-from dpn_model.reduction import ReductionRecord
-from dpn_model.vision.contract import NATIVE
 
 
 @dataclass(frozen=True)

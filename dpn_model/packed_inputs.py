@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpn_model.bases.vision.contract import ImageInputs, ImageSide, Pixels
+from dpn_model.methods.contract import joined
 from dpn_model.packed_ids import PackedIds, pack_ids
 from dpn_model.packing import PackedSequence
-from dpn_model.reduction import joined
 from dpn_model.sample_keys import sample_keys
 from dpn_model.steering import Steering
-from dpn_model.vision.contract import ImageInputs, ImageSide, Pixels
 
 #: what transformers, its Trainer and peft hand to any forward and what changes nothing here
 _IGNORED = ("return_dict",)

@@ -11,11 +11,11 @@ from typing import cast
 from torch import nn
 
 from dpn_model.configuration import DpnConfig
-from dpn_model.flops import DecoderShape
-from dpn_model.pyramid.budget import Dial
-from dpn_model.pyramid.dynamic import DynamicPoolingExperts
-from dpn_model.pyramid.threshold import Routes, Threshold
-from dpn_model.reduction import TokenReducer
+from dpn_model.cost.flops import DecoderShape
+from dpn_model.methods.contract import TokenReducer
+from dpn_model.methods.dpn.budget import Dial
+from dpn_model.methods.dpn.reducer import DynamicPoolingExperts
+from dpn_model.methods.dpn.threshold import Routes, Threshold
 
 
 class Steering:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from dpn_model.bases.shapes import model_shape
 from dpn_model.configuration import DpnConfig
-from dpn_model.cost import ModelShape
+from dpn_model.cost.bill import ModelShape
 from dpn_model.weights.router_row import ROUTER_ROW_SEED, grow_rows
 
 

@@ -17,7 +17,7 @@ def main() -> None:
     config = load_config(known.config, known.overrides)
     with session({"s3", "mlflow", "ray"}):  # before ray is imported
         init_ray()
-        from dpn_platform.reports.shipped_base import make_base
+        from dpn_platform.demo.base import make_base
 
         accuracy = make_base(config, known.folder, known.name, print)
     print(f"{known.folder}: {accuracy:.1%} of the held-out questions right")

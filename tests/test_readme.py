@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dpn_model import registry
+from dpn_model.methods import registry
 
 
 def test_python_blocks_run_in_order(

@@ -6,11 +6,11 @@ from typing import Any
 
 from transformers import MODEL_MAPPING, PreTrainedConfig
 
-from dpn_model.attention import ATTENTION_NAME
+from dpn_model.attention.packed import ATTENTION_NAME
 from dpn_model.bases.checks import check_base
 from dpn_model.bases.decoders import check_layers
 from dpn_model.bases.idefics import Idefics3Base, SmolVLMBase
-from dpn_model.bases.llava_hr import LlavaHrModel
+from dpn_model.bases.llava_hr.model import LlavaHrModel
 
 #: by `model_type`, where transformers' own model does not do
 _OWN_MODELS = {"idefics3": Idefics3Base, "llava_hr": LlavaHrModel, "smolvlm": SmolVLMBase}

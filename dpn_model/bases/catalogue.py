@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 from dpn_model.bases.llava import llava_7b_config, llava_13b_config
-from dpn_model.bases.llava_hr_sizes import llava_hr_7b_config, llava_hr_x_13b_config
+from dpn_model.bases.llava_hr.sizes import llava_hr_7b_config, llava_hr_x_13b_config
 from dpn_model.bases.shapes import model_shape
 from dpn_model.bases.tiny import tiny_config
 from dpn_model.configuration import DpnConfig
-from dpn_model.cost import ModelShape
+from dpn_model.cost.bill import ModelShape
 
 #: words of the demo set's tokenizer; only `lm_head` and the number of parameters depend on it
 TINY_VOCAB_SIZE = 70

@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from dpn_model.bases.llava_hr_shape import llava_hr_shape
+from dpn_model.bases.llava_hr.shape import llava_hr_shape
 from dpn_model.bases.tile_shapes import anyres_shape, idefics_shape, internvl_shape
-from dpn_model.cost import ModelShape
-from dpn_model.flops import DecoderShape
+from dpn_model.cost.bill import ModelShape
+from dpn_model.cost.flops import DecoderShape
 
 _SHAPES: dict[str, Callable[[Any], ModelShape]] = {
     "idefics3": idefics_shape,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dpn_model.cost import ModelShape, clip_macs, mlp2x_macs, vit_macs
-from dpn_model.flops import DecoderShape
-from dpn_model.vision.image_side import image_side_of
+from dpn_model.bases.vision.image_side import image_side_of
+from dpn_model.cost.bill import ModelShape, clip_macs, mlp2x_macs, vit_macs
+from dpn_model.cost.flops import DecoderShape
 
 
 def anyres_shape(base: Any) -> ModelShape:

@@ -7,9 +7,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from dpn_model.bases.vision.image_side import image_side_of
 from dpn_model.configuration import DpnConfig
 from dpn_model.processing.tokenizer import add_special_tokens
-from dpn_model.vision.image_side import image_side_of
 
 #: LLaVA's code pads for `pad` and otherwise leaves the picture to CLIP's processor, which cuts the centre out
 _ASPECT_RATIOS = {"pad": "pad", "square": "crop", None: "crop"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dpn_model.bases.llava_hr_config import ADAPTER_LAYERS, IMAGE_SIZE, LlavaHrConfig
+from dpn_model.bases.llava_hr.config import ADAPTER_LAYERS, IMAGE_SIZE, LlavaHrConfig
 from dpn_model.configuration import DpnConfig
 from dpn_model.modeling import DpnForConditionalGeneration
 from dpn_model.weights.check import load_checked

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, ConvNextConfig, LlamaConfig, LlavaConfig, PreTrainedConfig
 
-from dpn_model.bases.llava_hr_config import ADAPTER_LAYERS, IMAGE_SIZE, LlavaHrConfig
+from dpn_model.bases.llava_hr.config import ADAPTER_LAYERS, IMAGE_SIZE, LlavaHrConfig
 from dpn_model.configuration import DpnConfig
+from dpn_model.weights.authors_pooling import method_of_pooling
 from dpn_model.weights.original_fields import check_fields, text_config
-from dpn_model.weights.pooling import method_of_pooling
 from dpn_model.weights.router_row import EMBEDDING, HEAD, tokenizer_ids, with_rows
 
 #: width of a head in every CLIP the authors use

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConf
 from transformers.utils import logging as transformers_logging
 
 from dpn_model.bases.checks import check_base
+from dpn_model.bases.vision.image_side import image_side_of
 from dpn_model.configuration import DpnConfig
-from dpn_model.vision.image_side import image_side_of
 from dpn_model.weights.arguments import WantedDtype
 from dpn_model.weights.check import misfits
 from dpn_model.weights.names import COMPUTED

@@ -8,9 +8,11 @@ import sys
 import pytest
 
 PLATFORM_ROOMS = {
+    "benchmarks",
     "cli",
     "config",
     "data",
+    "demo",
     "evaluation",
     "planning",
     "reports",
@@ -20,8 +22,8 @@ PLATFORM_ROOMS = {
     "tracking",
     "training",
 }
-MODEL_ROOMS = {"assets", "bases", "peers", "processing", "projectors", "pyramid", "vision", "weights"}
-MODEL_FILES = {"attention.py", "cache.py", "decoder.py", "flops.py", "packing.py", "reduction.py"}
+MODEL_ROOMS = {"assets", "attention", "bases", "cost", "methods", "processing", "weights"}
+MODEL_FILES = {"cache.py", "decoder.py", "generation.py", "modeling.py", "outputs.py", "packing.py"}
 TOP_LEVEL = {
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",

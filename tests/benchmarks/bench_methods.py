@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from dpn_model import DpnForConditionalGeneration, Method
-from dpn_model.flops import DecoderShape, routing_costs
+from dpn_model.cost.flops import DecoderShape, routing_costs
 from dpn_model.processing.images import normalise
-from dpn_platform.data.demo.families import VISUAL_FAMILIES, draw_sample
+from dpn_platform.demo.families import VISUAL_FAMILIES, draw_sample
 from dpn_platform.training.base import build_tiny
 
 ROUNDS, BATCH = 7, 32

@@ -25,9 +25,9 @@ from transformers import CLIPImageProcessor, LlavaForConditionalGeneration, Llav
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_platform.benchmarks.files.questions import PictureRef, Question
 from dpn_platform.evaluation.answering.contract import Picture
 from dpn_platform.evaluation.answering.loading import find_checkpoint, load_model
-from dpn_platform.evaluation.benchmarks.questions import PictureRef, Question
 from dpn_platform.evaluation.runner.actor import AnswererSettings, ShardAnswerer
 from tests.benchmarks.speed_case import toy_config
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dpn_model import DpnForConditionalGeneration
-from dpn_model.attention import ATTENTION_NAME
+from dpn_model.attention.packed import ATTENTION_NAME
 from dpn_model.decoder import run_decoder
+from dpn_model.methods.contract import ReductionRecord, TokenReducer
+from dpn_model.methods.dpn.reducer import DynamicPoolingExperts
+from dpn_model.methods.pooling.site import Decision
 from dpn_model.packing import PackedSequence
-from dpn_model.pyramid.dynamic import DynamicPoolingExperts
-from dpn_model.pyramid.pooling import Decision
-from dpn_model.reduction import ReductionRecord, TokenReducer
 
 
 class ToldExperts(nn.Module):

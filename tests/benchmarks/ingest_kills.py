@@ -15,8 +15,8 @@ import sys
 import time
 from typing import Any
 
-from dpn_platform.data.finished import FINISHED_FOLDER
-from dpn_platform.data.mix.build import MixRecipe, make_mix
+from dpn_platform.data.ingest.finished import FINISHED_FOLDER
+from dpn_platform.demo.mix.build import MixRecipe, make_mix
 from dpn_platform.services import connect
 from dpn_platform.storage import exists, join_uri, list_files, read_bytes
 

@@ -16,11 +16,11 @@ import torch
 
 from dpn_model.processing.images import fit_square
 from dpn_platform.config.schema import DataConfig
-from dpn_platform.data.batch_plan import BatchPlan, plan_batches
-from dpn_platform.data.batch_settings import BatchSettings
-from dpn_platform.data.collate import decode_fitting, decode_image
-from dpn_platform.data.feed import local_batches
-from dpn_platform.data.manifest import Manifest
+from dpn_platform.data.published.manifest import Manifest
+from dpn_platform.data.reading.batch_plan import BatchPlan, plan_batches
+from dpn_platform.data.reading.batch_settings import BatchSettings
+from dpn_platform.data.reading.collate import decode_fitting, decode_image
+from dpn_platform.data.reading.feed import local_batches
 from dpn_platform.training.batches import BatchReader
 
 SIZE, BATCH, THREADS = 336, 32, 2

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split
-from dpn_platform.data.schema import SCHEMA_VERSION, shard_bytes, shard_table
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split
+from dpn_platform.data.published.schema import SCHEMA_VERSION, shard_bytes, shard_table
 
 ROWS_PER_SHARD = 250
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from dpn_platform.data.batch_plan import plan_batches
-from dpn_platform.data.batch_settings import BatchSettings
-from dpn_platform.data.manifest import Shard, Split
-from dpn_platform.data.row_index import RowIndex
-from dpn_platform.data.sample_set import SampleSet
+from dpn_platform.data.published.manifest import Shard, Split
+from dpn_platform.data.published.row_index import RowIndex
+from dpn_platform.data.reading.batch_plan import plan_batches
+from dpn_platform.data.reading.batch_settings import BatchSettings
+from dpn_platform.data.reading.sample_set import SampleSet
 
 ROWS_PER_SHARD = 4096
 MODES = {

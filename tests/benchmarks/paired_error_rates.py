@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dpn_platform.evaluation.benchmarks.contract import QuestionScore
-from dpn_platform.evaluation.paired import paired_difference
-from dpn_platform.evaluation.scored_runs import ScoredRun, read_runs
-from dpn_platform.reports.run_comparison import compare_runs
+from dpn_platform.benchmarks.contract import QuestionScore
+from dpn_platform.benchmarks.statistics.paired import paired_difference
+from dpn_platform.benchmarks.statistics.scored_runs import ScoredRun, read_runs
+from dpn_platform.reports.comparison.runs import compare_runs
 
 SIZES = {"vqav2": 107394, "gqa": 12578, "scienceqa-img": 2017, "textvqa": 5000, "mm-vet": 218, "seed-image": 14233}
 SIMULATIONS, QUESTIONS = 400, 1000

@@ -39,7 +39,7 @@ def main() -> None:
     from dpn_platform.services import connect
 
     connect(start=True)
-    from dpn_platform.data.prepare import DemoRecipe, ensure_demo
+    from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
     from dpn_platform.services.ray_client import init_ray
 
     init_ray()
@@ -165,7 +165,7 @@ def read_batches(config: Any, processor: Any, model: Any) -> list[Any]:
     """All batches of the run, as its worker would get them."""
     import numpy as np
 
-    from dpn_platform.data.collate import SampleCollator
+    from dpn_platform.data.reading.collate import SampleCollator
     from dpn_platform.training.batches import open_batches
 
     reader = open_batches(config, np.empty(0, np.int64), start_step=0)

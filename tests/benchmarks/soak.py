@@ -29,7 +29,7 @@ import yaml
 
 from dpn_platform import services, storage
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.sample_set import SampleSet
+from dpn_platform.data.reading.sample_set import SampleSet
 from dpn_platform.services.home import Home, record_path
 from dpn_platform.services.processes import ProcessRecord, stop
 from dpn_platform.services.ray_client import init_ray
@@ -197,7 +197,7 @@ def main() -> None:
     steps = 60 + 40 * arguments.kills
     services.connect(start=True)  # before the first import of ray, which reads the environment
     init_ray()
-    from dpn_platform.data.prepare import DemoRecipe, ensure_demo
+    from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
 
     home, base = Home.resolve(os.environ["DPN_HOME"]), f"s3://dpn/soak-{int(time.time())}"
     ensure_demo(DemoRecipe(400, 20), uri=f"{base}/data", raw_uri=f"{base}/raw")

@@ -11,9 +11,9 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
 from dpn_model.bases.catalogue import base_config
-from dpn_model.cost import SampleRun, cost_parts
-from dpn_model.flops import sample_cost
-from dpn_model.reduction import ReductionRecord
+from dpn_model.cost.bill import SampleRun, cost_parts
+from dpn_model.cost.flops import sample_cost
+from dpn_model.methods.contract import ReductionRecord
 from tests.benchmarks.execution_paths import Case, ToldExperts
 
 BASES = ("toy", "llava-1.5-7b", "llava-1.5-13b")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dpn_platform.cli import main
-from dpn_platform.evaluation.reference_tables import average, average_recipes
+from dpn_platform.reports.comparison.reference_tables import average, average_recipes
 
 
 def rows(scores, gold="x"):

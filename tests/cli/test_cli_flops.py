@@ -58,7 +58,7 @@ def test_people_get_tables(capsys):
 
 def test_tiny_is_costed_as_it_is_built(capsys):
     from dpn_model.bases.catalogue import base_shape
-    from dpn_model.cost import ModelShape
+    from dpn_model.cost.bill import ModelShape
 
     assert base_shape("tiny") == ModelShape.from_llava(base_config("tiny").base)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from dpn_platform.cli import main
 from dpn_platform.evaluation.image_statistics import image_statistics
 from dpn_platform.evaluation.recorded_runs import gallery_entry
-from dpn_platform.reports.routing_figure import route_labels
+from dpn_platform.reports.routing.figure import route_labels
 
 ROUTES = {"2x2,1x1": (64, 16, 16), "1x2,1x1": (64, 32, 32), "1x1,1x1": (64, 64, 64)}
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpn_platform.benchmarks.registry import MODULES
 from dpn_platform.cli import main
-from dpn_platform.evaluation.benchmarks.registry import MODULES
 
 
 def write(path, rows):

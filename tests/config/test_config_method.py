@@ -7,9 +7,9 @@ from dataclasses import fields
 import pytest
 
 from dpn_model import Method
-from dpn_model.method import RoutingLoss
-from dpn_model.pyramid.profiles import PROFILES, method_profile
-from dpn_model.registry import METHODS
+from dpn_model.methods.dpn.profiles import PROFILES, method_profile
+from dpn_model.methods.method import RoutingLoss
+from dpn_model.methods.registry import METHODS
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.method import MethodConfig, MethodName, RoutingLossConfig

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
-from dpn_platform.data.row_index import RowIndex
-from dpn_platform.data.schema import SCHEMA_VERSION
-from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
+from dpn_platform.data.ingest.shards import BuildOptions, Slice, SourceRow, build_shard
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
+from dpn_platform.data.published.row_index import RowIndex
+from dpn_platform.data.published.schema import SCHEMA_VERSION
 from dpn_platform.storage import write_bytes
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.batch_plan import BatchPlan, plan_batches
-from dpn_platform.data.batch_settings import BatchSettings
-from dpn_platform.data.manifest import Split
-from dpn_platform.data.order import permutation
-from dpn_platform.data.row_index import RowIndex
+from dpn_platform.data.published.manifest import Split
+from dpn_platform.data.published.row_index import RowIndex
+from dpn_platform.data.reading.batch_plan import BatchPlan, plan_batches
+from dpn_platform.data.reading.batch_settings import BatchSettings
+from dpn_platform.data.reading.order import permutation
 
 GOLDEN = Path(__file__).parent / "golden_order.json"
 BINS = 8

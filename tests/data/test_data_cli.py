@@ -11,8 +11,8 @@ import typer
 
 from dpn_platform.cli import data as cli_data
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.manifest import Manifest
-from dpn_platform.data.shards import Slice
+from dpn_platform.data.ingest.shards import Slice
+from dpn_platform.data.published.manifest import Manifest
 
 
 def run(*arguments: str) -> int:

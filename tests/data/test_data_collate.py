@@ -15,7 +15,7 @@ from PIL import Image
 
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
-from dpn_platform.data.collate import DamagedRowError, SampleCollator, parse_turns
+from dpn_platform.data.reading.collate import DamagedRowError, SampleCollator, parse_turns
 
 SIZE = 16
 

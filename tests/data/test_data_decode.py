@@ -14,7 +14,7 @@ from PIL import Image
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.images import prepare_image
 from dpn_model.processing.tokenizer import build_word_tokenizer
-from dpn_platform.data.collate import SampleCollator, decode_image
+from dpn_platform.data.reading.collate import SampleCollator, decode_image
 
 SIZE = 336
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from dpn_platform.data.images import check_image
-from dpn_platform.data.mix.dirt import DIRT, ImageDirt
-from dpn_platform.data.policy import KINDS, Findings, Policy, RejectedError
+from dpn_platform.data.ingest.images import check_image
+from dpn_platform.data.ingest.policy import KINDS, Findings, Policy, RejectedError
+from dpn_platform.demo.mix.dirt import DIRT, ImageDirt
 
 
 def photo(size: tuple[int, int] = (40, 24)) -> Image.Image:

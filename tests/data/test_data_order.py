@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.manifest import Shard, Split
-from dpn_platform.data.order import epoch_row_ids, permutation, plan_reads, planned_keys, steps_per_epoch
+from dpn_platform.data.published.manifest import Shard, Split
+from dpn_platform.data.reading.order import epoch_row_ids, permutation, plan_reads, planned_keys, steps_per_epoch
 
 
 def split_of(*sizes: int, slice_rows: int = 10) -> Split:

@@ -16,15 +16,21 @@ import pytest
 
 from dpn_platform.cli.main import run
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.assembly import Origin, assemble, check_quarantined
-from dpn_platform.data.manifest import Annotations, Manifest, load_manifest, publish_manifest, published_recipe
-from dpn_platform.data.mix.build import MixRecipe, make_mix
-from dpn_platform.data.presence import require_captions, require_shards
-from dpn_platform.data.row_index import read_row_index
-from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
-from dpn_platform.data.slicing import read_slices
-from dpn_platform.data.sources import folder_source
-from dpn_platform.data.stream import read_rows
+from dpn_platform.data.ingest.assembly import Origin, assemble, check_quarantined
+from dpn_platform.data.ingest.shards import BuildOptions, Slice, SourceRow, build_shard
+from dpn_platform.data.ingest.slicing import read_slices
+from dpn_platform.data.ingest.sources import folder_source
+from dpn_platform.data.published.manifest import (
+    Annotations,
+    Manifest,
+    load_manifest,
+    publish_manifest,
+    published_recipe,
+)
+from dpn_platform.data.published.presence import require_captions, require_shards
+from dpn_platform.data.published.row_index import read_row_index
+from dpn_platform.data.reading.stream import read_rows
+from dpn_platform.demo.mix.build import MixRecipe, make_mix
 from dpn_platform.storage import join_uri, open_uri, read_bytes, write_bytes, write_json
 
 Publish = Callable[..., Manifest]
@@ -33,10 +39,10 @@ FULL_DISK = """
 import json, sys
 from pathlib import Path
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.finished import finish_slice
-from dpn_platform.data.shards import BuildOptions
-from dpn_platform.data.slicing import read_slices
-from dpn_platform.data.sources import folder_source
+from dpn_platform.data.ingest.finished import finish_slice
+from dpn_platform.data.ingest.shards import BuildOptions
+from dpn_platform.data.ingest.slicing import read_slices
+from dpn_platform.data.ingest.sources import folder_source
 
 source, target = sys.argv[1:]
 raw, results, message = folder_source(source), [], ""

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.manifest import Manifest, load_manifest
-from dpn_platform.data.schema import SHARD_SCHEMA, content_digest, row_images
-from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard, quarantine_lines
-from dpn_platform.data.stream import read_rows
-from dpn_platform.data.verify import verify
+from dpn_platform.data.ingest.shards import BuildOptions, Slice, SourceRow, build_shard, quarantine_lines
+from dpn_platform.data.published.manifest import Manifest, load_manifest
+from dpn_platform.data.published.schema import SHARD_SCHEMA, content_digest, row_images
+from dpn_platform.data.published.verify import verify
+from dpn_platform.data.reading.stream import read_rows
 from dpn_platform.storage import join_uri, read_bytes, write_bytes
 
 Publish = Callable[..., Manifest]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data import sources
-from dpn_platform.data.shards import BuildOptions
-from dpn_platform.data.slicing import read_slices
-from dpn_platform.data.sources import file_source, folder_source, iter_records
+from dpn_platform.data.ingest.job import sources
+from dpn_platform.data.ingest.shards import BuildOptions
+from dpn_platform.data.ingest.slicing import read_slices
+from dpn_platform.data.ingest.sources import file_source, folder_source, iter_records
 
 RECORDS = [{"id": 'a"],[{', "n": [1, {"x": "}"}]}, 12, None, "text, ] with \\ signs", {"é": "\N{SNOWMAN}"}, []]
 

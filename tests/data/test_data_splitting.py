@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.shards import BuildOptions, build_shard
-from dpn_platform.data.slicing import read_slices
-from dpn_platform.data.sources import RawSource, file_source
-from dpn_platform.data.splitting import split_records, with_hold_out, with_named_splits
+from dpn_platform.data.ingest.shards import BuildOptions, build_shard
+from dpn_platform.data.ingest.slicing import read_slices
+from dpn_platform.data.ingest.sources import RawSource, file_source
+from dpn_platform.data.ingest.splitting import split_records, with_hold_out, with_named_splits
 
 
 def source(folder: Path, records: Iterable[Any], **files: Iterable[Any]) -> RawSource:

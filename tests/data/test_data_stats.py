@@ -15,13 +15,13 @@ from dpn_model.processing import DpnProcessor
 from dpn_model.processing.conversation import VICUNA_SYSTEM
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.collate import parse_turns
-from dpn_platform.data.histograms import write_histograms
-from dpn_platform.data.manifest import Manifest
-from dpn_platform.data.shards import Slice
-from dpn_platform.data.stats import collect_stats
-from dpn_platform.data.tokens import ESTIMATE, estimated_tokens, token_counter
-from dpn_platform.data.verify import verify
+from dpn_platform.data.ingest.shards import Slice
+from dpn_platform.data.ingest.tokens import ESTIMATE, estimated_tokens, token_counter
+from dpn_platform.data.published.histograms import write_histograms
+from dpn_platform.data.published.manifest import Manifest
+from dpn_platform.data.published.stats import collect_stats
+from dpn_platform.data.published.verify import verify
+from dpn_platform.data.reading.collate import parse_turns
 
 Publish = Callable[..., Manifest]
 WORDS = [*VICUNA_SYSTEM.replace(".", " .").split(), "what", "is", "it", "?", "a", "cat", "yes"]

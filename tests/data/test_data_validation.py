@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.policy import KINDS, Findings, Policy, RejectedError
-from dpn_platform.data.record_forms import as_conversation
-from dpn_platform.data.spool import RecordSpool
-from dpn_platform.data.validation import check_record, parse_record
+from dpn_platform.data.ingest.policy import KINDS, Findings, Policy, RejectedError
+from dpn_platform.data.ingest.record_forms import as_conversation
+from dpn_platform.data.ingest.spool import RecordSpool
+from dpn_platform.data.ingest.validation import check_record, parse_record
 
 ASK = {"from": "human", "value": "<image>\nWhat is it?"}
 REPLY = {"from": "gpt", "value": "a cat"}

@@ -16,22 +16,22 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dpn_platform.data.finished import finish_slice, slice_digest
-from dpn_platform.data.mix.build import MixRecipe, make_mix
-from dpn_platform.data.policy import Policy
-from dpn_platform.data.shards import Slice, SourceRow
+from dpn_platform.data.ingest.finished import finish_slice, slice_digest
+from dpn_platform.data.ingest.policy import Policy
+from dpn_platform.data.ingest.shards import Slice, SourceRow
+from dpn_platform.demo.mix.build import MixRecipe, make_mix
 
 KILLS = 5
 SHARDS = 30
 # What the Ray job does, slice after slice in one process.
 BUILD = """
 import sys
-from dpn_platform.data.assembly import Origin, assemble
-from dpn_platform.data.finished import finish_slice
-from dpn_platform.data.manifest import publish_manifest
-from dpn_platform.data.shards import BuildOptions
-from dpn_platform.data.slicing import read_slices
-from dpn_platform.data.sources import folder_source
+from dpn_platform.data.ingest.assembly import Origin, assemble
+from dpn_platform.data.ingest.finished import finish_slice
+from dpn_platform.data.published.manifest import publish_manifest
+from dpn_platform.data.ingest.shards import BuildOptions
+from dpn_platform.data.ingest.slicing import read_slices
+from dpn_platform.data.ingest.sources import folder_source
 
 source, target = sys.argv[1:]
 raw, files = folder_source(source), {}

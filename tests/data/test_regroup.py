@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.batch_plan import BatchPlan, plan_batches
-from dpn_platform.data.batch_settings import BatchSettings
-from dpn_platform.data.manifest import Split
-from dpn_platform.data.regroup import micro_batches
-from dpn_platform.data.row_index import RowIndex
+from dpn_platform.data.published.manifest import Split
+from dpn_platform.data.published.row_index import RowIndex
+from dpn_platform.data.reading.batch_plan import BatchPlan, plan_batches
+from dpn_platform.data.reading.batch_settings import BatchSettings
+from dpn_platform.data.reading.regroup import micro_batches
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dpn_platform.data.manifest import Manifest
-from dpn_platform.data.row_index import read_row_index
-from dpn_platform.data.shards import Slice
-from dpn_platform.data.stream import read_rows
+from dpn_platform.data.ingest.shards import Slice
+from dpn_platform.data.published.manifest import Manifest
+from dpn_platform.data.published.row_index import read_row_index
+from dpn_platform.data.reading.stream import read_rows
 
 
 def test_index_is_read_from_published_shards(part: Slice, publish: Callable[..., Manifest]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpn_platform.data.sample_set import SampleSet
+from dpn_platform.data.reading.sample_set import SampleSet
 
 
 @pytest.mark.parametrize("count", [0, 3, 4096, 4097, 200_000])

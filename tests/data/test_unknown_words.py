@@ -15,11 +15,11 @@ from tokenizers.pre_tokenizers import ByteLevel
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_platform.cli.data_inspection import show_manifest
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.assembly import Origin, assemble
-from dpn_platform.data.manifest import Annotations, Manifest
-from dpn_platform.data.shards import Slice, build_shard
-from dpn_platform.data.tokenizer_files import tokenizer_json
-from dpn_platform.data.unknown_words import count_unknown, in_words, unknown_line, words_of_split
+from dpn_platform.data.ingest.assembly import Origin, assemble
+from dpn_platform.data.ingest.shards import Slice, build_shard
+from dpn_platform.data.ingest.tokenizer_files import tokenizer_json
+from dpn_platform.data.ingest.unknown_words import count_unknown, in_words, unknown_line, words_of_split
+from dpn_platform.data.published.manifest import Annotations, Manifest
 from dpn_platform.storage import write_bytes
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dpn_platform.data.prepare import DemoRecipe, ensure_demo
+from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
 from dpn_platform.services.ray_client import init_ray
 
 SMALL_SET = "s3://dpn/datasets/e2e"

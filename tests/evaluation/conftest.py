@@ -18,8 +18,8 @@ from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
-from dpn_platform.data.demo import VOCABULARY
-from dpn_platform.data.schema import shard_table
+from dpn_platform.data.published.schema import shard_table
+from dpn_platform.demo import VOCABULARY
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import pytest
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
-from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split
-from dpn_platform.data.schema import SCHEMA_VERSION
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split
+from dpn_platform.data.published.schema import SCHEMA_VERSION
 from dpn_platform.evaluation.examples import choose_examples, with_pictures
 from dpn_platform.evaluation.points import FamilyScore
 from dpn_platform.evaluation.result import EvaluationResult

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dpn_model.flops import DecoderShape, routing_costs
-from dpn_platform.data.schema import shard_table
+from dpn_model.cost.flops import DecoderShape, routing_costs
+from dpn_platform.data.published.schema import shard_table
 from dpn_platform.evaluation.predictor import PREDICTION_SCHEMA, Predictor, PredictorSettings
 
 

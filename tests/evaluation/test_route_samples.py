@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split, publish_manifest
-from dpn_platform.data.schema import SCHEMA_VERSION
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split, publish_manifest
+from dpn_platform.data.published.schema import SCHEMA_VERSION
 from dpn_platform.evaluation.recorded_runs import RecordedRun
 from dpn_platform.evaluation.route_samples import choose_samples, pictures_of_data
 

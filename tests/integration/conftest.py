@@ -22,9 +22,9 @@ import pytest
 from PIL import Image
 
 from dpn_platform import storage
-from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
-from dpn_platform.data.schema import SCHEMA_VERSION
-from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
+from dpn_platform.data.ingest.shards import BuildOptions, Slice, SourceRow, build_shard
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
+from dpn_platform.data.published.schema import SCHEMA_VERSION
 
 DELAY_S = 0.2
 FAULTS = ("busy", "reset", "truncated", "late")

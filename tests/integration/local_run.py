@@ -11,9 +11,9 @@ import pytest
 import torch.distributed as dist
 
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.collate import SampleCollator
-from dpn_platform.data.feed import local_batches
-from dpn_platform.data.manifest import load_manifest
+from dpn_platform.data.published.manifest import load_manifest
+from dpn_platform.data.reading.collate import SampleCollator
+from dpn_platform.data.reading.feed import local_batches
 from dpn_platform.training.base import build_model, reading_processor
 from dpn_platform.training.batches import BatchReader
 from dpn_platform.training.engine import build_engine

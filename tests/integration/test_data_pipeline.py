@@ -17,12 +17,12 @@ from PIL import Image
 
 from dpn_platform import storage
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.ingest import IngestOptions, ingest
-from dpn_platform.data.manifest import Manifest, load_manifest
-from dpn_platform.data.order import epoch_row_ids, plan_reads, planned_keys
-from dpn_platform.data.prepare import DemoRecipe, ensure_demo
-from dpn_platform.data.stream import split_dataset, training_stream
-from dpn_platform.data.verify import verify
+from dpn_platform.data.ingest.job import IngestOptions, ingest
+from dpn_platform.data.published.manifest import Manifest, load_manifest
+from dpn_platform.data.published.verify import verify
+from dpn_platform.data.reading.order import epoch_row_ids, plan_reads, planned_keys
+from dpn_platform.data.reading.stream import split_dataset, training_stream
+from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
 from dpn_platform.services.ray_client import init_ray
 
 pytestmark = [pytest.mark.services, pytest.mark.ray]

@@ -22,17 +22,17 @@ import pytest
 
 from dpn_platform import storage
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.batch_plan import plan_batches
-from dpn_platform.data.batch_settings import BatchSettings
-from dpn_platform.data.finished import FINISHED_FOLDER, finish_slice
-from dpn_platform.data.manifest import Manifest, Shard, load_manifest
-from dpn_platform.data.mix.build import MixRecipe, make_mix
-from dpn_platform.data.policy import KINDS
-from dpn_platform.data.row_index import read_row_index
-from dpn_platform.data.shards import BuildOptions
-from dpn_platform.data.slicing import read_slices
-from dpn_platform.data.sources import folder_source
-from dpn_platform.data.verify import verify
+from dpn_platform.data.ingest.finished import FINISHED_FOLDER, finish_slice
+from dpn_platform.data.ingest.policy import KINDS
+from dpn_platform.data.ingest.shards import BuildOptions
+from dpn_platform.data.ingest.slicing import read_slices
+from dpn_platform.data.ingest.sources import folder_source
+from dpn_platform.data.published.manifest import Manifest, Shard, load_manifest
+from dpn_platform.data.published.row_index import read_row_index
+from dpn_platform.data.published.verify import verify
+from dpn_platform.data.reading.batch_plan import plan_batches
+from dpn_platform.data.reading.batch_settings import BatchSettings
+from dpn_platform.demo.mix.build import MixRecipe, make_mix
 
 pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
@@ -52,7 +52,7 @@ import json, os, sys
 from dpn_platform.services.ray_client import init_ray
 init_ray(env_vars={"AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"]})
 from dpn_platform.config.load import parse_config
-from dpn_platform.data.ingest import IngestOptions, ingest
+from dpn_platform.data.ingest.job import IngestOptions, ingest
 from tests.integration.local_run import group_of_one, run_here
 
 source, target, rows_per_shard, train = sys.argv[1:]

@@ -24,14 +24,14 @@ from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_platform import storage
+from dpn_platform.benchmarks.files.question_sources import Wanted
+from dpn_platform.benchmarks.gqa.benchmark import fold_harness
 from dpn_platform.config.load import parse_config
-from dpn_platform.data.demo import VOCABULARY
-from dpn_platform.data.demo.families import draw_sample
-from dpn_platform.evaluation.benchmarks.gqa import fold_harness
-from dpn_platform.evaluation.benchmarks.question_sources import Wanted
+from dpn_platform.demo import VOCABULARY
+from dpn_platform.demo.families import draw_sample
 from dpn_platform.evaluation.runner.benchmark import Request, evaluate_benchmark
 from dpn_platform.services.ray_client import init_ray
-from tests.evaluation.benchmarks.small_pieces import SHORT, put
+from tests.scored_benchmarks.small_pieces import SHORT, put
 
 pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
@@ -42,7 +42,7 @@ VARIANT = "harness"
 RUNNER = """
 import sys
 from dpn_platform.config.load import parse_config
-from dpn_platform.evaluation.benchmarks.question_sources import Wanted
+from dpn_platform.benchmarks.files.question_sources import Wanted
 from dpn_platform.evaluation.runner.benchmark import Request, evaluate_benchmark
 from dpn_platform.services.ray_client import init_ray
 init_ray()

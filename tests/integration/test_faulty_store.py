@@ -14,15 +14,15 @@ import pytest
 
 from dpn_platform import storage
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.batch_plan import plan_batches
-from dpn_platform.data.batch_settings import BatchSettings
-from dpn_platform.data.manifest import Manifest, load_manifest
-from dpn_platform.data.mix.build import MixRecipe, make_mix
-from dpn_platform.data.prepare import DemoRecipe, ensure_demo
-from dpn_platform.data.regroup import micro_batches
-from dpn_platform.data.row_index import read_row_index
-from dpn_platform.data.sources import folder_source
-from dpn_platform.data.stream import read_rows
+from dpn_platform.data.ingest.sources import folder_source
+from dpn_platform.data.published.manifest import Manifest, load_manifest
+from dpn_platform.data.published.row_index import read_row_index
+from dpn_platform.data.reading.batch_plan import plan_batches
+from dpn_platform.data.reading.batch_settings import BatchSettings
+from dpn_platform.data.reading.regroup import micro_batches
+from dpn_platform.data.reading.stream import read_rows
+from dpn_platform.demo.mix.build import MixRecipe, make_mix
+from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
 
 pytestmark = pytest.mark.services
 

@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import TrackingConfig
 from dpn_platform.evaluation.points import POINT_ARTIFACT, FamilyScore, Point
-from dpn_platform.reports.build import build_report
-from dpn_platform.reports.publish import publish_report
-from dpn_platform.reports.record import StudyRecord
-from dpn_platform.reports.source import study_from_mlflow
+from dpn_platform.reports.study.build import build_report
+from dpn_platform.reports.study.publish import publish_report
+from dpn_platform.reports.study.record import StudyRecord
+from dpn_platform.reports.study.source import study_from_mlflow
 from dpn_platform.services.endpoints import Endpoints
 from dpn_platform.tracking import open_tracker
 

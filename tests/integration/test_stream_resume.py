@@ -15,12 +15,12 @@ import pytest
 import ray
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.batch_plan import BatchPlan, plan_batches
-from dpn_platform.data.batch_settings import BatchSettings
-from dpn_platform.data.feed import fed_batches, local_batches, start_feed
-from dpn_platform.data.manifest import Manifest
-from dpn_platform.data.row_index import read_row_index
-from dpn_platform.data.sample_set import SampleSet
+from dpn_platform.data.published.manifest import Manifest
+from dpn_platform.data.published.row_index import read_row_index
+from dpn_platform.data.reading.batch_plan import BatchPlan, plan_batches
+from dpn_platform.data.reading.batch_settings import BatchSettings
+from dpn_platform.data.reading.feed import fed_batches, local_batches, start_feed
+from dpn_platform.data.reading.sample_set import SampleSet
 from dpn_platform.services.ray_client import init_ray
 
 pytestmark = [pytest.mark.services, pytest.mark.ray]

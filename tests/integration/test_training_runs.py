@@ -25,9 +25,9 @@ from dpn_platform import storage
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.manifest import load_manifest
-from dpn_platform.data.order import plan_reads, planned_keys
-from dpn_platform.data.prepare import DemoRecipe, ensure_demo
+from dpn_platform.data.published.manifest import load_manifest
+from dpn_platform.data.reading.order import plan_reads, planned_keys
+from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
 from dpn_platform.services.ray_client import init_ray
 from dpn_platform.training.about import ABOUT, CONTENTS
 from dpn_platform.training.base import build_model

@@ -11,7 +11,7 @@ import pytest
 
 from dpn_platform import storage
 from dpn_platform.config.load import parse_config
-from dpn_platform.data.prepare import DemoRecipe, ensure_demo
+from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
 from dpn_platform.evaluation.run import evaluate
 from dpn_platform.services.ray_client import init_ray
 from dpn_platform.training.metric_lines import read_metrics

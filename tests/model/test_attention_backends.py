@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from dpn_model import DpnForConditionalGeneration
-from dpn_model.attention import CachedLayout, packed_attention
-from dpn_model.attention_backends import BACKENDS, AttentionOptions, choose_backend
-from dpn_model.attention_layout import MAX_PADDING_SHARE, AttentionLayout
-from dpn_model.varlen import adapt_varlen
+from dpn_model.attention.backends import BACKENDS, AttentionOptions, choose_backend
+from dpn_model.attention.layout import MAX_PADDING_SHARE, AttentionLayout
+from dpn_model.attention.packed import CachedLayout, packed_attention
+from dpn_model.attention.varlen import adapt_varlen
 
 CPU = torch.device("cpu")
 LENGTHS = {

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dpn_model import DpnForConditionalGeneration, Method, RoutingReport
 from dpn_model.bases.tiny import tiny_config
-from dpn_model.cost import CostParts
-from dpn_model.flops import CONVENTIONS, routing_costs
+from dpn_model.cost.bill import CostParts
+from dpn_model.cost.flops import CONVENTIONS, routing_costs
 
 PromptBatch = Callable[..., dict[str, Tensor]]
 METHODS = {

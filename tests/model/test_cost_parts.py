@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dpn_model.bases.catalogue import base_shape
-from dpn_model.cost import cost_parts, kv_groups, vit_macs
-from dpn_model.flops import CONVENTIONS, sample_cost
+from dpn_model.cost.bill import cost_parts, kv_groups, vit_macs
+from dpn_model.cost.flops import CONVENTIONS, sample_cost
+from dpn_model.methods.dpn.planned_route import parse_route, planned_run
 from dpn_model.outputs import RoutingReport
-from dpn_model.pyramid.planned_route import parse_route, planned_run
 
 SEVEN_B = base_shape("llava-1.5-7b")
 

@@ -16,11 +16,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from dpn_model import DpnConfig, DpnForConditionalGeneration
 from dpn_model.bases.decoders import DECODERS
 from dpn_model.bases.families import why_not
-from dpn_model.vision.anyres_images import AnyresImages
-from dpn_model.vision.clip_images import ClipImages
-from dpn_model.vision.fixed_images import FixedImages
-from dpn_model.vision.gridded_images import GriddedImages
-from dpn_model.vision.image_side import IMAGE_SIDES, image_side_of
+from dpn_model.bases.vision.anyres_images import AnyresImages
+from dpn_model.bases.vision.clip_images import ClipImages
+from dpn_model.bases.vision.fixed_images import FixedImages
+from dpn_model.bases.vision.gridded_images import GriddedImages
+from dpn_model.bases.vision.image_side import IMAGE_SIDES, image_side_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "families.md"
 #: what the visual tokens of a picture form

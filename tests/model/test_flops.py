@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dpn_model.flops import CONVENTIONS, DecoderShape, decode_cost, layer_macs, mean_over_layers, sample_cost
-from dpn_model.method import parse_kernel
-from dpn_model.pyramid.planned_route import parse_route
+from dpn_model.cost.flops import CONVENTIONS, DecoderShape, decode_cost, layer_macs, mean_over_layers, sample_cost
+from dpn_model.methods.dpn.planned_route import parse_route
+from dpn_model.methods.method import parse_kernel
 
 SEVEN_B = DecoderShape(4096, 11008, 32)
 THIRTEEN_B = DecoderShape(5120, 13824, 40)

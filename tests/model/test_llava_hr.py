@@ -9,10 +9,10 @@ import torch
 from transformers import CLIPVisionConfig, ConvNextConfig, LlamaConfig
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
-from dpn_model.bases.llava_hr import LlavaHrModel, image_grid
-from dpn_model.bases.llava_hr_config import LlavaHrConfig
-from dpn_model.bases.llava_hr_sizes import llava_hr_7b_config, llava_hr_x_13b_config
-from dpn_model.vision.mixture_of_resolution import FinalMerge, MixtureOfResolutionAdapter, align_grid
+from dpn_model.bases.llava_hr.config import LlavaHrConfig
+from dpn_model.bases.llava_hr.mixture_of_resolution import FinalMerge, MixtureOfResolutionAdapter, align_grid
+from dpn_model.bases.llava_hr.model import LlavaHrModel, image_grid
+from dpn_model.bases.llava_hr.sizes import llava_hr_7b_config, llava_hr_x_13b_config
 
 IMAGE_ID, ROUTER_ID, VOCAB = 4, 5, 40
 

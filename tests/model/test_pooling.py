@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
+from dpn_model.methods.contract import replace_image_rows
+from dpn_model.methods.pooling.experts import DepthwiseConv, mean_of_windows, pool_image
+from dpn_model.methods.windows import PoolWindows, max_of_windows
 from dpn_model.packing import ImageSpan, PackedSequence, TokenKind, contiguous_positions
-from dpn_model.pyramid.experts import DepthwiseConv, mean_of_windows, pool_image
-from dpn_model.reduction import replace_image_rows
-from dpn_model.windows import PoolWindows, max_of_windows
 
 
 def _state(hidden: torch.Tensor, lengths: tuple[int, ...], images: tuple[ImageSpan, ...]) -> PackedSequence:

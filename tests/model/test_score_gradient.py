@@ -5,9 +5,9 @@ import torch
 
 from dpn_model import Method
 from dpn_model.bases.tiny import build_tiny_model, tiny_config
-from dpn_model.method import RoutingLoss
-from dpn_model.pyramid.score_gradient import score_term
-from dpn_model.reduction import ReductionRecord
+from dpn_model.methods.contract import ReductionRecord
+from dpn_model.methods.dpn.score_gradient import score_term
+from dpn_model.methods.method import RoutingLoss
 
 
 def record(probs: torch.Tensor, chosen: tuple[int, ...], choices: tuple[str, ...]) -> ReductionRecord:

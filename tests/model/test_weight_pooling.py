@@ -7,7 +7,7 @@ import re
 import pytest
 
 from dpn_model import Method, RoutingLoss
-from dpn_model.weights.pooling import method_of_pooling
+from dpn_model.weights.authors_pooling import method_of_pooling
 
 KERNELS = [[1, 1], [1, 2], [2, 2]]
 RELEASED = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, ConvNextConfig, LlamaConfig, LlavaConfig
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method, RoutingLoss
-from dpn_model.bases.llava_hr_config import LlavaHrConfig
+from dpn_model.bases.llava_hr.config import LlavaHrConfig
 from dpn_model.weights.assemble import assemble
 
 VOCAB = 20

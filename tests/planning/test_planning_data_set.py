@@ -8,9 +8,9 @@ from PIL import Image
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
-from dpn_platform.data.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
-from dpn_platform.data.schema import SCHEMA_VERSION
-from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
+from dpn_platform.data.ingest.shards import BuildOptions, Slice, SourceRow, build_shard
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
+from dpn_platform.data.published.schema import SCHEMA_VERSION
 from dpn_platform.planning.compute import SampleMeans
 from dpn_platform.planning.data_set import ASSUMED_TEXT_TOKENS, look_at, sample_means
 from dpn_platform.storage import write_bytes

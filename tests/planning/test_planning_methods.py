@@ -120,8 +120,8 @@ def test_sweep_plans_controls_and_trials():
 
 def test_bill_of_a_forward_pass_is_dpn_flops(base):
     """Every kernel 2x2 is the cheapest route; `dpn flops --route 4,4,4` bills the same sample."""
-    from dpn_model.cost import cost_parts
-    from dpn_model.pyramid.planned_route import planned_run
+    from dpn_model.cost.bill import cost_parts
+    from dpn_model.methods.dpn.planned_route import planned_run
 
     config = experiment(model={"base": "llava-1.5-7b"})
     config_7b = base_config("llava-1.5-7b")

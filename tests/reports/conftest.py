@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dpn_platform.evaluation.points import FamilyScore, Point
-from dpn_platform.reports.record import StudyRecord
+from dpn_platform.reports.study.record import StudyRecord
 
 # family -> (dense accuracy, accuracy lost per unit of saved FLOPs, majority rate)
 FAMILIES = {

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from dpn_platform.evaluation.points import Point
-from dpn_platform.reports.pareto import (
+from dpn_platform.reports.study.pareto import (
     Reference,
     dominated_by,
     flops_spread,

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from dpn_platform.evaluation.points import Point
-from dpn_platform.reports.record import StudyRecord
+from dpn_platform.reports.study.record import StudyRecord
 
 
 def test_point_json_round_trip(record: StudyRecord) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dpn_platform.reports.build import build_report
-from dpn_platform.reports.record import StudyRecord
+from dpn_platform.reports.study.build import build_report
+from dpn_platform.reports.study.record import StudyRecord
 
 RunDpn = Callable[..., subprocess.CompletedProcess[str]]
 

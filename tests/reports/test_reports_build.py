@@ -16,11 +16,11 @@ from rich.console import Console
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.points import Point
-from dpn_platform.reports.build import ReportPaths, build_report
-from dpn_platform.reports.publish import publish_report
-from dpn_platform.reports.record import StudyRecord, parse_record
-from dpn_platform.reports.source import read_study
-from dpn_platform.reports.table import front_table
+from dpn_platform.reports.study.build import ReportPaths, build_report
+from dpn_platform.reports.study.publish import publish_report
+from dpn_platform.reports.study.record import StudyRecord, parse_record
+from dpn_platform.reports.study.source import read_study
+from dpn_platform.reports.study.table import front_table
 from dpn_platform.tracking import MemoryTracker
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dpn_platform.reports.compare import (
+from dpn_platform.reports.study.controls import (
     against_dense,
     cheapest_as_good_as_dense,
     dense_control,
@@ -17,8 +17,8 @@ from dpn_platform.reports.compare import (
     is_above_guessing,
     strongest_static,
 )
-from dpn_platform.reports.record import StudyRecord
-from dpn_platform.reports.summary import differences_sentence, families_sentence, headline
+from dpn_platform.reports.study.record import StudyRecord
+from dpn_platform.reports.study.summary import differences_sentence, families_sentence, headline
 
 
 def test_difference_is_newcombes_example() -> None:

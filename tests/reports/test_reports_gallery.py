@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from dpn_platform.reports.gallery import choose_examples, decode_image, gallery_png, token_grid
-from dpn_platform.reports.labels import route_steps, route_text, short_params
-from dpn_platform.reports.record import StudyRecord
+from dpn_platform.reports.look.gallery import choose_examples, decode_image, gallery_png, token_grid
+from dpn_platform.reports.look.labels import route_steps, route_text, short_params
+from dpn_platform.reports.study.record import StudyRecord
 
 
 def test_token_grid_follows_the_kernels() -> None:

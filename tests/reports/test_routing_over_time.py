@@ -1,6 +1,6 @@
 """The picture of a run's routing: every site and expert is named, gaps are allowed, the text is reproducible."""
 
-from dpn_platform.reports.routing_over_time import routing_history_svg
+from dpn_platform.reports.routing.over_time import routing_history_svg
 
 HISTORY = {
     "steps": [10, 20, 30],

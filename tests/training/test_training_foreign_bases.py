@@ -11,7 +11,7 @@ import torch
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.collate import SampleCollator
+from dpn_platform.data.reading.collate import SampleCollator
 from dpn_platform.evaluation.predictor import Predictor
 from dpn_platform.evaluation.predictor_actor import PredictorSettings
 from dpn_platform.planning.base_model import base_config, meta_model, parameters_by_part

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from dpn_platform.config.load import parse_config
-from dpn_platform.data.collate import SampleCollator
+from dpn_platform.data.reading.collate import SampleCollator
 from dpn_platform.training.base import build_model
 from dpn_platform.training.loop import to_device
 

@@ -13,11 +13,11 @@ from dpn_model.processing.tokenizer import SPECIAL_TOKENS, build_word_tokenizer
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import fingerprint, parse_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.assembly import Origin, assemble
-from dpn_platform.data.demo import VOCABULARY
-from dpn_platform.data.manifest import Annotations, Manifest, publish_manifest
-from dpn_platform.data.shards import BuildOptions, Slice, SourceRow, build_shard
+from dpn_platform.data.ingest.assembly import Origin, assemble
+from dpn_platform.data.ingest.shards import BuildOptions, Slice, SourceRow, build_shard
+from dpn_platform.data.published.manifest import Annotations, Manifest, publish_manifest
 from dpn_platform.training.base import build_model
+from dpn_platform.training.tiny_words import TINY_WORDS
 from dpn_platform.training.words import check_words, training_words
 
 Publish = Callable[..., Manifest]
@@ -88,5 +88,5 @@ def test_tiny_knows_every_word_of_its_data_set(published: Publish) -> None:
 def test_the_demo_set_has_the_words_of_its_generator(published: Publish) -> None:
     manifest = published(("is there anything ?", "yes"), recipe={"kind": "demo", "version": 2})
 
-    assert training_words(config(manifest)) == VOCABULARY
-    assert training_words(config(manifest, "dpn_model/assets/tiny-llava")) == VOCABULARY
+    assert training_words(config(manifest)) == TINY_WORDS
+    assert training_words(config(manifest, "dpn_model/assets/tiny-llava")) == TINY_WORDS

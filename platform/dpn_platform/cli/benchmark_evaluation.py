@@ -52,7 +52,7 @@ class BenchmarkOptions:
 
     def request(self, checkpoint: str, output: str | None) -> Request:
         """As the runner takes it."""
-        from dpn_platform.evaluation.benchmarks.question_sources import Wanted
+        from dpn_platform.benchmarks.files.question_sources import Wanted
         from dpn_platform.evaluation.runner.benchmark import Request
 
         places = {name: getattr(self, name) for name in ("data", "questions", "annotations", "images")}
@@ -106,7 +106,7 @@ def run_benchmark(
 
 
 def _check_names(options: BenchmarkOptions) -> None:
-    from dpn_platform.evaluation.benchmarks.registry import check_variant, find_benchmark
+    from dpn_platform.benchmarks.registry import check_variant, find_benchmark
 
     try:
         benchmark = find_benchmark(options.benchmark)

@@ -11,8 +11,8 @@ import typer
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from dpn_platform.reports.paper_table import PaperRow
-    from dpn_platform.reports.run_comparison import RunComparison
+    from dpn_platform.reports.comparison.paper_table import PaperRow
+    from dpn_platform.reports.comparison.runs import RunComparison
 
 
 def compare(
@@ -31,12 +31,12 @@ def compare(
 ) -> None:
     """Compare scored runs with the first: paired differences, won and lost questions, averages."""
     with clean_stdout():
-        from dpn_platform.evaluation.benchmarks.registry import find_benchmark
-        from dpn_platform.evaluation.benchmarks.scoring import publish
-        from dpn_platform.evaluation.scored_runs import read_runs
-        from dpn_platform.reports.comparison_page import comparison_page
-        from dpn_platform.reports.paper_table import paper_rows
-        from dpn_platform.reports.run_comparison import compare_runs, run_scores
+        from dpn_platform.benchmarks.registry import find_benchmark
+        from dpn_platform.benchmarks.scoring import publish
+        from dpn_platform.benchmarks.statistics.scored_runs import read_runs
+        from dpn_platform.reports.comparison.page import comparison_page
+        from dpn_platform.reports.comparison.paper_table import paper_rows
+        from dpn_platform.reports.comparison.runs import compare_runs, run_scores
 
         names = [find_benchmark(name).name for name in benchmark or ()]
         comparison = compare_runs(read_runs(runs, names), seed)
@@ -59,8 +59,8 @@ def _file_name(runs: tuple[str, ...]) -> str:
 
 
 def _show(comparison: RunComparison) -> None:
-    from dpn_platform.reports.comparison_page import p_text
-    from dpn_platform.reports.labels import signed_points
+    from dpn_platform.reports.comparison.page import p_text
+    from dpn_platform.reports.look.labels import signed_points
 
     lines: list[tuple[object, ...]] = []
     for name, scores in comparison.scores.items():
@@ -81,7 +81,7 @@ def _show(comparison: RunComparison) -> None:
 
 
 def _show_averages(comparison: RunComparison) -> None:
-    from dpn_platform.reports.labels import NOT_MEASURED, signed_points
+    from dpn_platform.reports.look.labels import NOT_MEASURED, signed_points
 
     lines = []
     for run in comparison.runs:
@@ -103,8 +103,8 @@ def _show_averages(comparison: RunComparison) -> None:
 
 
 def _show_paper(rows: list[PaperRow]) -> None:
-    from dpn_platform.reports.paper_table import footnotes
-    from dpn_platform.reports.paper_text import paper_cells, paper_head
+    from dpn_platform.reports.comparison.paper_table import footnotes
+    from dpn_platform.reports.comparison.paper_text import paper_cells, paper_head
 
     title = "The paper's tables (AVG recomputed; !: the printed one does not follow from its row; [n]: notes)"
     print_table(title, paper_head(), paper_cells(rows))

@@ -15,7 +15,7 @@ from dpn_platform.cli.starting import services_for
 from dpn_platform.config.errors import DpnError
 
 if TYPE_CHECKING:
-    from dpn_platform.data.sources import RawSource
+    from dpn_platform.data.ingest.sources import RawSource
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace another data set; its version stays readable.")]
@@ -79,7 +79,7 @@ def make_demo(
 ) -> None:
     """Draw a visual question-answering set, store it raw, ingest it. Does nothing when it is there."""
     with clean_stdout(), services_for(uri, raw):
-        from dpn_platform.data.prepare import DemoRecipe, ensure_demo
+        from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
 
         recipe = DemoRecipe(num_train=num_train, num_test=num_test, seed=seed, image_size=image_size)
         with progress("preparing the demo set") as advance:
@@ -104,9 +104,9 @@ def make_mix(
 ) -> None:
     """Make a raw set with the shape of LLaVA's 665K mix; truth/planted.json counts its planted defects."""
     with clean_stdout(), services_for(uri, ray=False):
-        from dpn_platform.data.mix.build import MixRecipe
-        from dpn_platform.data.mix.build import make_mix as run_make_mix
-        from dpn_platform.data.mix.dirt import DIRT
+        from dpn_platform.demo.mix.build import MixRecipe
+        from dpn_platform.demo.mix.build import make_mix as run_make_mix
+        from dpn_platform.demo.mix.dirt import DIRT
 
         recipe = MixRecipe(rows=rows, dirty=dirty, seed=seed, scale=scale, lines=lines)
         with progress(f"drawing {rows} records") as advance:
@@ -140,7 +140,7 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Turn a raw set into validated shards with a manifest, quarantining bad rows; run again, it continues."""
-    from dpn_platform.data.policy import Policy
+    from dpn_platform.data.ingest.policy import Policy
 
     policy = Policy.parse(on or ())
     source, uri = _source_and_target(places, annotations or [])
@@ -150,8 +150,8 @@ def ingest(
         # What is not there is refused before Ray starts.
         raw = _open_source(source, annotations or [], images or [], hold_out)
         stack.enter_context(services_for())
-        from dpn_platform.data.ingest import IngestOptions
-        from dpn_platform.data.ingest import ingest as run_ingest
+        from dpn_platform.data.ingest.job import IngestOptions
+        from dpn_platform.data.ingest.job import ingest as run_ingest
 
         options = IngestOptions(rows_per_shard, policy, max_quarantined, visual_tokens, tokenizer, fresh)
         with progress(f"ingesting {raw.name}") as advance:
@@ -171,7 +171,7 @@ def ingest(
 
 def policy_table() -> str:
     """The kinds of defects, for the help: name, default, what else is allowed, meaning."""
-    from dpn_platform.data.policy import KINDS
+    from dpn_platform.data.ingest.policy import KINDS
 
     lines = ["Kinds of defects, and what is done about them (the first action is the default):"]
     lines += [f"{name}: {' | '.join(kind.allowed)}. {kind.meaning}." for name, kind in KINDS.items()]
@@ -188,8 +188,8 @@ def _source_and_target(places: Sequence[str], annotations: Sequence[str]) -> tup
 
 
 def _open_source(source: str | None, annotations: list[str], images: list[str], hold_out: float) -> RawSource:
-    from dpn_platform.data.sources import file_source, folder_source
-    from dpn_platform.data.splitting import with_hold_out, with_named_splits
+    from dpn_platform.data.ingest.sources import file_source, folder_source
+    from dpn_platform.data.ingest.splitting import with_hold_out, with_named_splits
 
     raw = folder_source(source, images=images) if source else file_source(annotations, images)
     return with_hold_out(with_named_splits(raw), hold_out)

@@ -10,7 +10,7 @@ import typer
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
 
 if TYPE_CHECKING:
-    from dpn_platform.data.manifest import Manifest
+    from dpn_platform.data.published.manifest import Manifest
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 DEFAULT_URI = "s3://dpn/datasets/demo"
@@ -31,8 +31,8 @@ def verify(
     """Read every shard and compare it with the manifest; exit code 1 when something differs."""
     with clean_stdout():
         connect_storage(uri)
-        from dpn_platform.data.manifest import load_manifest
-        from dpn_platform.data.verify import verify as run_verify
+        from dpn_platform.data.published.manifest import load_manifest
+        from dpn_platform.data.published.verify import verify as run_verify
 
         manifest = load_manifest(uri)
         with progress(f"verifying {uri}") as advance:
@@ -66,15 +66,15 @@ def stats(
     """What is in a data set: rows, images and tokens by source; histograms as PNG with --out."""
     with clean_stdout():
         connect_storage(uri)
-        from dpn_platform.data.manifest import load_manifest
-        from dpn_platform.data.stats import collect_stats
+        from dpn_platform.data.published.manifest import load_manifest
+        from dpn_platform.data.published.stats import collect_stats
 
         manifest = load_manifest(uri)
         with progress(f"reading {uri}") as advance:
             found = collect_stats(manifest, on_progress=lambda done, total: advance(done, total=total))
         pictures: list[str] = []
         if out is not None:
-            from dpn_platform.data.histograms import write_histograms
+            from dpn_platform.data.published.histograms import write_histograms
 
             pictures = write_histograms(found, out)
     if as_json:
@@ -104,8 +104,8 @@ def quarantine(
 ) -> None:
     """Show the rows that were refused, each with its reason."""
     with clean_stdout():
-        from dpn_platform.data.manifest import load_manifest
-        from dpn_platform.data.policy import require_kind
+        from dpn_platform.data.ingest.policy import require_kind
+        from dpn_platform.data.published.manifest import load_manifest
         from dpn_platform.storage import join_uri, read_bytes
 
         if kind is not None:
@@ -161,7 +161,7 @@ def show_manifest(manifest: Manifest, as_json: bool) -> None:
 
 def note_unknown_words(manifest: Manifest) -> None:
     """A line for every split with words that the tokenizer which counted does not know."""
-    from dpn_platform.data.unknown_words import in_words
+    from dpn_platform.data.ingest.unknown_words import in_words
 
     for name, split in manifest.splits.items():
         if split.unknown.get("unknown_question_tokens") or split.unknown.get("unknown_answers"):

@@ -106,8 +106,8 @@ def _evaluate_data_set(
 
 def _note_unknown_words(checkpoint: str, experiment: ExperimentConfig) -> None:
     """What the checkpoint's tokenizer does not know of the held-out split, if there is something."""
-    from dpn_platform.data.manifest import load_manifest
-    from dpn_platform.data.unknown_words import unknown_line
+    from dpn_platform.data.ingest.unknown_words import unknown_line
+    from dpn_platform.data.published.manifest import load_manifest
     from dpn_platform.storage import exists, join_uri
 
     uri = join_uri(checkpoint, "tokenizer.json")

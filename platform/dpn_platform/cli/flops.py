@@ -11,7 +11,7 @@ from dpn_platform.cli.console import clean_stdout, print_json, print_table
 from dpn_platform.config.errors import DpnError
 
 if TYPE_CHECKING:
-    from dpn_model.cost import CostParts
+    from dpn_model.cost.bill import CostParts
 
 #: system prompt, a short question and the routing token in Vicuna's conversation (spec base-models A.2.1)
 TYPICAL_TEXT_TOKENS = 60
@@ -48,9 +48,9 @@ def build_account(model: str, route: str, text_tokens: int) -> tuple[dict[str, A
         DpnError: unknown base, or a route that does not fit it.
     """
     from dpn_model.bases.catalogue import base_shape
-    from dpn_model.cost import cost_parts, kv_groups
-    from dpn_model.flops import CONVENTIONS, mean_over_layers, sample_cost
-    from dpn_model.pyramid.planned_route import parse_route, planned_run
+    from dpn_model.cost.bill import cost_parts, kv_groups
+    from dpn_model.cost.flops import CONVENTIONS, mean_over_layers, sample_cost
+    from dpn_model.methods.dpn.planned_route import parse_route, planned_run
 
     try:
         shape = base_shape(model)

@@ -12,7 +12,7 @@ from dpn_platform.config.errors import DpnError
 if TYPE_CHECKING:
     from dpn_platform.evaluation.recorded_runs import RecordedRun
     from dpn_platform.evaluation.route_samples import Sample
-    from dpn_platform.reports.route_pictures import Sheet
+    from dpn_platform.reports.routing.pictures import Sheet
 
 
 def pictures(
@@ -30,9 +30,9 @@ def pictures(
 ) -> None:
     """Draw samples with the grid each site leaves, beside a rival, and one picture under two questions."""
     with clean_stdout():
-        from dpn_platform.evaluation.benchmarks.scoring import publish
+        from dpn_platform.benchmarks.scoring import publish
         from dpn_platform.evaluation.recorded_runs import read_recorded
-        from dpn_platform.reports.route_pictures import pictures_page
+        from dpn_platform.reports.routing.pictures import pictures_page
 
         runs = [read_recorded(uri) for uri in evaluations]
         shown, drawn = _draw(runs, data, sample or [], limit)
@@ -56,7 +56,7 @@ def pictures(
 def _draw(runs: list[RecordedRun], data: str | None, ids: list[str], limit: int) -> tuple[list[Sample], list[Sheet]]:
     """The samples on the sheets, and the sheets."""
     from dpn_platform.evaluation import route_samples
-    from dpn_platform.reports.route_pictures import sheets
+    from dpn_platform.reports.routing.pictures import sheets
 
     shared = route_samples.shared_samples(runs)
     stored = None if data else route_samples.stored_pictures(runs)

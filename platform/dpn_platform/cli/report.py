@@ -14,7 +14,7 @@ from dpn_platform.cli.pictures import pictures
 from dpn_platform.cli.routing import routing
 
 if TYPE_CHECKING:
-    from dpn_platform.reports.record import StudyRecord
+    from dpn_platform.reports.study.record import StudyRecord
 
 
 #: what `dpn report STUDY` means: a study named like a sub-verb is drawn with `dpn report study NAME`
@@ -52,8 +52,8 @@ def report(
 ) -> None:
     """Draw the front, the tables and the pictures of a study again, from its stored points."""
     with clean_stdout():
-        from dpn_platform.reports.build import build_report, with_front
-        from dpn_platform.reports.export import study_document
+        from dpn_platform.reports.study.build import build_report, with_front
+        from dpn_platform.reports.study.export import study_document
 
         record = with_front(_load(study))
         paths = build_report(record, out or _default_folder(study, record.name))
@@ -62,7 +62,7 @@ def report(
         return
     from rich.console import Console
 
-    from dpn_platform.reports.table import front_table
+    from dpn_platform.reports.study.table import front_table
 
     Console(highlight=False).print(front_table(record))
     note(f"report: {paths.html}")
@@ -72,7 +72,7 @@ def report(
 
 def _load(study: str) -> StudyRecord:
     """The record, with the services connected only where they are needed and not the user's own."""
-    from dpn_platform.reports.source import is_place, read_study, study_from_mlflow
+    from dpn_platform.reports.study.source import is_place, read_study, study_from_mlflow
     from dpn_platform.services import connect, external_services
 
     needed = ("s3" if study.startswith("s3://") else None) if is_place(study) else "mlflow"

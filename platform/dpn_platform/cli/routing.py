@@ -27,7 +27,7 @@ def routing(
 ) -> None:
     """Count routes; hold them against question type, picture and correctness. Table, JSON, CSV and figure."""
     with clean_stdout():
-        from dpn_platform.evaluation.benchmarks.scoring import publish
+        from dpn_platform.benchmarks.scoring import publish
         from dpn_platform.evaluation.recorded_runs import read_recorded
 
         statistics, contents = routing_contents([read_recorded(uri) for uri in evaluations], seed)
@@ -48,8 +48,8 @@ def routing_contents(runs: list[RecordedRun], seed: int) -> tuple[dict[str, Any]
         DpnError: a model without routers is among them.
     """
     from dpn_platform.evaluation.routing_statistics import routing_statistics
-    from dpn_platform.reports.routing_export import routing_csv
-    from dpn_platform.reports.routing_figure import routing_png
+    from dpn_platform.reports.routing.export import routing_csv
+    from dpn_platform.reports.routing.figure import routing_png
 
     groups = _groups(runs)
     rows = [row for run in runs for row in run.rows if row["has_image"]]
@@ -75,7 +75,7 @@ def _groups(runs: list[RecordedRun]) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def _show(statistics: Mapping[str, Any]) -> None:
-    from dpn_platform.reports.routing_figure import route_labels
+    from dpn_platform.reports.routing.figure import route_labels
 
     labels = route_labels(statistics["groups"])
     lines: list[tuple[object, ...]] = []

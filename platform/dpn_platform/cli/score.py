@@ -22,7 +22,7 @@ class _ScoreCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        from dpn_platform.evaluation.benchmarks.registry import MODULES, benchmark_in_name, find_benchmark
+        from dpn_platform.benchmarks.registry import MODULES, benchmark_in_name, find_benchmark
 
         named = [name for word in ctx.meta[_ARGUMENTS] if (name := benchmark_in_name(word, whole=True))][:1]
         for benchmark in map(find_benchmark, named or MODULES):
@@ -56,8 +56,8 @@ def score(
         _submit(benchmark, (predictions, annotations, questions, variant), submission, force, as_json)
         return
     with clean_stdout():
-        from dpn_platform.evaluation.benchmarks.registry import find_benchmark
-        from dpn_platform.evaluation.benchmarks.scoring import publish, question_lines, score_file
+        from dpn_platform.benchmarks.registry import find_benchmark
+        from dpn_platform.benchmarks.scoring import publish, question_lines, score_file
 
         if annotations is None:
             raise DpnError(f"{find_benchmark(benchmark).name}: --annotations is needed, the file with the gold answers")
@@ -77,9 +77,9 @@ def _submit(
 ) -> None:
     """Writes the submission file; gold is private there, so nothing is scored."""
     with clean_stdout():
-        from dpn_platform.evaluation.benchmarks.contract import Inputs
-        from dpn_platform.evaluation.benchmarks.registry import check_variant, find_benchmark
-        from dpn_platform.evaluation.benchmarks.scoring import publish, submission_of
+        from dpn_platform.benchmarks.contract import Inputs
+        from dpn_platform.benchmarks.registry import check_variant, find_benchmark
+        from dpn_platform.benchmarks.scoring import publish, submission_of
 
         predictions, annotations, questions, variant = files
         found = find_benchmark(benchmark)

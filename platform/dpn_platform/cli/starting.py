@@ -90,8 +90,8 @@ def services_of(config: ExperimentConfig) -> Iterator[None]:
 
 def _ensure_demo_set(config: ExperimentConfig) -> None:
     """Any other set has to be there."""
-    from dpn_platform.data.manifest import FILE_NAME
-    from dpn_platform.data.prepare import DEMO_URI, DemoRecipe, ensure_demo
+    from dpn_platform.data.published.manifest import FILE_NAME
+    from dpn_platform.demo.prepare import DEMO_URI, DemoRecipe, ensure_demo
     from dpn_platform.storage import exists, join_uri
 
     if config.data.uri.rstrip("/") != DEMO_URI or exists(join_uri(DEMO_URI, FILE_NAME)):

@@ -16,8 +16,8 @@ from dpn_platform.config.load import load_config
 from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
-    from dpn_platform.reports.build import ReportPaths
-    from dpn_platform.reports.record import StudyRecord
+    from dpn_platform.reports.study.build import ReportPaths
+    from dpn_platform.reports.study.record import StudyRecord
     from dpn_platform.sweeps.study import StudyResult
 
 
@@ -53,7 +53,7 @@ def sweep(
 
 def _check_words(config: ExperimentConfig) -> None:
     """Once, before the study starts: every one of its trials would stop."""
-    from dpn_platform.data.manifest import load_manifest
+    from dpn_platform.data.published.manifest import load_manifest
     from dpn_platform.training.words import check_words
 
     if (told := check_words(config, load_manifest(config.data.uri))) is not None:
@@ -69,10 +69,10 @@ def _run(config: ExperimentConfig, name: str | None, resume: bool) -> StudyResul
 
 def _report(config: ExperimentConfig, result: StudyResult) -> tuple[StudyRecord, ReportPaths]:
     """Build the report, and keep it with the study in MLflow and in storage."""
-    from dpn_platform.reports.build import build_report, with_front
-    from dpn_platform.reports.page import featured_with_routes
-    from dpn_platform.reports.publish import publish_report
-    from dpn_platform.reports.record import StudyRecord
+    from dpn_platform.reports.study.build import build_report, with_front
+    from dpn_platform.reports.study.page import featured_with_routes
+    from dpn_platform.reports.study.publish import publish_report
+    from dpn_platform.reports.study.record import StudyRecord
     from dpn_platform.storage import upload_folder
     from dpn_platform.tracking import open_tracker
 
@@ -101,14 +101,14 @@ def _report(config: ExperimentConfig, result: StudyResult) -> tuple[StudyRecord,
 
 
 def _show(record: StudyRecord, paths: ReportPaths, as_json: bool) -> None:
-    from dpn_platform.reports.export import study_document
+    from dpn_platform.reports.study.export import study_document
 
     if as_json:
         print_json(study_document(record, str(paths.html)))
         return
     from rich.console import Console
 
-    from dpn_platform.reports.table import front_table
+    from dpn_platform.reports.study.table import front_table
 
     Console(highlight=False).print(front_table(record))
     print_text(f"MLflow: {record.mlflow_uri}\nreport: {paths.html}")

@@ -91,7 +91,7 @@ class TrackedRun:
             return
         self._tracker.log_artifact(self.run_id, json.dumps(history), ROUTING)
         if with_picture:
-            from dpn_platform.reports.routing_over_time import routing_history_svg
+            from dpn_platform.reports.routing.over_time import routing_history_svg
 
             # As text, which waits with the rest where the server is away; a file would have to be kept for that.
             self._tracker.log_artifact(self.run_id, routing_history_svg(history, self._run_name), "routing.svg")

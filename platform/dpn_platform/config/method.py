@@ -1,4 +1,4 @@
-"""The method's section of an experiment: every setting of `dpn_model.method.Method`, with its range and default.
+"""The method's section of an experiment: every setting of `methods.method.Method`, with its range and default.
 
 Nothing here imports torch, so that `dpn --help` stays fast; a test keeps the two lists equal.
 """
@@ -21,7 +21,7 @@ def _checked_kernel(name: str) -> str:
     return name
 
 
-#: as in `dpn_model.method`
+#: as in `dpn_model.methods.method`
 SCORE_NEEDS = {"selection": ("sample",), "infeasible": ("renormalise",), "scaling": ("off", "on")}
 
 Kernel = Annotated[str, AfterValidator(_checked_kernel)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dpn_platform.data.manifest import Manifest, Split
-from dpn_platform.data.stream import read_rows
+from dpn_platform.data.published.manifest import Manifest, Split
+from dpn_platform.data.reading.stream import read_rows
 from dpn_platform.evaluation.recorded_runs import gallery_entry
 from dpn_platform.evaluation.scoring import Row, by_family
 

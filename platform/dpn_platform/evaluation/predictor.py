@@ -11,12 +11,12 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from dpn_model.flops import MAC_CONVENTIONS
+from dpn_model.cost.flops import MAC_CONVENTIONS
 from dpn_model.not_finite import NotFiniteError
 from dpn_model.processing import picture_inputs
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.collate import decode_image
-from dpn_platform.data.schema import row_images
+from dpn_platform.data.published.schema import row_images
+from dpn_platform.data.reading.collate import decode_image
 from dpn_platform.evaluation.answering.loading import load_ours, local_folder
 from dpn_platform.evaluation.answering.packed_model import sample_costs
 from dpn_platform.evaluation.image_statistics import IMAGE_COLUMNS, image_statistics

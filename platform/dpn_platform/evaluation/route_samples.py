@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.manifest import load_manifest
+from dpn_platform.data.published.manifest import load_manifest
 from dpn_platform.evaluation.recorded_runs import RecordedRun
 from dpn_platform.evaluation.routing_statistics import image_pairs, keep_ratio
 from dpn_platform.evaluation.scoring import Row

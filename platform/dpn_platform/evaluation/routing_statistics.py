@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dpn_platform.evaluation.bootstrap import interval, resample
-from dpn_platform.evaluation.paired import mcnemar
+from dpn_platform.benchmarks.statistics.bootstrap import interval, resample
+from dpn_platform.benchmarks.statistics.paired import mcnemar
 from dpn_platform.evaluation.scoring import Row, by_family, flops_ratio
 
 QUARTILES = 4

@@ -12,10 +12,10 @@ from ray.data import ActorPoolStrategy
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.manifest import Manifest, load_manifest
-from dpn_platform.data.presence import require_shards
-from dpn_platform.data.ray_context import quiet_data_context
-from dpn_platform.data.stream import split_dataset
+from dpn_platform.data.published.manifest import Manifest, load_manifest
+from dpn_platform.data.published.presence import require_shards
+from dpn_platform.data.reading.ray_context import quiet_data_context
+from dpn_platform.data.reading.stream import split_dataset
 from dpn_platform.evaluation import scoring
 from dpn_platform.evaluation.examples import choose_examples, with_pictures
 from dpn_platform.evaluation.predictor_actor import PredictorActor, PredictorSettings

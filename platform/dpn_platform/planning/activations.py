@@ -190,7 +190,7 @@ class _Kept:
 def _run_layer(decoder: Any, hidden_TD: Tensor, kept: _Kept) -> None:
     import torch
 
-    from dpn_model.attention_layout import AttentionLayout
+    from dpn_model.attention.layout import AttentionLayout
 
     positions = torch.arange(len(hidden_TD))[None]
     tables = decoder.rotary_emb(hidden_TD[None], position_ids=positions)

@@ -115,7 +115,7 @@ def trains_decoder(model: DpnForConditionalGeneration) -> bool:
 
 def router_macs(model: DpnForConditionalGeneration) -> int:
     """Multiply-accumulates of one decision of every router."""
-    from dpn_model.pyramid.router import Router
+    from dpn_model.methods.dpn.router import Router
 
     return sum(module.macs for module in model.reducers.modules() if isinstance(module, Router))
 

@@ -10,7 +10,7 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.planning.compute import SampleMeans
 
 if TYPE_CHECKING:
-    from dpn_platform.data.manifest import Manifest
+    from dpn_platform.data.published.manifest import Manifest
 
 #: assumed where no data set can be counted: the middle row of spec performance 2.4
 ASSUMED_TEXT_TOKENS = 150
@@ -42,7 +42,7 @@ def look_at(config: ExperimentConfig) -> tuple[DataFacts, Manifest | None]:
         if endpoints(needs=["s3"]) is None:
             return DataFacts(uri, missing="not looked at: the services are not running (`dpn up`)"), None
         connect(needs=["s3"])
-    from dpn_platform.data.manifest import load_manifest
+    from dpn_platform.data.published.manifest import load_manifest
 
     try:
         manifest = load_manifest(uri)
@@ -74,7 +74,7 @@ def _count(config: ExperimentConfig, manifest: Manifest) -> tuple[float, float] 
     """Text and supervised tokens per row as training encodes them; None without a tokenizer or shards at hand."""
     import pyarrow.parquet as pq
 
-    from dpn_platform.data.collate import SampleCollator
+    from dpn_platform.data.reading.collate import SampleCollator
     from dpn_platform.storage import open_uri
 
     processor = _processor(config.model.base)

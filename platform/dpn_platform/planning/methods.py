@@ -80,7 +80,7 @@ def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict
     """
     from dpn_model import Method
     from dpn_model.bases.shapes import model_shape
-    from dpn_model.flops import MAC_CONVENTIONS, sample_cost
+    from dpn_model.cost.flops import MAC_CONVENTIONS, sample_cost
 
     decoder = model_shape(base.base).decoder
     grid = image_grid(base)
@@ -116,8 +116,8 @@ def forward_bill(base: DpnConfig, cost: dict[str, Any], text_tokens: int, router
         By convention: vision, projector, decoder, in all, and that as a ratio to the dense model's.
     """
     from dpn_model.bases.shapes import model_shape
-    from dpn_model.cost import SampleRun, cost_parts
-    from dpn_model.flops import CONVENTIONS
+    from dpn_model.cost.bill import SampleRun, cost_parts
+    from dpn_model.cost.flops import CONVENTIONS
 
     shape, sites = model_shape(base.base), tuple(cost["sites"])
     shape = replace(shape, vision_macs=shape.vision_macs or 0, projector_macs=shape.projector_macs or 0)
@@ -152,8 +152,8 @@ def _tokens_per_stage(methods: Sequence[Method], grid: tuple[int, int], cheapest
 
 
 def _pooled(height: int, width: int, method: Method, cheapest: bool) -> tuple[int, int]:
-    from dpn_model.method import parse_kernel
-    from dpn_model.pyramid.experts import pooled_size
+    from dpn_model.methods.method import parse_kernel
+    from dpn_model.methods.pooling.experts import pooled_size
 
     is_static = method.name == "static"
     kernels = (method.kernel,) if is_static else method.experts

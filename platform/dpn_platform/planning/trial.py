@@ -80,7 +80,7 @@ def _training_flops(
 
 
 def _memory(setting: Setting, cost: dict[str, Any], parameters: states.Parameters) -> dict[str, Any]:
-    from dpn_model.flops import layers_per_stage
+    from dpn_model.cost.flops import layers_per_stage
 
     layers = layers_per_stage(setting.base.base.text_config.num_hidden_layers, cost["sites"])
     stages = list(zip(layers, cost["visual_tokens_dearest"], strict=True))

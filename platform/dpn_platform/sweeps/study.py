@@ -16,7 +16,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import fingerprint
 from dpn_platform.config.provenance import code_version, manifest_of_versions
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.manifest import Manifest, load_manifest
+from dpn_platform.data.published.manifest import Manifest, load_manifest
 from dpn_platform.evaluation.points import Point
 from dpn_platform.storage import ensure_bucket, open_uri
 from dpn_platform.sweeps.book import StudyBook

@@ -17,14 +17,14 @@ from dpn_model.special_texts import ROUTER_TEXT
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import ExperimentConfig, ModelConfig
-from dpn_platform.data.demo import VOCABULARY
 from dpn_platform.storage import download_folder
 from dpn_platform.training.base_folder import TINY, find_folder
 from dpn_platform.training.lora import attach_adapters
+from dpn_platform.training.tiny_words import TINY_WORDS
 
 
 def build_model(
-    config: ExperimentConfig, words: Iterable[str] = VOCABULARY
+    config: ExperimentConfig, words: Iterable[str] = TINY_WORDS
 ) -> tuple[DpnForConditionalGeneration, Processor]:
     """The base with the experiment's method attached; what is drawn depends on `train.seed` and `words` alone.
 
@@ -70,7 +70,7 @@ def reading_processor(processor: Processor, settings: ModelConfig) -> Processor:
         raise DpnError(f"model.base {settings.base}: {error}") from error
 
 
-def load_base(base: str, words: Iterable[str] = VOCABULARY) -> tuple[DpnForConditionalGeneration, Processor]:
+def load_base(base: str, words: Iterable[str] = TINY_WORDS) -> tuple[DpnForConditionalGeneration, Processor]:
     """Model and processor of a from_pretrained folder (a path, or a URI that is fetched), or fresh ones for "tiny".
 
     Raises:
@@ -97,7 +97,7 @@ def _load(folder: Path) -> tuple[DpnForConditionalGeneration, Processor]:
     return model, load_processor(folder, model.config)
 
 
-def build_tiny(words: Iterable[str] = VOCABULARY) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
+def build_tiny(words: Iterable[str] = TINY_WORDS) -> tuple[DpnForConditionalGeneration, DpnProcessor]:
     """Model with weights from torch's generator, and a processor with these words, by default those of the demo set."""
     tokenizer = build_word_tokenizer(words)
     model = build_tiny_model(len(tokenizer))

@@ -17,11 +17,11 @@ import torch.distributed as dist
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import DataConfig, ExperimentConfig
-from dpn_platform.data.batch_plan import BatchPlan
-from dpn_platform.data.collate import DamagedRowError
-from dpn_platform.data.feed import AHEAD, fed_batches, local_batches, start_feed
-from dpn_platform.data.manifest import Manifest, load_manifest
-from dpn_platform.data.order import IntArray
+from dpn_platform.data.published.manifest import Manifest, load_manifest
+from dpn_platform.data.reading.batch_plan import BatchPlan
+from dpn_platform.data.reading.collate import DamagedRowError
+from dpn_platform.data.reading.feed import AHEAD, fed_batches, local_batches, start_feed
+from dpn_platform.data.reading.order import IntArray
 from dpn_platform.training.loop import Batch
 from dpn_platform.training.run_plan import plan_run
 

@@ -24,8 +24,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from dpn_platform.data.order import IntArray
-from dpn_platform.data.sample_set import SampleSet
+from dpn_platform.data.reading.order import IntArray
+from dpn_platform.data.reading.sample_set import SampleSet
 from dpn_platform.storage import join_uri, upload_folder
 from dpn_platform.training.local_space import explained_writing, new_folder
 from dpn_platform.training.place import Place

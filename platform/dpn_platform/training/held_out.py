@@ -17,8 +17,8 @@ import torch.distributed as dist
 
 from dpn_model import DpnOutput
 from dpn_platform.config.schema import ExperimentConfig, TrainConfig
-from dpn_platform.data.manifest import load_manifest
-from dpn_platform.data.stream import read_rows
+from dpn_platform.data.published.manifest import load_manifest
+from dpn_platform.data.reading.stream import read_rows
 from dpn_platform.training.loop import Batch, StepResult, to_device
 from dpn_platform.training.metric_lines import Line
 from dpn_platform.training.metrics import Sums

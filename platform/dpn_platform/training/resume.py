@@ -14,8 +14,8 @@ import numpy as np
 import torch.distributed as dist
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.order import IntArray
-from dpn_platform.data.sample_set import SampleSet
+from dpn_platform.data.reading.order import IntArray
+from dpn_platform.data.reading.sample_set import SampleSet
 from dpn_platform.storage import delete_folder, join_uri, list_folders, read_json
 from dpn_platform.training.checkpoints import (
     ENGINE,

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpn_model.flops import mean_over_layers
-from dpn_model.reduction import ReductionRecord
+from dpn_model.cost.flops import mean_over_layers
+from dpn_model.methods.contract import ReductionRecord
 from dpn_platform.training.loop import StepResult
 from dpn_platform.training.metric_lines import KEEP_RATIO, SHARES_PREFIX, Line
 from dpn_platform.training.metrics import Sums

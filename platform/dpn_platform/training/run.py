@@ -27,8 +27,8 @@ from ray.train.v2._internal.callbacks import DatasetsCallback
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.provenance import code_version
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.manifest import Manifest, load_manifest
-from dpn_platform.data.presence import require_captions, require_shards
+from dpn_platform.data.published.manifest import Manifest, load_manifest
+from dpn_platform.data.published.presence import require_captions, require_shards
 from dpn_platform.storage import join_uri, open_uri
 from dpn_platform.training.attempts import attempt_here, run_attempts
 from dpn_platform.training.cluster import check_cluster

@@ -14,8 +14,8 @@ from dpn_platform.config.provenance import manifest_of_versions
 from dpn_platform.config.redact import without_credentials
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.yaml_text import parse_yaml
-from dpn_platform.data.batch_plan import BatchPlan
-from dpn_platform.data.batch_settings import BatchSettings
+from dpn_platform.data.reading.batch_plan import BatchPlan
+from dpn_platform.data.reading.batch_settings import BatchSettings
 from dpn_platform.storage import MissingObjectError, read_bytes, read_json, write_bytes, write_json
 from dpn_platform.training.about import ABOUT, about_run
 

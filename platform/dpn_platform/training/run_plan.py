@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.batch_plan import BatchPlan, plan_batches
-from dpn_platform.data.batch_settings import BatchSettings
-from dpn_platform.data.manifest import Manifest
-from dpn_platform.data.order import IntArray
-from dpn_platform.data.row_index import read_row_index
+from dpn_platform.data.published.manifest import Manifest
+from dpn_platform.data.published.row_index import read_row_index
+from dpn_platform.data.reading.batch_plan import BatchPlan, plan_batches
+from dpn_platform.data.reading.batch_settings import BatchSettings
+from dpn_platform.data.reading.order import IntArray
 
 
 def plan_run(config: ExperimentConfig, manifest: Manifest, consumed: IntArray | None = None) -> BatchPlan:

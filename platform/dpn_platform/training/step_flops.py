@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from dpn_model import RoutingReport
-from dpn_model.flops import UNITS_PER_MAC, DecoderShape
+from dpn_model.cost.flops import UNITS_PER_MAC, DecoderShape
 
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = 1.0, 1.0, 1.0
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.demo import VOCABULARY
-from dpn_platform.data.manifest import Manifest, load_manifest
-from dpn_platform.data.unknown_words import count_unknown_of_split, words_of_split
+from dpn_platform.data.ingest.unknown_words import count_unknown_of_split, words_of_split
+from dpn_platform.data.published.manifest import Manifest, load_manifest
 from dpn_platform.storage import exists, join_uri
 from dpn_platform.training.base_folder import TINY, find_folder
+from dpn_platform.training.tiny_words import TINY_WORDS
 
 
 def training_words(config: ExperimentConfig) -> Sequence[str]:
@@ -22,10 +22,10 @@ def training_words(config: ExperimentConfig) -> Sequence[str]:
         DpnError: no such data set or split, or a shard cannot be read.
     """
     if config.model.base != TINY:
-        return VOCABULARY
+        return TINY_WORDS
     manifest = load_manifest(config.data.uri)
     is_demo = (manifest.recipe or {}).get("kind") == "demo"
-    return VOCABULARY if is_demo else words_of_split(manifest, config.data.train_split)
+    return TINY_WORDS if is_demo else words_of_split(manifest, config.data.train_split)
 
 
 def check_words(config: ExperimentConfig, manifest: Manifest) -> str | None:

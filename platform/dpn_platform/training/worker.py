@@ -13,7 +13,7 @@ import torch.distributed as dist
 from dpn_model.processing import Processor
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.collate import SampleCollator
+from dpn_platform.data.reading.collate import SampleCollator
 from dpn_platform.storage import upload_folder, write_json
 from dpn_platform.training.base import build_model, reading_processor
 from dpn_platform.training.batches import open_batches

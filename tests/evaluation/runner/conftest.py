@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from dpn_platform.benchmarks.files.question_sources import Wanted, find_sources
+from dpn_platform.benchmarks.files.questions import read_questions
+from dpn_platform.benchmarks.registry import find_benchmark
 from dpn_platform.evaluation.answering.contract import Answered
-from dpn_platform.evaluation.benchmarks.question_sources import Wanted, find_sources
-from dpn_platform.evaluation.benchmarks.questions import read_questions
-from dpn_platform.evaluation.benchmarks.registry import find_benchmark
 from dpn_platform.evaluation.runner.lines import answer_line
 from dpn_platform.evaluation.runner.outcome import Evaluated
-from tests.evaluation.benchmarks import small_llava_sets, small_parquet_sets
+from tests.scored_benchmarks import small_llava_sets, small_parquet_sets
 
 WRITERS = {"llava": small_llava_sets.WRITERS, "parquet": small_parquet_sets.WRITERS}
 

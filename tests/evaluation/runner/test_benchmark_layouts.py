@@ -5,11 +5,11 @@ import io
 import pytest
 from PIL import Image
 
-from dpn_platform.evaluation.benchmarks.registry import MODULES
+from dpn_platform.benchmarks.registry import MODULES
 from dpn_platform.evaluation.recorded_runs import read_recorded
 from dpn_platform.evaluation.runner.outcome import check_annotations, write_outcome
 from dpn_platform.evaluation.runner.pictures import fetch
-from tests.evaluation.benchmarks import small_llava_sets, small_parquet_sets
+from tests.scored_benchmarks import small_llava_sets, small_parquet_sets
 
 CASES = [(name, "llava") for name in small_llava_sets.WRITERS] + [
     (name, "parquet") for name in small_parquet_sets.WRITERS

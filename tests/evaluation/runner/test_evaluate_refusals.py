@@ -6,10 +6,10 @@ import pytest
 import typer
 
 from dpn_platform import storage
+from dpn_platform.benchmarks.files.question_sources import Wanted
 from dpn_platform.cli.main import run
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
-from dpn_platform.evaluation.benchmarks.question_sources import Wanted
 from dpn_platform.evaluation.runner.benchmark import Request, evaluate_benchmark
 from dpn_platform.evaluation.runner.outcome import label_of, write_outcome
 

@@ -8,10 +8,10 @@ import zlib
 import pytest
 from PIL import Image
 
+from dpn_platform.benchmarks.files.question_sources import Wanted, find_sources
+from dpn_platform.benchmarks.files.questions import PictureRef, read_questions
+from dpn_platform.benchmarks.registry import find_benchmark
 from dpn_platform.config.errors import DpnError
-from dpn_platform.evaluation.benchmarks.question_sources import Wanted, find_sources
-from dpn_platform.evaluation.benchmarks.questions import PictureRef, read_questions
-from dpn_platform.evaluation.benchmarks.registry import find_benchmark
 from dpn_platform.evaluation.runner.pictures import decode
 
 

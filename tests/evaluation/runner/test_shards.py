@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from dpn_platform.benchmarks.files.questions import PictureRef, Question
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.contract import EncodedQuestion
-from dpn_platform.evaluation.benchmarks.questions import PictureRef, Question
 from dpn_platform.evaluation.runner.actor import batches
 from dpn_platform.evaluation.runner.costs import cost_of
 from dpn_platform.evaluation.runner.pictures import decode
 from dpn_platform.evaluation.runner.shards import cut
-from tests.evaluation.benchmarks.small_pieces import picture
+from tests.scored_benchmarks.small_pieces import picture
 
 
 def questions(count=20):

@@ -18,7 +18,7 @@ import ray
 from dpn_platform import storage
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.prepare import DemoRecipe, ensure_demo
+from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
 from dpn_platform.services.ray_client import init_ray
 from dpn_platform.training.metric_lines import read_metrics
 from tests.integration.local_run import run_here

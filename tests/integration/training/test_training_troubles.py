@@ -24,8 +24,8 @@ from dpn_platform import storage
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import dump_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.manifest import load_manifest
-from dpn_platform.data.order import plan_reads, planned_keys
+from dpn_platform.data.published.manifest import load_manifest
+from dpn_platform.data.reading.order import plan_reads, planned_keys
 from dpn_platform.training.run import run_training
 from dpn_platform.training.run_folder import TrainingOutcome
 

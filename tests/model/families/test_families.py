@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dpn_model import Method
 from dpn_model.cache import PackedCache
-from dpn_model.flops import layer_macs
+from dpn_model.cost.flops import layer_macs
 
 IMAGE = 91
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from dpn_model import Method
+from dpn_model.methods.contract import replace_image_rows
+from dpn_model.methods.pooling.experts import DepthwiseConv, pool_image, tokens_after
 from dpn_model.packing import ImageSpan
-from dpn_model.pyramid.experts import DepthwiseConv, pool_image, tokens_after
-from dpn_model.reduction import replace_image_rows
 
 IMAGE = 91
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from transformers import StoppingCriteriaList
 
 from dpn_model import DpnForConditionalGeneration, RoutingReport
-from dpn_model.flops import MAC_CONVENTIONS, mean_visual_tokens, routing_costs
+from dpn_model.bases.vision.contract import ImageInputs, ImageSide
+from dpn_model.cost.flops import MAC_CONVENTIONS, mean_visual_tokens, routing_costs
 from dpn_model.processing import EncodedSample, Processor, picture_inputs
 from dpn_model.processing.images import normalise
 from dpn_model.special_texts import IMAGE_TEXT
-from dpn_model.vision.contract import ImageInputs, ImageSide
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens, now
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing

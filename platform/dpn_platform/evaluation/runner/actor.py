@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from dpn_platform.benchmarks.files.questions import PictureRef, Question
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
 from dpn_platform.evaluation.answering.loading import Checkpoint, load_model
-from dpn_platform.evaluation.benchmarks.questions import PictureRef, Question
 from dpn_platform.evaluation.image_statistics import image_statistics
 from dpn_platform.evaluation.runner.lines import Line, ShardFiles, answer_line
 from dpn_platform.evaluation.runner.pictures import decode, fetch

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dpn_platform.benchmarks.files.question_sources import Wanted, find_sources
+from dpn_platform.benchmarks.files.questions import Question, read_questions
+from dpn_platform.benchmarks.registry import check_variant, find_benchmark
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.provenance import manifest_of_versions
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.answering.loading import Checkpoint, check_dtype, find_checkpoint
-from dpn_platform.evaluation.benchmarks.question_sources import Wanted, find_sources
-from dpn_platform.evaluation.benchmarks.questions import Question, read_questions
-from dpn_platform.evaluation.benchmarks.registry import check_variant, find_benchmark
 from dpn_platform.evaluation.recorded_runs import RESULT
 from dpn_platform.evaluation.runner.actor import AnswererSettings
 from dpn_platform.evaluation.runner.costs import cost_of

@@ -9,8 +9,8 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.ray_context import quiet_data_context
-from dpn_platform.data.stream import READ_CPUS
+from dpn_platform.data.reading.ray_context import quiet_data_context
+from dpn_platform.data.reading.stream import READ_CPUS
 from dpn_platform.evaluation.runner.actor import AnswererSettings, ShardAnswerer, with_pictures
 from dpn_platform.evaluation.runner.shards import Shard
 

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+from dpn_platform.benchmarks.files.questions import Question
 from dpn_platform.evaluation.answering.contract import Answered, Timing
-from dpn_platform.evaluation.benchmarks.questions import Question
 from dpn_platform.evaluation.runner.shards import Shard
 from dpn_platform.storage import join_uri, list_files, read_bytes, read_json, write_bytes, write_json
 

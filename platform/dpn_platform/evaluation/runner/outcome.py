@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dpn_platform.benchmarks.contract import REFERENCE, Benchmark, Inputs, QuestionScore
+from dpn_platform.benchmarks.files.question_sources import Sources
+from dpn_platform.benchmarks.files.questions import Question
+from dpn_platform.benchmarks.files.sources import is_folder
+from dpn_platform.benchmarks.scoring import question_lines, score_file
 from dpn_platform.config.errors import DpnError
-from dpn_platform.evaluation.benchmarks.contract import REFERENCE, Benchmark, Inputs, QuestionScore
-from dpn_platform.evaluation.benchmarks.question_sources import Sources
-from dpn_platform.evaluation.benchmarks.questions import Question
-from dpn_platform.evaluation.benchmarks.scoring import question_lines, score_file
-from dpn_platform.evaluation.benchmarks.sources import is_folder
 from dpn_platform.evaluation.examples import choose_examples
 from dpn_platform.evaluation.predictor import PREDICTION_SCHEMA
 from dpn_platform.evaluation.recorded_runs import PREDICTIONS, gallery_entry

@@ -10,10 +10,10 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from dpn_platform.benchmarks.files.parquet_rows import read_cells
+from dpn_platform.benchmarks.files.questions import PictureRef
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.contract import Picture
-from dpn_platform.evaluation.benchmarks.parquet_rows import read_cells
-from dpn_platform.evaluation.benchmarks.questions import PictureRef
 from dpn_platform.storage import read_bytes
 
 #: requests that wait for the store at once

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpn_platform.evaluation.benchmarks.questions import PictureRef, Question
+from dpn_platform.benchmarks.files.questions import PictureRef, Question
 
 #: what is answered, written and (after an interruption) kept as a whole; apart from batches, so that these may change
 SHARD_QUESTIONS = 128

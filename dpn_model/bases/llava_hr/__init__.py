@@ -1,0 +1,1 @@
+"""LLaVA-HR: two towers and the adapters between them."""

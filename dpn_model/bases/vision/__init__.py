@@ -1,0 +1,1 @@
+"""What bases do with pictures, behind one interface."""

@@ -1,0 +1,1 @@
+"""Methods: one contract, and one folder for each."""

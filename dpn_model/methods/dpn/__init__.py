@@ -1,0 +1,1 @@
+"""The Dynamic Pyramid Network: router, experts, routing loss, budget dial."""

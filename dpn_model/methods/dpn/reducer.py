@@ -1,0 +1,126 @@
+"""Dynamic pooling experts (eq. 4): per sample and site, the router picks the kernel that pools its visual tokens.
+
+Shape letters: B' samples with an image, D model width, E experts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dpn_model.methods.contract import router_state
+from dpn_model.methods.dpn.router import Router
+from dpn_model.methods.dpn.selection import Choice, Pick, choose_experts
+from dpn_model.methods.dpn.threshold import Passage, Threshold
+from dpn_model.methods.method import Method
+from dpn_model.methods.pooling.site import Decision, PoolingSite
+from dpn_model.not_finite import NotFiniteError
+from dpn_model.packing import PackedSequence
+from dpn_model.sample_keys import uniform_draws
+
+
+class DynamicPoolingExperts(PoolingSite):
+    """One decision per sample, shared by all its visual tokens."""
+
+    needs_router_token = True
+
+    def __init__(self, layer: int, method: Method, hidden_size: int) -> None:
+        super().__init__(layer, method, hidden_size, method.experts)
+        self.router = Router(
+            hidden_size,
+            len(self.kernels),
+            method.router,
+            method.temperature,
+            method.router_hidden_divisor,
+            method.router_init,
+        )
+        #: fixed expert for every sample, or None: the router decides (`set_route`)
+        self.forced_expert: int | None = None
+        #: this expert where it is feasible, at inference; calibration looks down every route so
+        self.favoured_expert: int | None = None
+        #: the budget dial's, at inference (`set_budget`)
+        self.threshold: Threshold | None = None
+
+    @property
+    def decision_macs(self) -> int:
+        """The router's."""
+        return self.router.macs
+
+    @property
+    def needs_sample_keys(self) -> bool:
+        """Where the dial moves samples: they move one by one, also those which the router does not tell apart."""
+        return not self.training and self.threshold is not None
+
+    def decide(self, state: PackedSequence, samples: tuple[int, ...], tokens_BE: Sequence[tuple[int, ...]]) -> Decision:
+        """The router's choice, or the forced one.
+
+        Raises:
+            ValueError: the forced expert is not feasible for a sample.
+            NotFiniteError: a router logit is not finite.
+        """
+        self._check_forced(samples, tokens_BE)
+        states_BD, _ = router_state(state, self.method.routing_token)
+        passages = list(state.passages) or [None] * state.num_samples
+        try:
+            choice = choose_experts(
+                self.router(states_BD),
+                torch.tensor(tokens_BE, device=states_BD.device) > 0,
+                self.method.selection if self.training else "top1",
+                renormalise=self.method.infeasible == "renormalise",
+                pick=self._pick(state, samples, passages),
+                forced=self.forced_expert,
+            )
+        except NotFiniteError as error:
+            raise error.of([samples[place] for place in error.places]) from None
+        return Decision(choice.experts, self._scale(choice), choice.probs_BE, choice.logits_BE, tuple(passages))
+
+    def run_on_nothing(self, empty_TD: Tensor) -> list[Tensor]:
+        """The router's logits of no sample."""
+        return [self.router(empty_TD)]
+
+    def _check_forced(self, samples: tuple[int, ...], tokens_BE: Sequence[tuple[int, ...]]) -> None:
+        for sample, tokens in zip(samples, tokens_BE, strict=True):
+            if self.forced_expert is not None and not tokens[self.forced_expert]:
+                allowed = [name for name, left in zip(self.expert_names, tokens, strict=True) if left]
+                raise ValueError(
+                    f"the route forces {self.expert_names[self.forced_expert]} after layer {self.layer}, which leaves "
+                    f"sample {sample} fewer than min_tokens = {self.method.min_tokens}; allowed: {', '.join(allowed)}"
+                )
+
+    def _pick(self, state: PackedSequence, samples: tuple[int, ...], passages: list[Passage | None]) -> Pick | None:
+        """Who decides in the router's place at inference; it leaves `passages` as the next site wants them."""
+        favoured, threshold = self.favoured_expert, self.threshold
+        if self.training or (favoured is None and threshold is None):
+            return None
+        if favoured is not None:
+            return lambda rows: [favoured if row[favoured] > -math.inf else row.index(max(row)) for row in rows]
+        assert threshold is not None
+        grids: dict[int, list[tuple[int, int]]] = {}
+        for image in state.images:
+            grids.setdefault(image.sample, []).append((image.height, image.width))
+        visual, draws = state.visual_tokens(), uniform_draws(state.sample_keys)
+
+        def pick(rows: list[list[float]]) -> list[int]:
+            experts = []
+            for sample, row in zip(samples, rows, strict=True):
+                text = state.lengths[sample] - visual[sample]
+                expert, passages[sample] = threshold.choose(
+                    row, passages[sample], tuple(grids[sample]), text, draws[sample]
+                )
+                experts.append(expert)
+            return experts
+
+        return pick
+
+    def _scale(self, choice: Choice) -> Tensor | None:
+        """What pooled rows are multiplied with: eq. 4's winning probability, and Gumbel's straight-through gate."""
+        if self.method.scaling == "off":
+            return choice.gate_B
+        log_p_B = choice.log_probs_BE.gather(1, choice.expert_B[:, None]).squeeze(1)
+        # p / stop_grad(p), in value and gradient, but finite at p = 0
+        straight_B = 1 + log_p_B - log_p_B.detach()
+        scale_B = straight_B if self.method.scaling == "straight_through" else log_p_B.exp()
+        return scale_B if choice.gate_B is None else scale_B * choice.gate_B

@@ -1,0 +1,1 @@
+"""Random dropping of visual tokens."""

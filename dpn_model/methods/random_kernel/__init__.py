@@ -1,0 +1,1 @@
+"""Random-kernel pyramid: a kernel drawn for every sample."""

@@ -1,0 +1,1 @@
+"""Static pyramid: one fixed kernel for every sample."""

@@ -1,1 +1,0 @@
-"""Rival methods and controls, one per file; they may not import each other."""

@@ -1,0 +1,1 @@
+"""GQA: exact match, and the official program's distribution."""

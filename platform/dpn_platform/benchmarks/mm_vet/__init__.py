@@ -1,0 +1,1 @@
+"""MM-Vet: open answers, graded by a judge."""

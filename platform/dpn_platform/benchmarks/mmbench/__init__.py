@@ -1,0 +1,1 @@
+"""MMBench and its Chinese twin: every question with its rotations."""

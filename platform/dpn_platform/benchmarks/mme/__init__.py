@@ -1,0 +1,1 @@
+"""MME: yes or no in pairs of one picture, in points."""

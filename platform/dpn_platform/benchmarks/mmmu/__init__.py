@@ -1,0 +1,1 @@
+"""MMMU: choices and open answers of college exams."""

@@ -1,0 +1,1 @@
+"""POPE: whether an object is in the picture, in three samplings."""

@@ -1,0 +1,1 @@
+"""ScienceQA: choices, with and without a picture."""

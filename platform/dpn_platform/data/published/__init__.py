@@ -1,0 +1,1 @@
+"""What a published set is: schema, manifest, and what can be told of it without training on it."""

@@ -1,0 +1,154 @@
+"""Shards to a Ray Data stream of rows in a determined order, and nothing that was already consumed.
+
+Each block of the dataset is one planned read (`order.ShardRead`); a task reads the shard, takes the rows in
+the planned order and passes encoded pictures on: decoding happens in the consumer (`collate`). The plan is
+made here and not by `read_parquet`, which merges files into blocks as it sees fit and silently drops a
+path that occurs twice, as every shard does in a run of several epochs.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.data.published.manifest import Manifest, Shard, load_manifest
+from dpn_platform.data.published.schema import with_more_images
+from dpn_platform.data.reading.batch_plan import BatchPlan
+from dpn_platform.data.reading.order import IntArray, ShardRead, plan_reads
+from dpn_platform.data.reading.ray_context import quiet_data_context
+from dpn_platform.storage import MissingObjectError, open_uri, with_retries
+
+#: reading is waiting: several reads share a CPU, and a busy cluster still finds room for one
+READ_CPUS = 0.25
+SLICE_ROWS = 256
+
+
+@dataclass(frozen=True)
+class _Task:
+    uri: str
+    read: ShardRead
+    span: int
+
+
+def training_stream(
+    manifest: Manifest | str,
+    split: str,
+    *,
+    seed: int,
+    num_rows: int | None = None,
+    epoch: int = 0,
+    consumed: IntArray | None = None,
+    num_readers: int | None = None,
+) -> ray.data.Dataset:
+    """The rows that a run still has to see, in order (see `order`).
+
+    Args:
+        manifest: a published data set or its URI.
+        split: which split.
+        seed: of the order.
+        num_rows: samples of the whole run, consumed ones included (steps x global batch size); the stream
+            passes from one epoch to the next by itself. Default: one epoch.
+        epoch: the first epoch.
+        consumed: `sample_key`s of earlier attempts of this run. Any world size, any order.
+        num_readers: shards read at a time at most; default: as many as the cluster has room for, which on a small
+            machine starts more processes than it has cores.
+
+    Returns:
+        A dataset with the columns of `schema.SHARD_SCHEMA`, `epoch` and `sample_key`.
+
+    Raises:
+        DpnError: no such data set or split, or `consumed` is of another run.
+    """
+    published = load_manifest(manifest) if isinstance(manifest, str) else manifest
+    chosen = published.split(split)
+    reads = plan_reads(
+        chosen,
+        seed=seed,
+        num_rows=chosen.rows if num_rows is None else num_rows,
+        first_epoch=epoch,
+        consumed=consumed,
+    )
+    return _dataset(published, chosen.row_id_span, reads, num_readers)
+
+
+def planned_stream(manifest: Manifest, plan: BatchPlan, *, num_readers: int | None = None) -> ray.data.Dataset:
+    """The rows of a plan in its reading order, for `regroup.micro_batches`; columns as `training_stream`."""
+    return _dataset(manifest, plan.span, plan.reads, num_readers)
+
+
+def split_dataset(
+    manifest: Manifest | str, split: str, *, limit: int | None = None, num_readers: int | None = None
+) -> ray.data.Dataset:
+    """A split in the order of its row ids, for evaluation; `limit` rows are a fair sample of it."""
+    published = load_manifest(manifest) if isinstance(manifest, str) else manifest
+    chosen = published.split(split)
+    reads = list(_in_order(chosen.shards, chosen.rows if limit is None else limit))
+    return _dataset(published, chosen.row_id_span, reads, num_readers)
+
+
+def read_rows(uri: str, positions: IntArray | npt.NDArray[np.int32]) -> pa.Table:
+    """Rows of one shard, in the order given, with `more_images`; only the row groups that hold them are read.
+
+    Raises:
+        DpnError: the shard is not what the manifest says (missing, or too short), or cannot be read.
+    """
+    location = open_uri(uri)
+
+    def read() -> tuple[pa.Table, IntArray]:
+        with pq.ParquetFile(location.path, filesystem=location.filesystem, pre_buffer=True) as file:
+            rows = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+            if len(positions) and sum(rows) <= int(positions.max()):
+                raise DpnError(f"{uri}: {sum(rows)} rows, the manifest says more; see `dpn data verify`")
+            ends = np.cumsum(rows)
+            group = np.searchsorted(ends, positions, side="right")
+            wanted = np.unique(group)
+            # Rows that are not read shift those behind them.
+            skipped = np.cumsum(np.where(np.isin(np.arange(len(rows)), wanted), 0, rows))
+            places = np.asarray(positions, np.int64) - skipped[group].astype(np.int64)
+            return file.read_row_groups(wanted.tolist()), places
+
+    try:
+        table, places = with_retries("read", location, read)
+    except MissingObjectError as error:
+        raise DpnError(f"{uri}: the manifest names this shard, but it is missing; see `dpn data verify`") from error
+    return with_more_images(table.take(pa.array(places)))
+
+
+def _in_order(shards: Sequence[Shard], limit: int) -> Iterator[ShardRead]:
+    for shard in shards:
+        if limit <= 0:
+            return
+        yield ShardRead(shard, 0, np.arange(min(shard.rows, limit), dtype=np.int32))
+        limit -= shard.rows
+
+
+def _dataset(manifest: Manifest, span: int, reads: Sequence[ShardRead], num_readers: int | None) -> ray.data.Dataset:
+    tasks = [_Task(manifest.shard_uri(read.shard), read, span) for read in reads]
+    items = [{"task": pickle.dumps(task)} for task in tasks]
+    with quiet_data_context(preserve_order=True):
+        plan = ray.data.from_items(items, override_num_blocks=len(items) or None)
+        return plan.map_batches(
+            _read_batch,
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=READ_CPUS,
+            compute=ray.data.TaskPoolStrategy(size=num_readers),
+        )
+
+
+def _read_batch(batch: pa.Table) -> Iterator[pa.Table]:
+    for item in batch.column("task"):
+        task: _Task = pickle.loads(item.as_py())
+        table = read_rows(task.uri, task.read.positions)
+        table = table.append_column("epoch", pa.array(np.full(table.num_rows, task.read.epoch)))
+        table = table.append_column("sample_key", pa.array(task.read.sample_keys(task.span)))
+        for start in range(0, table.num_rows, SLICE_ROWS):
+            yield table.slice(start, SLICE_ROWS)

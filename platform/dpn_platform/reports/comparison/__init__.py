@@ -1,0 +1,1 @@
+"""Runs on benchmarks side by side, and beside the paper's tables."""

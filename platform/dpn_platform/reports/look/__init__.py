@@ -1,0 +1,1 @@
+"""Colours, names and places of labels."""

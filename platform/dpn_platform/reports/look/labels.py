@@ -1,0 +1,138 @@
+"""One look and one wording for every picture and table: colours, symbols, names of methods, formats of numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpn_platform.evaluation.points import Point
+from dpn_platform.reports.study.record import Convention, StudyRecord
+
+AXIS_ACCURACY = "accuracy (%)"
+DEFAULT_INTERVAL = "95% intervals over questions"
+NOT_MEASURED = "–"
+
+_ROUTE_SEPARATOR = re.compile(r"\s*(?:->|→|,|/|\|)\s*|\s+")
+_SHORT_PARAMS = {
+    "routing_loss_weight": "λ",
+    "routing_loss_target": "t",
+    "lambda": "λ",
+    "target": "t",
+    "experts": "experts",
+    "site_kernels": "kernels",
+    "keep_ratio": "keep",
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How points of one method are drawn: hex colour, plotly symbol, matplotlib marker, name in legends."""
+
+    label: str
+    colour: str
+    plotly_symbol: str
+    marker: str
+    size: float = 1.0
+
+
+_STYLES = {
+    "dpn": Style("DPN", "#0f766e", "circle", "o"),
+    "dense": Style("dense (control)", "#334155", "diamond", "D"),
+    "static": Style("static pooling (control)", "#c2410c", "square", "s"),
+    "random_drop": Style("random dropping (control)", "#7c3aed", "x", "X", 1.15),
+}
+_OTHER_COLOURS = ("#b45309", "#be185d", "#1d4ed8", "#4d7c0f")
+
+
+def style_of(method: str) -> Style:
+    """The style of a method; one that this file does not name gets a colour from its name, always the same."""
+    known = _STYLES.get(method)
+    colour = _OTHER_COLOURS[sum(method.encode()) % len(_OTHER_COLOURS)]
+    return known or Style(method, colour, "triangle-up", "^")
+
+
+def method_order(points: Sequence[Point]) -> list[str]:
+    """The study's methods in the order of the legend: known ones first."""
+    present = {point.method for point in points}
+    return [name for name in _STYLES if name in present] + sorted(present - set(_STYLES))
+
+
+def axis_flops(convention: Convention) -> str:
+    """Title of the cost axis; the convention is always named."""
+    return f"LLM FLOPs ratio ({convention}, what really ran)"
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """`0.9312` -> `93.1`; a dash when not measured."""
+    return f"{100 * fraction:.{digits}f}" if math.isfinite(fraction) else NOT_MEASURED
+
+
+def signed_points(fraction: float, digits: int = 1) -> str:
+    """A difference in percentage points with its sign, with a real minus."""
+    return f"{100 * fraction:+.{digits}f}".replace("-", "−") if math.isfinite(fraction) else NOT_MEASURED
+
+
+def ratio(value: float, digits: int = 3) -> str:
+    """A FLOPs ratio, or a dash when not measured."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else NOT_MEASURED
+
+
+def interval(ci: tuple[float, float]) -> str:
+    """`(0.912, 0.934)` -> `91.2–93.4`."""
+    return f"{percent(ci[0])}–{percent(ci[1])}"
+
+
+def short_params(params: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
+    """The parameters of a point in one line: `λ=0.12 t=1.4 experts={1x1,1x2,2x2}`."""
+    return " ".join(f"{_short_key(key)}={_short_value(value)}" for key, value in params.items() if key not in leave_out)
+
+
+def common_params(points: Sequence[Point]) -> dict[str, Any]:
+    """Parameters with one value in all points of the search: said once, not in every row."""
+    searched = [point.params for point in points if not point.is_control]
+    if len(searched) < 2:
+        return {}
+    return {key: value for key, value in searched[0].items() if all(params.get(key) == value for params in searched)}
+
+
+def _short_key(key: str) -> str:
+    parts = key.replace("/", ".").split(".")
+    for name in ("_".join(parts[-2:]), parts[-1]):
+        if name in _SHORT_PARAMS:
+            return _SHORT_PARAMS[name]
+    return parts[-1]
+
+
+def _short_value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return "{" + ",".join(str(item) for item in value) + "}"
+    return str(value)
+
+
+def route_steps(route: str | Sequence[str]) -> list[str]:
+    """The kernels of a route, one per site, however it was written (`2x2,1x1`, `2x2 -> 1x1`, a list)."""
+    if isinstance(route, str):
+        return [step for step in _ROUTE_SEPARATOR.split(route) if step]
+    return [str(step) for step in route]
+
+
+def route_text(route: str | Sequence[str]) -> str:
+    """`2x2 → 1x1 → 1x2`; `no sites` when nothing is reduced."""
+    return " → ".join(route_steps(route)) or "no sites"
+
+
+def questions(record: StudyRecord) -> int:
+    """Questions per point: the largest n of the study, from the families where points carry none."""
+    return max((point.n or sum(score.n for score in point.per_family.values()) for point in record.points), default=0)
+
+
+def interval_note(record: StudyRecord) -> str:
+    """What the error bars are: number of questions and kind of interval."""
+    kind = str(record.meta.get("interval") or DEFAULT_INTERVAL)
+    n = questions(record)
+    return f"n = {n:,} questions per point; {kind}" if n else kind

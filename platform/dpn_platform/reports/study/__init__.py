@@ -1,0 +1,1 @@
+"""One study: its front, tables, pictures and page."""

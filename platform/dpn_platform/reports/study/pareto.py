@@ -1,0 +1,111 @@
+"""The Pareto front of accuracy (up) against FLOPs ratio (down), and its measures. Pure functions.
+
+Only exact dominance counts here; whether a difference is larger than its uncertainty is `compare.py`'s question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dpn_platform.evaluation.points import Point
+from dpn_platform.reports.study.record import Convention
+
+
+class Reference(NamedTuple):
+    """The corner a hypervolume is measured from: no accuracy, at the cost of the uncompressed model."""
+
+    accuracy: float = 0.0
+    flops_ratio: float = 1.0
+
+
+REFERENCE = Reference()
+
+
+def flops_ratio(point: Point, convention: Convention = "swiglu") -> float:
+    """The point's cost relative to the uncompressed model, in the named convention."""
+    return point.flops_ratio_swiglu if convention == "swiglu" else point.flops_ratio_eq8
+
+
+def is_measured(point: Point, convention: Convention = "swiglu") -> bool:
+    """Whether both coordinates are finite; other points can neither be on a front nor dominate."""
+    return math.isfinite(point.accuracy) and math.isfinite(flops_ratio(point, convention))
+
+
+def dominates(winner: Point, loser: Point, convention: Convention = "swiglu") -> bool:
+    """Whether `winner` is at least as good on both axes and better on one."""
+    if not (is_measured(winner, convention) and is_measured(loser, convention)):
+        return False
+    cheaper, dearer = flops_ratio(winner, convention), flops_ratio(loser, convention)
+    no_worse = winner.accuracy >= loser.accuracy and cheaper <= dearer
+    return no_worse and (winner.accuracy > loser.accuracy or cheaper < dearer)
+
+
+def pareto_front(points: Sequence[Point], convention: Convention = "swiglu") -> list[bool]:
+    """Which points no other point dominates.
+
+    Points equal on both axes do not dominate each other, so ties on the front are all on it.
+
+    Returns:
+        One flag per point, in order.
+    """
+    return [
+        is_measured(point, convention) and not any(dominates(other, point, convention) for other in points)
+        for point in points
+    ]
+
+
+def dominated_by(points: Sequence[Point], convention: Convention = "swiglu") -> list[list[str]]:
+    """For each point, the names of the points that dominate it (empty on the front)."""
+    return [[other.name for other in points if dominates(other, point, convention)] for point in points]
+
+
+def front_points(points: Sequence[Point], convention: Convention = "swiglu") -> list[Point]:
+    """The points of the front, cheapest first."""
+    flags = pareto_front(points, convention)
+    front = [point for point, on_front in zip(points, flags, strict=True) if on_front]
+    return sorted(front, key=lambda point: (flops_ratio(point, convention), point.name))
+
+
+def hypervolume(points: Sequence[Point], reference: Reference = REFERENCE, convention: Convention = "swiglu") -> float:
+    """The area of the plane that the points dominate, up to the reference corner.
+
+    A point that is no cheaper than the reference adds nothing. With the default corner and accuracies as fractions
+    the value lies in [0, 1]; 1 would be every answer right at no cost.
+    """
+    area, height = 0.0, reference.accuracy
+    for point in front_points(points, convention):
+        width = reference.flops_ratio - flops_ratio(point, convention)
+        if width > 0 and point.accuracy > height:
+            area += width * (point.accuracy - height)
+            height = point.accuracy
+    return area
+
+
+def flops_spread(points: Sequence[Point], convention: Convention = "swiglu") -> float:
+    """Difference in FLOPs ratio between the dearest and the cheapest point of the front; 0 for fewer than two."""
+    front = front_points(points, convention)
+    return flops_ratio(front[-1], convention) - flops_ratio(front[0], convention) if front else 0.0
+
+
+def knee(points: Sequence[Point], convention: Convention = "swiglu") -> Point | None:
+    """The point of the front farthest above the line between its two ends; None for fewer than three points.
+
+    Both axes are scaled to the front's own range first, so that neither unit decides.
+    """
+    front = front_points(points, convention)
+    if len(front) < 3:
+        return None
+    first, last = front[0], front[-1]
+    width = flops_ratio(last, convention) - flops_ratio(first, convention)
+    height = last.accuracy - first.accuracy
+    if width <= 0 or height <= 0:
+        return None
+
+    def above_the_line(point: Point) -> float:
+        across = (flops_ratio(point, convention) - flops_ratio(first, convention)) / width
+        return (point.accuracy - first.accuracy) / height - across
+
+    best = max(front[1:-1], key=above_the_line)
+    return best if above_the_line(best) > 0 else None

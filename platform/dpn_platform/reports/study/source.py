@@ -1,0 +1,61 @@
+"""Where a report's study comes from: a folder or URI that holds `study.json`, or MLflow by the study's name."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.points import POINT_ARTIFACT, Point
+from dpn_platform.reports.study.record import RECORD_NAME, StudyRecord, parse_record
+from dpn_platform.storage.objects import read_bytes
+
+REPORT_ARTIFACTS = "report"
+
+
+def is_place(what: str) -> bool:
+    """Whether `what` is a path or URI rather than the name of a study in MLflow."""
+    return "://" in what or what.endswith(".json") or Path(what).exists()
+
+
+def read_study(place: str) -> StudyRecord:
+    """The study record in a folder, or in a `.json` file; paths and URIs alike.
+
+    Raises:
+        DpnError: nothing is there, or it is no study record.
+    """
+    uri = place if place.endswith(".json") else f"{place.rstrip('/')}/{RECORD_NAME}"
+    return parse_record(read_bytes(uri), uri)
+
+
+def study_from_mlflow(name: str, tracking_uri: str | None = None) -> StudyRecord:
+    """The study of this name: its stored record, else what its trials have stored so far.
+
+    A finished study keeps `report/study.json` in its parent run. One that is still running, or was killed, has a
+    `point.json` in each child run that was evaluated.
+
+    Args:
+        name: of the study, its run id, or an MLflow experiment (then its latest study).
+        tracking_uri: default `MLFLOW_TRACKING_URI`.
+
+    Raises:
+        DpnError: no such study, or nothing was evaluated in it yet.
+    """
+    from dpn_platform.tracking.studies import StudyReader
+
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        raise DpnError(
+            f"study '{name}': no MLflow address, set MLFLOW_TRACKING_URI or start the services with `dpn up`"
+        )
+    reader = StudyReader(uri)
+    study = reader.find(name)
+    stored = reader.text(study.run_id, f"{REPORT_ARTIFACTS}/{RECORD_NAME}")
+    if stored is not None:
+        return parse_record(stored, f"{study.name}/{RECORD_NAME}")
+    texts = [reader.text(child, POINT_ARTIFACT) for child in reader.child_ids(study.run_id)]
+    points = [Point.from_json(json.loads(text)) for text in texts if text is not None]
+    if not points:
+        raise DpnError(f"study '{study.name}' has no evaluated point yet: see {study.url}")
+    return StudyRecord(study.name, tuple(points), study.url, {"state": "unfinished: rebuilt from the trials' points"})

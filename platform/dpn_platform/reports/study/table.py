@@ -1,0 +1,80 @@
+"""The front as a table for the terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from dpn_platform.reports.look.labels import (
+    common_params,
+    interval,
+    interval_note,
+    percent,
+    ratio,
+    short_params,
+    signed_points,
+)
+from dpn_platform.reports.study.controls import Difference, against_dense, dense_control
+from dpn_platform.reports.study.pareto import REFERENCE, flops_ratio, hypervolume, pareto_front
+from dpn_platform.reports.study.record import StudyRecord
+
+
+def front_table(record: StudyRecord) -> Table:
+    """All points, dearest first: `●` marks the front, dominated ones are dim, `~` a difference inside its interval."""
+    common = common_params(record.points)
+    table = _empty_table(record, short_params(common))
+    points = record.points
+    flags = dict(zip((point.name for point in points), pareto_front(points, record.convention), strict=True))
+    changes = against_dense(points)
+    dense = dense_control(points)
+    for point in sorted(points, key=lambda point: (-flops_ratio(point, record.convention), point.name)):
+        on_front = flags[point.name]
+        cells = (
+            "●" if on_front else "",
+            point.name,
+            percent(point.accuracy),
+            interval(point.accuracy_ci),
+            "0" if point is dense else _change(changes.get(point.name)),
+            ratio(point.flops_ratio_swiglu),
+            ratio(point.flops_ratio_eq8, 2),
+            ratio(point.visual_tokens_mean, 1),
+            short_params(point.params, () if point.is_control else common),
+        )
+        # Text, not markup: a parameter may hold square brackets.
+        table.add_row(*(Text(cell) for cell in cells), style="bold green" if on_front else "dim")
+    return table
+
+
+def _empty_table(record: StudyRecord, common: str) -> Table:
+    """The columns, narrow enough for a terminal of 80, and what to know below them."""
+    volume = hypervolume(record.points, convention=record.convention)
+    corner = f"accuracy {REFERENCE.accuracy:g}, ratio {REFERENCE.flops_ratio:g}"
+    notes = [
+        "● on the front   ~ difference inside its interval   swiglu, eq8: FLOPs ratios",
+        *([f"all points of the search: {common}"] if common else []),
+        interval_note(record),
+        f"hypervolume {volume:.4f} ({record.convention}, from {corner})",
+    ]
+    table = Table(
+        title=f"Pareto front of {record.name}",
+        title_justify="left",
+        title_style="bold",
+        caption=Text("\n".join(notes)),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", no_wrap=True)
+    table.add_column("point", no_wrap=True)
+    for name in ("acc %", "interval", "Δ dense", "swiglu", "eq8", "tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("parameters", overflow="fold")
+    return table
+
+
+def _change(change: Difference | None) -> str:
+    if change is None:
+        return ""
+    return signed_points(change.value) + (" " if change.is_resolved else "~")
