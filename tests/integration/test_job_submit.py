@@ -11,7 +11,7 @@ from dpn_platform.services.job_client import follow_job, submit_job
 
 pytestmark = [pytest.mark.services, pytest.mark.ray]
 
-WHERE = "import json, sys, dpn_platform, dpn_model.methods.method; print(json.dumps([dpn_platform.__file__, dpn_model.__file__]))"
+WHERE = "import json, dpn_platform, dpn_model.packing; print(json.dumps([dpn_platform.__file__, dpn_model.__file__]))"
 
 
 def followed(job):
