@@ -91,17 +91,17 @@ def test_reading_a_config_loads_no_framework(root):
     done = run_python(root, code)
     assert done.returncode == 0, done.stderr
     loaded = {name.split(".")[0] for name in done.stdout.split()}
-    assert loaded.isdisjoint({"torch", "ray", "transformers", "mlflow", "boto3", "pyarrow", "deepspeed", "dpn_model"})
+    assert loaded.isdisjoint({"torch", "ray", "transformers", "mlflow", "boto3", "pyarrow", "deepspeed"})
 
 
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("training.entry", {"torch", "transformers", "deepspeed", "ray", "dpn_model"}),
-        ("training.run", {"transformers", "deepspeed", "dpn_model"}),
-        ("evaluation.run", {"torch", "transformers", "dpn_model"}),
-        ("evaluation.runner.actor", {"torch", "transformers", "dpn_model"}),
-        ("sweeps.study", {"torch", "transformers", "dpn_model"}),
+        ("training.entry", {"torch", "transformers", "deepspeed", "ray"}),
+        ("training.run", {"transformers", "deepspeed"}),
+        ("evaluation.run", {"torch", "transformers"}),
+        ("evaluation.runner.actor", {"torch", "transformers"}),
+        ("sweeps.study", {"torch", "transformers"}),
     ],
 )
 def test_who_runs_no_model_loads_none(root, module, heavy):

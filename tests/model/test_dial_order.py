@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from dpn_model.cost.flops import DecoderShape, sample_cost
+from dpn_model.cost.flops import DecoderShape
+from dpn_model.cost.ledger import sample_cost
 from dpn_model.methods.dpn.budget import Dial, RouteTable, Standing, build_dial, course
 from dpn_model.methods.dpn.threshold import Passage, Routes, Threshold
 from dpn_model.methods.pooling.experts import pooled_size

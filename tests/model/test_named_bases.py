@@ -12,7 +12,7 @@ from dpn_model import DpnForConditionalGeneration
 from dpn_model.bases.catalogue import BASES, base_config, base_shape
 from dpn_model.bases.llava_hr.model import LlavaHrModel
 from dpn_model.cost.bill import clip_macs
-from dpn_model.cost.flops import sample_cost
+from dpn_model.cost.ledger import sample_cost
 
 # Spec: Vicuna (at 32000 words), projector (base-models, first table and B.1); the 64 words transformers adds stand in
 # the embedding and in lm_head.

@@ -104,12 +104,11 @@ def test_operations_are_those_of_the_plan(
     batch = build_batch(range(1, 2), text_only=False)
     out = model(**to_device(batch, torch.device("cpu"), torch.float32))
     passes = Passes.of(model, is_checkpointed=checkpointed)
-    [text], [visual], tokens = out.routing.text_tokens, out.routing.visual_tokens, out.num_supervised_tokens
+    [text], tokens = out.routing.text_tokens, out.num_supervised_tokens
 
     planned = compute.training_flops(
         model.model_shape,
-        (),
-        (visual,),
+        out.routing.ledger(0),
         compute.SampleMeans(text, tokens),
         compute.PlannedPasses.of(trains_vision=trains_vision, checkpointed=checkpointed),
     )

@@ -5,7 +5,7 @@ Shape letters: I images, V visual tokens of all images together, D model width, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
+from dpn_model.bases.vision.tower import ClosedTower, same_size
+from dpn_model.methods.probe import TowerPicture
 from dpn_model.packing import Grid, ImageSpan, Piece, contiguous_positions
 
 
-class FixedImages:
+class FixedImages(ClosedTower):
     """Every picture (LLaVA-HR) or tile (InternVL) is a square of `image_size` pixels and gives the same `grid`."""
 
     inputs: tuple[str, ...] = ()
@@ -77,6 +79,26 @@ class FixedImages:
     def fixed_grid(self) -> tuple[int, int]:
         """The one grid."""
         return self.grid
+
+
+class HighResolutionImages(FixedImages):
+    """LLaVA-HR's: what both towers made together can be had in front of the projector."""
+
+    def tower(
+        self, model: Any, pixel_values: Pixels, inputs: ImageInputs, looks: Collection[str]
+    ) -> list[TowerPicture]:
+        """See `ImageSide`; there is nothing else to look at."""
+        if looks:
+            raise ValueError(
+                f"this method looks at {', '.join(sorted(looks))} of the tower; LLaVA-HR shows features alone"
+            )
+        features_IVC = model.vision_tower(same_size(pixel_values))
+        return [TowerPicture(features_VC, self.grid) for features_VC in features_IVC]
+
+    def project(self, model: Any, features_VC: Tensor) -> Tensor:
+        """See `ImageSide`."""
+        tokens: Tensor = model.multi_modal_projector(features_VC[None])[0]
+        return tokens
 
 
 class IdeficsTiles(FixedImages):

@@ -13,17 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpn_model.methods.contract import ImageRows
-from dpn_model.methods.method import Kernel
+from dpn_model.methods.pooling.settings import pooled_size
+from dpn_model.methods.rows import ImageRows
+from dpn_model.methods.settings import Kernel
 from dpn_model.methods.windows import PoolWindows, max_of_windows
 from dpn_model.packing import ImageSpan
-
-
-def pooled_size(height: int, width: int, kernel: Kernel, rounding: str = "floor") -> tuple[int, int]:
-    """Grid after pooling; `rounding` says what becomes of a border that fills no window."""
-    if rounding == "ceil":
-        return -(-height // kernel[0]), -(-width // kernel[1])
-    return height // kernel[0], width // kernel[1]
 
 
 @lru_cache(maxsize=4096)

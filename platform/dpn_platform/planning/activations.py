@@ -178,7 +178,7 @@ class _Kept:
             if isinstance(module, GradientCheckpointingLayer):
                 module.register_forward_pre_hook(enter)
                 module.register_forward_hook(leave)
-        model.encode_images(pixels)
+        model.image_side.encode(model.model, pixels, {})
 
     def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()._cdata

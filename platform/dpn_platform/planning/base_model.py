@@ -113,13 +113,6 @@ def trains_decoder(model: DpnForConditionalGeneration) -> bool:
     return bool(model.lm_head.weight.requires_grad)
 
 
-def router_macs(model: DpnForConditionalGeneration) -> int:
-    """Multiply-accumulates of one decision of every router."""
-    from dpn_model.methods.dpn.router import Router
-
-    return sum(module.macs for module in model.reducers.modules() if isinstance(module, Router))
-
-
 def _read_config(folder: Path, base: str) -> DpnConfig:
     from dpn_model.weights.folder import load_config
 

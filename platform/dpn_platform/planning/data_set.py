@@ -85,7 +85,7 @@ def _count(config: ExperimentConfig, manifest: Manifest) -> tuple[float, float] 
     with place.filesystem.open_input_file(place.path) as file:
         rows = pq.ParquetFile(file).read_row_group(0).slice(0, COUNTED_ROWS)
     rows = rows.append_column("sample_key", rows.column("row_id"))
-    batch = SampleCollator(processor, router=config.method.name == "dpn")(rows)
+    batch = SampleCollator(processor, router=config.method.spec.needs_router_token)(rows)
     tokens = int(batch["attention_mask"].sum()) - int((batch["input_ids"] == processor.image_token_id).sum())
     return tokens / len(rows), int((batch["labels"] >= 0).sum()) / len(rows)
 

@@ -15,7 +15,7 @@ from transformers import StoppingCriteriaList
 
 from dpn_model import DpnForConditionalGeneration, RoutingReport
 from dpn_model.bases.vision.contract import ImageInputs, ImageSide
-from dpn_model.cost.flops import MAC_CONVENTIONS, mean_visual_tokens, routing_costs
+from dpn_model.cost.flops import MAC_CONVENTIONS
 from dpn_model.processing import EncodedSample, Processor, picture_inputs
 from dpn_model.processing.images import normalise
 from dpn_model.special_texts import IMAGE_TEXT
@@ -154,19 +154,21 @@ def sample_costs(model: DpnForConditionalGeneration, routing: RoutingReport) -> 
     `kv_elements` are keys and values of the prompt in all layers; a convention's `_dense` is the same prompt without
     reduction.
     """
-    shape = model.model_shape.decoder
-    by_convention = {name: routing_costs(shape, routing, name) for name in MAC_CONVENTIONS}
-    return [
-        {
-            "has_router": model.needs_router_token,
-            "route": ",".join(routing.route(sample)),
-            "sites": list(routing.sites),
-            "text_tokens": routing.text_tokens[sample],
-            "visual_tokens": list(routing.visual_tokens_per_stage(sample)),
-            "visual_tokens_mean": mean_visual_tokens(shape, routing, sample),
-            "kv_elements": sum(group.num_bytes for group in routing.kv_groups(sample, bytes_per_element=1)),
-            **{f"{name}_macs": costs[sample].total for name, costs in by_convention.items()},
-            **{f"{name}_dense": costs[sample].dense for name, costs in by_convention.items()},
-        }
-        for sample in range(routing.num_samples)
-    ]
+    shape, found = model.model_shape.decoder, []
+    for sample in range(routing.num_samples):
+        ledger = routing.ledger(sample)
+        costs = {name: ledger.prefill(shape, name) for name in MAC_CONVENTIONS}
+        found.append(
+            {
+                "has_router": model.needs_router_token,
+                "route": ",".join(routing.route(sample)),
+                "sites": list(routing.sites),
+                "text_tokens": routing.text_tokens[sample],
+                "visual_tokens": list(routing.visual_tokens_per_stage(sample)),
+                "visual_tokens_mean": ledger.mean_visual_tokens(),
+                "kv_elements": ledger.kv_bytes(shape, bytes_per_element=1),
+                **{f"{name}_macs": cost.total for name, cost in costs.items()},
+                **{f"{name}_dense": cost.dense for name, cost in costs.items()},
+            }
+        )
+    return found
