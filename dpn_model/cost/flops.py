@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Protocol
-
-from transformers import PreTrainedConfig
+from typing import Any, Literal, Protocol
 
 Convention = Literal["eq8", "swiglu", "true"]
 #: those that count multiply-accumulates
@@ -44,8 +42,8 @@ class DecoderShape:
     vocab_size: int = 0
 
     @classmethod
-    def from_config(cls, text_config: PreTrainedConfig) -> DecoderShape:
-        """Shape of a transformers decoder configuration."""
+    def from_config(cls, text_config: Any) -> DecoderShape:
+        """Shape of a decoder's configuration: one of transformers, or plain data with the same attributes."""
         num_heads = text_config.num_attention_heads
         head_size = getattr(text_config, "head_dim", None) or text_config.hidden_size // num_heads
         num_kv_heads = getattr(text_config, "num_key_value_heads", None) or num_heads

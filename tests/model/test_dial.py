@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method, calibrate
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.cost.flops import DecoderShape, routing_costs
 from dpn_model.methods.dpn.router import Router
+from dpn_model.tiny import tiny_config
 
 TOLERANCE = 0.02
 

@@ -20,7 +20,7 @@ from transformers.models.llava_next.modeling_llava_next import (
 )
 
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
-from dpn_model.bases.vision.feature_choice import class_tokens_kept
+from dpn_model.bases.vision.token_grids import class_tokens_kept
 from dpn_model.packing import Grid, ImageSpan, Loose, Piece, contiguous_positions
 
 

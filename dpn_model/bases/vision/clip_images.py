@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
-from dpn_model.bases.vision.feature_choice import class_tokens_kept
+from dpn_model.bases.vision.token_grids import class_tokens_kept
 from dpn_model.packing import Grid, ImageSpan, Loose, Piece, contiguous_positions
 
 

@@ -1,14 +1,13 @@
-"""A route written by hand, and what a sample that took it would have run: cost without running a model."""
+"""A route written by hand, and what a sample that took it would have run: cost without a model, or torch."""
 
 from __future__ import annotations
 
-import torch
+import math
 
 from dpn_model.cost.bill import ModelShape, SampleRun
-from dpn_model.methods.dpn.router import Router
+from dpn_model.methods.dpn.router_cost import router_macs
 from dpn_model.methods.method import Method, parse_kernel
-from dpn_model.methods.pooling.experts import pool_image
-from dpn_model.packing import ImageSpan
+from dpn_model.methods.pooling.grid import pooled_grid
 
 #: the digits of the spec's routing patterns (base-models A.2.1)
 KERNEL_OF_AREA = {"1": "1x1", "2": "1x2", "4": "2x2"}
@@ -44,15 +43,11 @@ def planned_run(shape: ModelShape, route: tuple[str, ...], text_tokens: int) -> 
         after = ", ".join(map(str, sites))
         raise ValueError(f"route {','.join(route)!r} has {len(route)} entries; allowed: {len(sites)} (after {after})")
     assert shape.image_grid is not None, "named bases have one"
-    image = ImageSpan(0, 0, *shape.image_grid)
-    tokens = [image.num_tokens]
+    grids = [shape.image_grid]
     for number, kernel in enumerate(route):
         try:
-            rows = pool_image(image, parse_kernel(kernel))
+            grids.append(pooled_grid(*grids[-1], parse_kernel(kernel)))
         except ValueError as error:
             raise ValueError(f"route[{number}]: {error}") from None
-        image = ImageSpan(0, 0, rows.height, rows.width)
-        tokens.append(image.num_tokens)
-    with torch.device("meta"):
-        router = Router(shape.decoder.hidden_size, len(method.experts), method.router, method.temperature)
-    return SampleRun(sites, tuple(tokens), text_tokens, num_images=1, method_macs=len(sites) * router.macs)
+    macs = len(sites) * router_macs(shape.decoder.hidden_size, len(method.experts), method.router)
+    return SampleRun(sites, tuple(map(math.prod, grids)), text_tokens, num_images=1, method_macs=macs)

@@ -9,6 +9,8 @@ import math
 
 from torch import Tensor, nn
 
+from dpn_model.methods.dpn.router_cost import router_macs, router_width
+
 
 class Router(nn.Module):
     """LayerNorm, Linear(D, D/4), GELU, Linear(D/4, E), no biases ("v1"); or one Linear(D, E) ("linear"). Spec A.3.
@@ -34,8 +36,10 @@ class Router(nn.Module):
         super().__init__()
         self.temperature = temperature
         self.init = init
+        #: multiply-accumulates of one decision
+        self.macs = router_macs(hidden_size, num_experts, kind, hidden_divisor)
         if kind == "v1":
-            width = max(1, hidden_size // hidden_divisor)
+            width = router_width(hidden_size, hidden_divisor)
             self.mlp1: nn.Module = nn.Sequential(
                 nn.LayerNorm(hidden_size), nn.Linear(hidden_size, width, bias=False), nn.GELU()
             )
@@ -53,13 +57,6 @@ class Router(nn.Module):
                 module.reset_parameters()
         if self.init == "zero":
             nn.init.zeros_(self.predictor.weight)
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one decision."""
-        # Not from the weights: touching them in a forward pass would gather sharded ones, on this rank alone.
-        linear = [module for module in self.modules() if isinstance(module, nn.Linear)]
-        return sum(module.in_features * module.out_features for module in linear)
 
     def forward(self, states_BD: Tensor) -> Tensor:
         """float32[B, E]: logits divided by the temperature (softmax is taken in fp32 by the caller)."""

@@ -15,7 +15,7 @@ from dpn_model.cost.flops import Convention, DecoderShape, sample_cost
 from dpn_model.methods.dpn.budget import Standing, course, tie_delay
 from dpn_model.methods.dpn.routing_loss import compression_rates
 from dpn_model.methods.method import Kernel
-from dpn_model.methods.pooling.experts import pooled_size
+from dpn_model.methods.pooling.grid import pooled_size
 
 Grids = tuple[tuple[int, int], ...]
 

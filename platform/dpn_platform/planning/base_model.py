@@ -26,6 +26,7 @@ def base_config(base: str) -> DpnConfig:
             transformers cannot read.
     """
     from dpn_model.bases.catalogue import BASES
+    from dpn_model.configuration import base_config as named_config
     from dpn_platform.training.base import build_tiny
     from dpn_platform.training.base_folder import TINY, find_folder
 
@@ -40,7 +41,7 @@ def base_config(base: str) -> DpnConfig:
     if (find_folder(base) / "config.json").is_file():
         return _read_config(find_folder(base), base)
     if base in BASES:
-        return BASES[base]()
+        return named_config(base)
     names = ", ".join(BASES)
     raise ConfigError(
         f"model.base = '{base}': no from_pretrained folder there; named bases that can be planned: {names}"

@@ -153,7 +153,7 @@ def _tokens_per_stage(methods: Sequence[Method], grid: tuple[int, int], cheapest
 
 def _pooled(height: int, width: int, method: Method, cheapest: bool) -> tuple[int, int]:
     from dpn_model.methods.method import parse_kernel
-    from dpn_model.methods.pooling.experts import pooled_size
+    from dpn_model.methods.pooling.grid import pooled_size
 
     is_static = method.name == "static"
     kernels = (method.kernel,) if is_static else method.experts
