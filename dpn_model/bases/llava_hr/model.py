@@ -1,8 +1,7 @@
 """LLaVA-HR without a head: CLIP and ConvNeXt joined by adapters, projector, decoder (spec base-models C.1).
 
 Composed as transformers composes LLaVA. Shape letters: I images, S side of the input in pixels, h, w the grid of visual
-tokens, V visual tokens of all images, D model width, C_f channels of the fast (low-resolution) tower, CLIP, C_s of the
-slow (high-resolution) one, ConvNeXt.
+tokens, V all visual tokens, D model width, C_f channels of the fast tower (CLIP), C_s of the slow one (ConvNeXt).
 """
 
 from __future__ import annotations
@@ -94,9 +93,9 @@ class LlavaHrModel(PreTrainedModel):
 
     def __init__(self, config: LlavaHrConfig) -> None:
         super().__init__(config)
-        layers, num_layers = list(config.adapter_layers), config.vision_config.num_hidden_layers
-        if len(set(layers)) != len(layers) or not set(layers) <= set(range(1, num_layers + 1)):
-            raise ValueError(f"adapter_layers = {layers}; allowed: different CLIP blocks from 1 to {num_layers}")
+        layers, last = config.adapter_layers, config.vision_config.num_hidden_layers
+        if len(set(layers)) != len(layers) or not set(layers) <= set(range(1, last + 1)):
+            raise ValueError(f"adapter_layers = {layers}; allowed: different CLIP blocks from 1 to {last}")
         self.vision_tower = MultipathTower(
             config.vision_config, config.slow_vision_config, config.image_size, config.adapter_layers
         )
