@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from dpn_model.cost.bill import ModelShape
+from dpn_model.cost.flops import UNITS_PER_MAC, layers_per_stage, sample_cost
 from dpn_platform.config.devices import PEAK_TFLOPS
 from dpn_platform.config.errors import ConfigError
-
-if TYPE_CHECKING:
-    from dpn_model.cost.bill import ModelShape
 
 FORWARD, FORWARD_AND_BACKWARD = 1, 3
 #: of layers that are frozen above something that is trained
@@ -76,8 +74,6 @@ def training_flops(
         passes: see `PlannedPasses.of`.
         adapters: parameters of the decoder's low-rank adapters, every layer's alike.
     """
-    from dpn_model.cost.flops import UNITS_PER_MAC, layers_per_stage, sample_cost
-
     flops_per_mac = UNITS_PER_MAC["true"]
     text = round(means.text_tokens)
     with_picture = sample_cost(shape.decoder, sites, visual_tokens, text, "true").total

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dpn_model import DpnConfig, Method
+from dpn_model.bases.shapes import model_shape
+from dpn_model.cost.bill import SampleRun, cost_parts
+from dpn_model.cost.flops import CONVENTIONS, MAC_CONVENTIONS, sample_cost
+from dpn_model.methods.method import parse_kernel
+from dpn_model.methods.pooling.grid import pooled_size
 from dpn_platform.config.controls import method_of_control
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import ExperimentConfig
-
-if TYPE_CHECKING:
-    from dpn_model import DpnConfig, Method
 
 #: of a picture where every one has its own grid: as many tokens as LLaVA-1.5's
 ASSUMED_GRID = (24, 24)
@@ -52,15 +55,11 @@ def planned_methods(config: ExperimentConfig) -> list[tuple[str, MethodConfig, i
 
 def image_grid(base: DpnConfig) -> tuple[int, int]:
     """Visual tokens of one picture as (height, width), before any reduction; assumed where each has its own grid."""
-    from dpn_model.bases.shapes import model_shape
-
     return model_shape(base.base).image_grid or ASSUMED_GRID
 
 
 def assumption(base: DpnConfig) -> str:
     """What is assumed of a picture where every one has its own grid, as the end of a sentence; else nothing."""
-    from dpn_model.bases.shapes import model_shape
-
     if model_shape(base.base).image_grid is not None:
         return ""
     height, width = ASSUMED_GRID
@@ -78,10 +77,6 @@ def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict
     Raises:
         ConfigError: sites or kernels that do not fit the model.
     """
-    from dpn_model import Method
-    from dpn_model.bases.shapes import model_shape
-    from dpn_model.cost.flops import MAC_CONVENTIONS, sample_cost
-
     decoder = model_shape(base.base).decoder
     grid = image_grid(base)
     settings = Method.from_dict(method.model_dump(mode="json"))
@@ -115,10 +110,6 @@ def forward_bill(base: DpnConfig, cost: dict[str, Any], text_tokens: int, router
     Returns:
         By convention: vision, projector, decoder, in all, and that as a ratio to the dense model's.
     """
-    from dpn_model.bases.shapes import model_shape
-    from dpn_model.cost.bill import SampleRun, cost_parts
-    from dpn_model.cost.flops import CONVENTIONS
-
     shape, sites = model_shape(base.base), tuple(cost["sites"])
     shape = replace(shape, vision_macs=shape.vision_macs or 0, projector_macs=shape.projector_macs or 0)
     routes = [tuple(cost[f"visual_tokens_{route}"]) for route in ("cheapest", "dearest")]
@@ -152,8 +143,6 @@ def _tokens_per_stage(methods: Sequence[Method], grid: tuple[int, int], cheapest
 
 
 def _pooled(height: int, width: int, method: Method, cheapest: bool) -> tuple[int, int]:
-    from dpn_model.methods.method import parse_kernel
-    from dpn_model.methods.pooling.grid import pooled_size
 
     is_static = method.name == "static"
     kernels = (method.kernel,) if is_static else method.experts
