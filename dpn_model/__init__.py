@@ -1,11 +1,9 @@
 """The Dynamic Pyramid Network and its rivals: torch and transformers, nothing else. Knows only tensors.
 
-Names are imported when they are asked for: settings, costs and shapes need neither torch nor transformers.
+The public names are imported when they are first asked for: costs, settings and named shapes need no torch.
 """
 
-from __future__ import annotations
-
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,17 +14,6 @@ if TYPE_CHECKING:
     from dpn_model.methods.registry import Method
     from dpn_model.modeling import DpnForConditionalGeneration
     from dpn_model.outputs import DpnOutput, RoutingReport
-
-_HOMES = {
-    "DpnConfig": "dpn_model.configuration",
-    "DpnForConditionalGeneration": "dpn_model.modeling",
-    "DpnOutput": "dpn_model.outputs",
-    "Method": "dpn_model.methods.registry",
-    "RoutingLoss": "dpn_model.methods.dpn.settings",
-    "RoutingReport": "dpn_model.outputs",
-    "calibrate": "dpn_model.methods.dpn.calibration",
-    "method_profile": "dpn_model.methods.dpn.profiles",
-}
 
 __all__ = [
     "DpnConfig",
@@ -39,8 +26,20 @@ __all__ = [
     "method_profile",
 ]
 
+_HOMES = {
+    "DpnConfig": "configuration",
+    "DpnForConditionalGeneration": "modeling",
+    "DpnOutput": "outputs",
+    "Method": "methods.registry",
+    "RoutingLoss": "methods.dpn.settings",
+    "RoutingReport": "outputs",
+    "calibrate": "methods.dpn.calibration",
+    "method_profile": "methods.dpn.profiles",
+}
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:  # to a type checker, a module with `__getattr__` has every name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'dpn_model' has no attribute {name!r}")
+        return getattr(import_module(f"dpn_model.{_HOMES[name]}"), name)

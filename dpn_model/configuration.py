@@ -1,4 +1,4 @@
-"""DpnConfig: a base model's own configuration plus the method attached to it."""
+"""DpnConfig: a base model's own configuration plus the method attached to it; and that of a named base."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from transformers import AutoConfig, LlavaConfig, PreTrainedConfig
 
-from dpn_model.bases.llava_hr.config import LlavaHrConfig
+from dpn_model.bases.catalogue import NamedBase, named_base
+from dpn_model.bases.llava_hr.model import LlavaHrConfig
 from dpn_model.methods.registry import DENSE, settings_of
 from dpn_model.methods.settings import MethodSettings
 
@@ -69,3 +70,17 @@ class DpnConfig(PreTrainedConfig):
 
 AutoConfig.register(LlavaHrConfig.model_type, LlavaHrConfig)
 AutoConfig.register(DpnConfig.model_type, DpnConfig)
+
+
+def base_config(name: str) -> DpnConfig:
+    """Configuration of a named base (`bases.catalogue`), dense.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    return config_of(named_base(name))
+
+
+def config_of(base: NamedBase) -> DpnConfig:
+    """The same of a base's plain data, with every other field at transformers' default."""
+    return DpnConfig(AutoConfig.for_model(**base.base_config), router_token_id=base.router_token_id)

@@ -7,11 +7,37 @@ Outside the decoder `eq8` and `swiglu` both count multiply-accumulates, and `tru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from dpn_model.cost.class_tokens import CLASS_TOKENS, class_tokens_kept
 from dpn_model.cost.flops import UNITS_PER_MAC, Convention, DecoderShape, layer_macs
 from dpn_model.cost.ledger import PROJECTOR, Ledger
+
+
+@dataclass(frozen=True)
+class TowerShape:
+    """A vision transformer as transformers runs it: every layer, also those behind the feature layer.
+
+    Attributes:
+        patch_values: numbers in one patch of pixels.
+        patches: of a picture of the tower's own size.
+        class_tokens: that run beside the patches; `class_tokens_kept` of them go on to the projector.
+        has_pooling_head: SigLIP's pooled output, which no VLM reads: one query against all patches, and an MLP.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    patch_values: int
+    patches: int
+    class_tokens: int = 0
+    class_tokens_kept: int = 0
+    has_pooling_head: bool = False
+
+    def macs(self, patches: int) -> int:
+        """Multiply-accumulates of one picture of `patches` patches."""
+        width, inner = self.hidden_size, self.intermediate_size
+        blocks = vit_macs(width, inner, self.num_layers, patches + self.class_tokens)
+        head = 2 * width**2 * (1 + patches) + 2 * width * patches + 2 * width * inner if self.has_pooling_head else 0
+        return patches * self.patch_values * width + blocks + head
 
 
 @dataclass(frozen=True)
@@ -23,25 +49,14 @@ class ModelShape:
         image_grid: visual tokens of one image that enter it, as (height, width); None where every image has its own.
         vision_macs, projector_macs: multiply-accumulates of one image (or tile) of the tower's own size; None where
             nobody has counted them.
-        tower: configuration of LLaVA, whose tower takes pictures of other sizes too.
+        tower: of LLaVA, which takes pictures of other sizes too.
     """
 
     decoder: DecoderShape
     image_grid: tuple[int, int] | None = None
     vision_macs: int | None = None
     projector_macs: int | None = None
-    tower: Any | None = None
-
-    @classmethod
-    def from_llava(cls, config: Any) -> ModelShape:
-        """Shape of a LLaVA configuration of transformers."""
-        side = config.vision_config.image_size // config.vision_config.patch_size
-        decoder = DecoderShape.from_config(config.text_config)
-        vision = clip_macs(config.vision_config)
-        chosen = config.vision_feature_layer
-        width = config.vision_config.hidden_size * (1 if isinstance(chosen, int) else len(chosen))
-        projector = (side**2 + class_tokens_kept(config)) * mlp2x_macs(width, decoder.hidden_size)
-        return cls(decoder, (side, side), vision, projector, tower=config)
+    tower: TowerShape | None = None
 
     def vision_and_projector(self, ledger: Ledger) -> tuple[int, int]:
         """Multiply-accumulates of all pictures of a sample, each at its own size.
@@ -55,30 +70,11 @@ class ModelShape:
         vision, projector = native * self.vision_macs, native * self.projector_macs
         if ledger.other_sizes:
             assert self.tower is not None
-            vision += sum(clip_macs(self.tower.vision_config, patches) for patches in ledger.other_sizes)
-            kept = class_tokens_kept(self.tower)
-            tokens = (self.tower.vision_config.image_size // self.tower.vision_config.patch_size) ** 2 + kept
-            projector += sum(patches + kept for patches in ledger.other_sizes) * (self.projector_macs // tokens)
+            kept = self.tower.class_tokens_kept
+            vision += sum(self.tower.macs(patches) for patches in ledger.other_sizes)
+            per_token = self.projector_macs // (self.tower.patches + kept)
+            projector += sum(patches + kept for patches in ledger.other_sizes) * per_token
         return vision, ledger.macs.get(PROJECTOR, projector)
-
-
-def clip_macs(vision_config: Any, patches: int | None = None) -> int:
-    """One image through a CLIP tower as transformers runs it: every layer, also those behind the feature layer.
-
-    Args:
-        vision_config: of CLIP, or SigLIP, which has no class token.
-        patches: of the image; default: of the tower's own size.
-    """
-    patches = (vision_config.image_size // vision_config.patch_size) ** 2 if patches is None else patches
-    patch_values = vision_config.num_channels * vision_config.patch_size**2
-    width, layers = vision_config.hidden_size, vision_config.num_hidden_layers
-    class_tokens = CLASS_TOKENS.get(vision_config.model_type, 0)
-    inner = vision_config.intermediate_size
-    blocks = vit_macs(width, inner, layers, patches + class_tokens)
-    # SigLIP's pooled output, which no VLM reads: one query against all patches, and an MLP.
-    has_head = vision_config.model_type == "siglip_vision_model" and getattr(vision_config, "vision_use_head", True)
-    head = 2 * width**2 * (1 + patches) + 2 * width * patches + 2 * width * inner if has_head else 0
-    return patches * patch_values * width + blocks + head
 
 
 def vit_macs(width: int, intermediate_size: int, num_layers: int, num_tokens: int) -> int:

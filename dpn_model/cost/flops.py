@@ -41,7 +41,7 @@ class DecoderShape:
 
     @classmethod
     def from_config(cls, text_config: Any) -> DecoderShape:
-        """Shape of a transformers decoder configuration."""
+        """Shape of a decoder's configuration: one of transformers, or plain data with the same attributes."""
         num_heads = text_config.num_attention_heads
         head_size = getattr(text_config, "head_dim", None) or text_config.hidden_size // num_heads
         num_kv_heads = getattr(text_config, "num_key_value_heads", None) or num_heads

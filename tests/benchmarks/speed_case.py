@@ -10,7 +10,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
-from dpn_model.bases.catalogue import base_config
+from dpn_model.configuration import base_config
 from dpn_model.cost.bill import SampleRun, cost_parts
 from dpn_model.cost.flops import sample_cost
 from dpn_model.methods.contract import ReductionRecord

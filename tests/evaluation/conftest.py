@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from dpn_model import DpnForConditionalGeneration, Method
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_model.tiny import tiny_config
 from dpn_platform.data.published.schema import shard_table
 from dpn_platform.demo import VOCABULARY
 

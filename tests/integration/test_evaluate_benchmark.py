@@ -20,9 +20,9 @@ import pytest
 import torch
 
 from dpn_model import DpnForConditionalGeneration, Method
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_model.tiny import tiny_config
 from dpn_platform import storage
 from dpn_platform.benchmarks.files.question_sources import Wanted
 from dpn_platform.benchmarks.gqa.benchmark import fold_harness

@@ -15,10 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dpn_model import DpnForConditionalGeneration, Method, RoutingReport
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.cost.bill import CostParts
 from dpn_model.cost.flops import CONVENTIONS
 from dpn_model.cost.ledger import sample_cost
+from dpn_model.tiny import tiny_config
 
 PromptBatch = Callable[..., dict[str, Tensor]]
 METHODS = {

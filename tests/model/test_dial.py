@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method, calibrate
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.methods.dpn.router import Router
+from dpn_model.tiny import tiny_config
 
 TOLERANCE = 0.02
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from dpn_model import Method, RoutingLoss
-from dpn_model.bases.tiny import build_tiny_model, tiny_config
 from dpn_model.methods.contract import ReductionRecord
 from dpn_model.methods.dpn.losses import ScoreGradient
 from dpn_model.methods.dpn.score_gradient import score_term
+from dpn_model.tiny import build_tiny_model, tiny_config
 
 
 def record(probs: torch.Tensor, chosen: tuple[int, ...], choices: tuple[str, ...]) -> ReductionRecord:

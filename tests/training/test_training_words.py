@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dpn_model.processing.tokenizer import SPECIAL_TOKENS, build_word_tokenizer
+from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_model.special_texts import SPECIAL_TOKENS
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import fingerprint, parse_config
 from dpn_platform.config.schema import ExperimentConfig

@@ -20,8 +20,8 @@ from transformers.models.llava_next.modeling_llava_next import (
 )
 
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
+from dpn_model.bases.vision.token_grids import class_tokens_kept
 from dpn_model.bases.vision.tower import ClosedTower
-from dpn_model.cost.class_tokens import class_tokens_kept
 from dpn_model.packing import Grid, ImageSpan, Loose, Piece, contiguous_positions
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
+from dpn_model.bases.vision.token_grids import CLASS_TOKENS, class_tokens_kept
 from dpn_model.bases.vision.tower import run_tower, same_size
-from dpn_model.cost.class_tokens import CLASS_TOKENS, class_tokens_kept
 from dpn_model.methods.probe import TowerPicture
 from dpn_model.packing import Grid, ImageSpan, Loose, Piece, contiguous_positions
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
+from dpn_model.bases.vision.token_grids import idefics_tile, internvl_tile
 from dpn_model.bases.vision.tower import ClosedTower, same_size
 from dpn_model.methods.probe import TowerPicture
 from dpn_model.packing import Grid, ImageSpan, Piece, contiguous_positions
@@ -29,21 +30,9 @@ class FixedImages(ClosedTower):
 
     @classmethod
     def of_internvl(cls, base: Any) -> FixedImages:
-        """InternVL's tiles: patches without the class token, shuffled into fewer and wider tokens.
-
-        Raises:
-            ValueError: a tile that is not square, or features that are no grid.
-        """
-        sizes, patches = _pair(base.vision_config.image_size), _pair(base.vision_config.patch_size)
-        if len(set(sizes)) > 1 or len(set(patches)) > 1:
-            raise ValueError(
-                f"vision_config: image_size = {sizes}, patch_size = {patches}; allowed in internvl: squares"
-            )
-        if base.vision_feature_select_strategy != "default":
-            strategy = base.vision_feature_select_strategy
-            raise ValueError(f"vision_feature_select_strategy = {strategy!r}; allowed in internvl: default")
-        side = int(sizes[0] // patches[0] * base.downsample_ratio)
-        return cls(sizes[0], (side, side))
+        """InternVL's tiles. Raises ValueError as `internvl_tile`."""
+        size, side = internvl_tile(base)
+        return cls(size, (side, side))
 
     def pictures(self, pixel_values: Pixels, inputs: ImageInputs) -> Sequence[Tensor]:
         """float[3, S, S] each."""
@@ -110,8 +99,8 @@ class IdeficsTiles(FixedImages):
     inputs: tuple[str, ...] = ("pixel_attention_mask",)
 
     def __init__(self, base: Any) -> None:
-        side = base.vision_config.image_size // base.vision_config.patch_size // base.scale_factor
-        super().__init__(base.vision_config.image_size, (side, side))
+        size, side = idefics_tile(base)
+        super().__init__(size, (side, side))
 
     def pictures(self, pixel_values: Pixels, inputs: ImageInputs) -> Sequence[Tensor]:
         """float[3, S, S] of every tile that is not filling."""
@@ -132,7 +121,3 @@ class IdeficsTiles(FixedImages):
 
     def _is_real(self, tiles: Tensor) -> Tensor:
         return (tiles != 0).flatten(1).any(dim=1)
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
-    return (size, size) if isinstance(size, int) else tuple(size)

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from dpn_model.bases.families import why_not
-from dpn_model.bases.llava_hr.model import image_grid as llava_hr_grid
+from dpn_model.bases.llava_hr.shape import image_grid as llava_hr_grid
 from dpn_model.bases.vision.anyres_images import AnyresImages, OneVisionImages
 from dpn_model.bases.vision.clip_images import ClipImages
 from dpn_model.bases.vision.contract import ImageSide

@@ -6,7 +6,7 @@ from dpn_model.cost.bill import ModelShape
 from dpn_model.cost.ledger import Ledger
 from dpn_model.methods.dpn.router_cost import router_macs
 from dpn_model.methods.dpn.settings import DpnSettings
-from dpn_model.methods.pooling.settings import pooled_size
+from dpn_model.methods.pooling.grid import pooled_grid
 from dpn_model.methods.settings import parse_kernel
 
 #: the digits of the spec's routing patterns (base-models A.2.1)
@@ -46,13 +46,10 @@ def planned_run(shape: ModelShape, route: tuple[str, ...], text_tokens: int) -> 
     height, width = shape.image_grid
     tokens = [height * width]
     for number, name in enumerate(route):
-        before, kernel = (height, width), parse_kernel(name)
-        height, width = pooled_size(height, width, kernel)
-        if not height * width:
-            raise ValueError(
-                f"route[{number}]: a {before[0]}x{before[1]} grid is too small for the {name} kernel; use smaller "
-                "kernels or fewer sites"
-            )
+        try:
+            height, width = pooled_grid(height, width, parse_kernel(name))
+        except ValueError as error:
+            raise ValueError(f"route[{number}]: {error}") from None
         tokens.append(height * width)
     macs = len(sites) * router_macs(decoder.hidden_size, len(settings.experts), settings.router)
     return Ledger.of_stages(decoder.num_layers, sites, tokens, text_tokens, num_images=1, macs={"router": macs})

@@ -15,7 +15,7 @@ from dpn_model.cost.flops import Convention, DecoderShape
 from dpn_model.cost.ledger import sample_cost
 from dpn_model.methods.dpn.budget import Standing, course, tie_delay
 from dpn_model.methods.dpn.routing_loss import compression_rates
-from dpn_model.methods.pooling.settings import pooled_size
+from dpn_model.methods.pooling.grid import pooled_size
 from dpn_model.methods.settings import Kernel
 
 Grids = tuple[tuple[int, int], ...]

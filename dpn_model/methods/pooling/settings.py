@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from dpn_model.cost.bill import ModelShape
 from dpn_model.cost.ledger import Ledger
-from dpn_model.methods.settings import Kernel, SitedSettings, parse_kernel, setting
+from dpn_model.methods.pooling.grid import pooled_size
+from dpn_model.methods.settings import SitedSettings, parse_kernel, setting
 from dpn_model.methods.spec import Planned, image_rows
 
 
@@ -74,13 +75,6 @@ def _check_experts(name: str, experts: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is empty; name at least one kernel, for example 1x1")
     if len(set(experts)) != len(experts):
         raise ValueError(f"{name} = {list(experts)}: one is repeated; allowed: different kernels")
-
-
-def pooled_size(height: int, width: int, kernel: Kernel, rounding: str = "floor") -> tuple[int, int]:
-    """Grid after pooling; `rounding` says what becomes of a border that fills no window."""
-    if rounding == "ceil":
-        return -(-height // kernel[0]), -(-width // kernel[1])
-    return height // kernel[0], width // kernel[1]
 
 
 def plan_pooling(settings: PoolingSettings, shape: ModelShape, text_tokens: int, macs: Mapping[str, int]) -> Planned:

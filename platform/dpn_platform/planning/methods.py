@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dpn_model import DpnConfig
+from dpn_model.bases.shapes import model_shape
 from dpn_model.cost.bill import cost_parts
 from dpn_model.cost.flops import CONVENTIONS, MAC_CONVENTIONS
 from dpn_model.cost.ledger import Ledger
@@ -13,9 +15,6 @@ from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.method import MethodConfig, laid_over, method_config
 from dpn_platform.config.schema import ExperimentConfig
-
-if TYPE_CHECKING:
-    from dpn_model import DpnConfig
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,11 @@ def planned_methods(config: ExperimentConfig) -> list[tuple[str, MethodConfig, i
 
 def image_grid(base: DpnConfig) -> tuple[int, int]:
     """Visual tokens of one picture as (height, width), before any reduction; assumed where each has its own grid."""
-    from dpn_model.bases.shapes import model_shape
-
     return model_shape(base.base).image_grid or ASSUMED_GRID
 
 
 def assumption(base: DpnConfig) -> str:
     """What is assumed of a picture where every one has its own grid, as the end of a sentence; else nothing."""
-    from dpn_model.bases.shapes import model_shape
-
     if model_shape(base.base).image_grid is not None:
         return ""
     height, width = ASSUMED_GRID
@@ -90,8 +85,6 @@ def method_plan(base: DpnConfig, method: MethodConfig, text_tokens: int) -> Plan
     Raises:
         ConfigError: settings that do not fit the model.
     """
-    from dpn_model.bases.shapes import model_shape
-
     try:
         return method.spec.plan(method.settings, model_shape(base.base), text_tokens)
     except ValueError as error:
@@ -100,8 +93,6 @@ def method_plan(base: DpnConfig, method: MethodConfig, text_tokens: int) -> Plan
 
 def method_cost(base: DpnConfig, planned: Planned) -> dict[str, Any]:
     """Sites, FLOPs ratios and multiply-accumulates of one sample's prefill, cheapest and dearest route."""
-    from dpn_model.bases.shapes import model_shape
-
     decoder = model_shape(base.base).decoder
     tokens = [list(ledger.visual_tokens) for ledger in planned]
     cost: dict[str, Any] = {
@@ -125,8 +116,6 @@ def forward_bill(base: DpnConfig, planned: Planned) -> dict[str, Any]:
     Returns:
         By convention: vision, projector, decoder, in all, and that as a ratio to the dense model's.
     """
-    from dpn_model.bases.shapes import model_shape
-
     shape = model_shape(base.base)
     shape = replace(shape, vision_macs=shape.vision_macs or 0, projector_macs=shape.projector_macs or 0)
     packed = planned.dearest.packed

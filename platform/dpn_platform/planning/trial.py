@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dpn_model import DpnConfig, DpnForConditionalGeneration
+from dpn_model.bases.shapes import model_shape
 from dpn_model.methods.spec import Planned
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import TrainConfig
 from dpn_platform.planning import base_model, memory, methods, states
 from dpn_platform.planning.activations import UnitBytes
 from dpn_platform.planning.compute import PlannedPasses, SampleMeans, training_flops
-
-if TYPE_CHECKING:
-    from dpn_model import DpnConfig, DpnForConditionalGeneration
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,6 @@ def plan_trial(setting: Setting, method: MethodConfig) -> dict[str, Any]:
 def _training_flops(
     setting: Setting, planned: Planned, model: DpnForConditionalGeneration, parameters: states.Parameters
 ) -> dict[str, Any]:
-    from dpn_model.bases.shapes import model_shape
 
     shape = model_shape(setting.base.base)
     passes = PlannedPasses.of(

@@ -11,11 +11,11 @@ import torch
 
 from dpn_model import DpnForConditionalGeneration
 from dpn_model.bases.catalogue import BASES
-from dpn_model.bases.tiny import build_tiny_model
 from dpn_model.methods.settings import MethodSettings
 from dpn_model.processing import DpnProcessor, Processor, load_processor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_model.special_texts import ROUTER_TEXT
+from dpn_model.tiny import build_tiny_model
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import ExperimentConfig, ModelConfig
@@ -88,7 +88,7 @@ def load_base(base: str, words: Iterable[str] = TINY_WORDS) -> tuple[DpnForCondi
         if base in BASES and not folder.exists():
             raise DpnError(
                 f"model.base = '{base}' names a shape without weights, enough for `dpn plan`; to train, set model.base "
-                "to a from_pretrained folder or URI (dpn_model.weights.assemble makes one of LLM, tower, projector)"
+                "to a from_pretrained folder or URI (dpn_model.assemble makes one of LLM, tower, projector)"
             )
         return _load(folder)
     with tempfile.TemporaryDirectory(prefix="dpn-base-") as fetched:
