@@ -19,7 +19,7 @@ from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_model.tiny import tiny_config
 from dpn_platform.data.published.schema import shard_table
-from dpn_platform.demo import VOCABULARY
+from dpn_platform.demo.families import VOCABULARY
 
 
 @pytest.fixture(scope="session")

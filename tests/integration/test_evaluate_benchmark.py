@@ -27,8 +27,7 @@ from dpn_platform import storage
 from dpn_platform.benchmarks.files.question_sources import Wanted
 from dpn_platform.benchmarks.gqa.benchmark import fold_harness
 from dpn_platform.config.load import parse_config
-from dpn_platform.demo import VOCABULARY
-from dpn_platform.demo.families import draw_sample
+from dpn_platform.demo.families import VOCABULARY, draw_sample
 from dpn_platform.evaluation.runner.benchmark import Request, evaluate_benchmark
 from dpn_platform.services.ray_client import init_ray
 from tests.scored_benchmarks.small_pieces import SHORT, put

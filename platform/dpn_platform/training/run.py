@@ -32,12 +32,13 @@ from dpn_platform.data.published.presence import require_captions, require_shard
 from dpn_platform.storage import join_uri, open_uri
 from dpn_platform.training.attempts import attempt_here, run_attempts
 from dpn_platform.training.cluster import check_cluster
-from dpn_platform.training.entry import WorkerSettings, train_worker
+from dpn_platform.training.entry import train_worker
 from dpn_platform.training.guards import has_room
 from dpn_platform.training.metric_lines import Line, read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcome, record_batches
 from dpn_platform.training.run_plan import plan_run
 from dpn_platform.training.words import check_words
+from dpn_platform.training.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
     from dpn_platform.training.loop import Callback

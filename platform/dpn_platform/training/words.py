@@ -16,16 +16,15 @@ from dpn_platform.training.tiny_words import TINY_WORDS
 def training_words(config: ExperimentConfig) -> Sequence[str]:
     """The vocabulary of `model.base: tiny`: the words of the training split, the same on all ranks and after a restart.
 
-    The demo set has the words of its generator, which a small draw does not all use.
+    A set that uses only words of `TINY_WORDS` gets them all: a base must not depend on how many rows were drawn.
 
     Raises:
         DpnError: no such data set or split, or a shard cannot be read.
     """
     if config.model.base != TINY:
         return TINY_WORDS
-    manifest = load_manifest(config.data.uri)
-    is_demo = (manifest.recipe or {}).get("kind") == "demo"
-    return TINY_WORDS if is_demo else words_of_split(manifest, config.data.train_split)
+    words = words_of_split(load_manifest(config.data.uri), config.data.train_split)
+    return TINY_WORDS if set(words) <= set(TINY_WORDS) else words
 
 
 def check_words(config: ExperimentConfig, manifest: Manifest) -> str | None:

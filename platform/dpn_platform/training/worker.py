@@ -20,7 +20,6 @@ from dpn_platform.training.batches import open_batches
 from dpn_platform.training.callbacks import Checkpointing, EarlyStop
 from dpn_platform.training.checkpoints import CheckpointWriter, Origin, checkpoint_name
 from dpn_platform.training.engine import build_engine, consolidated_weights
-from dpn_platform.training.entry import WorkerSettings
 from dpn_platform.training.guards import BudgetGuard, NanGuard
 from dpn_platform.training.held_out import HeldOutLoss, read_held_out
 from dpn_platform.training.local_space import checkpoint_bytes, space_problem
@@ -35,6 +34,7 @@ from dpn_platform.training.routing_history import ROUTING, routing_history
 from dpn_platform.training.run_folder import EXPORT, TrainingOutcome, run_fingerprint, write_outcome
 from dpn_platform.training.throughput import Throughput, spent_device_hours
 from dpn_platform.training.words import training_words
+from dpn_platform.training.worker_settings import WorkerSettings
 
 
 def work(given: WorkerSettings, place: Place) -> str | None:
