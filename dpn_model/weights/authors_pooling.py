@@ -1,4 +1,4 @@
-"""The `pooling` section of the authors' DPN config.json, as a `Method` (spec base-models A.3, "checkpoint keys")."""
+"""Reads the `pooling` section of the release that DPN's authors published, as a `Method` (spec base-models A.3)."""
 
 from __future__ import annotations
 
