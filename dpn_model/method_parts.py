@@ -32,6 +32,8 @@ class MethodParts:
     image_side: ImageSide
     model_shape: ModelShape
     joins_ranks = False
+    #: what a method's projector stands in place of; () where it was never loaded
+    _bases_projector: tuple[nn.Module, ...] = ()
     make_room_for_router: Callable[[], None]
 
     def configure_method(self, method: MethodSettings | Mapping[str, Any]) -> None:
@@ -73,7 +75,7 @@ class MethodParts:
             grid = side.fixed_grid()
             macs = projector.macs(*grid)
             shape = replace(shape, image_grid=projector.grid(*grid), projector_macs=macs)
-            self._bases_projector = self.model.multi_modal_projector
+            self._bases_projector = (self.model.multi_modal_projector,)  # in a tuple: it is no part of the model now
             self.model.multi_modal_projector = projector
             side = ProjectedImages(side, projector)
         self.image_side, self.model_shape = side, shape
@@ -88,9 +90,9 @@ class MethodParts:
         if earlier is None:
             return
         if earlier.projector is not None:
-            if self._bases_projector is None:
+            if not self._bases_projector:
                 raise ValueError("this model was made with a projector of its own; load its base to change the method")
-            self.model.multi_modal_projector = self._bases_projector
+            self.model.multi_modal_projector = self._bases_projector[0].to(self.lm_head.weight)
         for layer, patch in earlier.patches.items():
             if patch.replaces_ffn:
                 del self.model.language_model.layers[layer - 1].mlp.forward

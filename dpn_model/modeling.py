@@ -60,6 +60,7 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
         self.post_init()
         dial = config.dial
         self.configure_method(config.method_settings)
+        self._bases_projector = ()  # of a saved model only the method's own projector will be loaded
         self.set_dial(dial)
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The authors' release: the `pooling` section of its config.json (spec base-models A.3, "checkpoint keys")."""
+"""Reads the `pooling` section of the release that DPN's authors published, as a method's settings (base-models A.3)."""
 
 from __future__ import annotations
 

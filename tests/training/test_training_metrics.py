@@ -34,7 +34,7 @@ def result(step: int, loss: float, *, tokens: int = 4, pictured: int = 1, hinge:
         num_supervised_tokens=tokens,
         loss_lm=torch.tensor(loss),
         num_pictured=pictured,
-        loss_routing=None if hinge is None else torch.tensor(hinge),
+        loss_terms={} if hinge is None else {"routing": torch.tensor(hinge)},
         routing=[RoutingReport((), (10, 10), (64, 0))],
     )
 
