@@ -82,7 +82,9 @@ def run_training(
     run_uri = join_uri(config.storage.runs_uri, run_name)
     manifest = load_manifest(config.data.uri)
     manifest.split(config.data.train_split)  # a misspelt one is told before the name is taken
-    outcome = _complete(run_uri, config)
+    outcome = read_outcome(run_uri)
+    if outcome is not None and has_room(outcome, config.train.guards):
+        outcome = None  # it goes on
     if outcome is None:
         _check_data(config, manifest, on_note)
     claim(run_uri, config, manifest.fingerprint)
@@ -114,12 +116,6 @@ def _work(
     if outcome is None:
         raise DpnError(f"run {settings.run_name}: its workers ended without an outcome; see Ray's logs")
     return outcome
-
-
-def _complete(run_uri: str, config: ExperimentConfig) -> TrainingOutcome | None:
-    """The outcome of a run that has nothing left to do."""
-    outcome = read_outcome(run_uri)
-    return None if outcome is None or has_room(outcome, config.train.guards) else outcome
 
 
 def _check_data(config: ExperimentConfig, manifest: Manifest, on_note: Callable[[str], None] | None) -> None:

@@ -37,21 +37,17 @@ def check_words(config: ExperimentConfig, manifest: Manifest) -> str | None:
         DpnError: answers hold such words: `<unk>` would be taught in their place. `data.allow_unknown_answers` lets
             them pass.
     """
-    uri, split = _tokenizer_uri(config.model.base), config.data.train_split
-    found = None if uri is None else count_unknown_of_split(manifest, split, uri)
+    base, split = config.model.base, config.data.train_split
+    uri = join_uri(base if "://" in base else str(find_folder(base)), "tokenizer.json")
+    if base == TINY or not exists(uri):
+        return None
+    found = count_unknown_of_split(manifest, split, uri)
     if found is None or found.is_empty:
         return None
-    told = f"{manifest.root}, split '{split}': to model.base {config.model.base}, {found.told()}"
+    told = f"{manifest.root}, split '{split}': to model.base {base}, {found.told()}"
     if found.unknown_answers and not config.data.allow_unknown_answers:
         raise DpnError(
             f"{told}. Such an answer would be taught as <unk>; model.base=tiny makes a vocabulary of the data, a base "
             "whose tokenizer falls back to bytes knows every word, data.allow_unknown_answers=true trains all the same"
         )
     return told
-
-
-def _tokenizer_uri(base: str) -> str | None:
-    if base == TINY:
-        return None
-    uri = join_uri(base if "://" in base else str(find_folder(base)), "tokenizer.json")
-    return uri if exists(uri) else None
