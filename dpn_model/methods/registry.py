@@ -31,6 +31,22 @@ _OURS = {
 }
 
 
+#: specs that this process brought along
+_REGISTERED: dict[str, MethodSpec] = {}
+
+
+def register(spec: MethodSpec) -> None:
+    """Make a method known in this process alone, as a notebook does; a package uses an entry point.
+
+    Raises:
+        ValueError: there is another method of that name.
+    """
+    if spec.name in (*_OURS, *_plugins()):
+        raise ValueError(f"there is a method {spec.name!r} already; choose another name")
+    find_method.cache_clear()
+    _REGISTERED[spec.name] = spec
+
+
 @cache
 def _plugins() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP) if point.name not in _OURS}
@@ -38,7 +54,7 @@ def _plugins() -> dict[str, EntryPoint]:
 
 def method_names() -> tuple[str, ...]:
     """All registered methods, ours first."""
-    return (*_OURS, *sorted(_plugins()))
+    return (*_OURS, *sorted({*_plugins(), *_REGISTERED}))
 
 
 @cache
@@ -51,6 +67,8 @@ def find_method(name: str) -> MethodSpec:
     if name in _OURS:
         spec: MethodSpec = importlib.import_module(_OURS[name]).SPEC
         return spec
+    if name in _REGISTERED:
+        return _REGISTERED[name]
     if name not in _plugins():
         near = difflib.get_close_matches(str(name), method_names(), n=1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""

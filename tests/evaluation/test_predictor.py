@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from dpn_model.cost.flops import DecoderShape, routing_costs
 from dpn_platform.data.published.schema import shard_table
 from dpn_platform.evaluation.predictor import PREDICTION_SCHEMA, Predictor, PredictorSettings
 
@@ -63,9 +62,8 @@ def test_costs_are_those_of_the_model_s_own_report(save_checkpoint, rows_table):
     predictions = predictor(rows_table).to_pylist()
     by_length = sorted(range(12), key=lambda n: (predictions[n]["has_image"], rows_table["text_length"][n].as_py()))
     routing = predictor.model.last_routing
-    shape = DecoderShape.from_config(predictor.model.model.language_model.config)
     for convention in ("eq8", "swiglu"):
-        costs = routing_costs(shape, routing, convention)
+        costs = [routing.prefill_cost(sample, convention) for sample in range(routing.num_samples)]
         for place, cost in zip(by_length, costs, strict=True):
             assert predictions[place][f"{convention}_macs"] == cost.total
 

@@ -72,7 +72,7 @@ def test_the_cache_continues_what_a_whole_pass_would_say(
 def test_a_skipped_layer_behind_the_cache_is_the_skipped_layer_of_a_whole_pass(
     model: DpnForConditionalGeneration, prompt_batch: MakeBatch, by: str
 ) -> None:
-    """Text behind the prompt runs or skips the layer as its sample does, so one prefill of all gives the same logits."""
+    """Text behind the prompt runs or skips the layer as its sample does: one prefill of all gives the same logits."""
     from dpn_model.cache import CACHE_NAME, PackedCache
 
     model.configure_method({"name": "toy_skip", "by": by})
