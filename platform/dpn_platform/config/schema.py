@@ -14,6 +14,7 @@ from dpn_platform.config.controls import Control, method_of_control
 from dpn_platform.config.guards import GuardConfig
 from dpn_platform.config.method import ExpertSet, MethodConfig
 from dpn_platform.config.section import Section
+from dpn_platform.config.tracking import TrackingConfig
 
 SourceWeight = Annotated[float, Field(ge=0, le=100)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -162,13 +163,6 @@ class StorageConfig(Section):
     """Where runs and studies are kept."""
 
     runs_uri: str = "s3://dpn/runs"
-
-
-class TrackingConfig(Section):
-    """MLflow. The server's address comes from `uri`, else MLFLOW_TRACKING_URI, else the embedded services."""
-
-    experiment: str = "dpn"
-    uri: str | None = None
 
 
 class SearchSpace(Section):
