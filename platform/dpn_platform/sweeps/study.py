@@ -38,7 +38,7 @@ class StudyResult:
     """A finished study.
 
     Attributes:
-        run_id, mlflow_uri: of the parent run; the address is empty where the tracker keeps nothing.
+        run_id, mlflow_uri: of the parent run; the address is empty with another tracker.
         points: every evaluated trial, controls first.
         examples: point name -> samples for the gallery.
         stopped, failed: trial -> reason.
@@ -180,7 +180,7 @@ def _result(
     return StudyResult(
         study_name=ledger.study,
         run_id=book.tracking.run_id,
-        mlflow_uri=book.tracking.url(),
+        mlflow_uri=book.tracking.url() if config.tracking.backend == "mlflow" else "",
         points=tuple(point for point, _ in evaluated),
         examples={point.name: result.examples for point, result in evaluated},
         stopped=stopped,
