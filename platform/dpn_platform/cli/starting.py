@@ -83,8 +83,8 @@ def _sigterm_is_ctrl_c() -> Iterator[Callable[[], None]]:
 @contextmanager
 def services_of(config: ExperimentConfig) -> Iterator[None]:
     """The services of a tracked run or study; the demo set is made where it is asked for and not there."""
-    addresses = (config.data.uri, config.storage.runs_uri, config.model.base)
-    with services_for(*addresses, mlflow=config.tracking.uri is None):
+    addresses = (config.data.uri, config.storage.runs_uri, config.model.base, config.tracking.uri)
+    with services_for(*addresses, mlflow=config.tracking.needs_mlflow_service):
         from dpn_platform.data.published.manifest import FILE_NAME
         from dpn_platform.storage import exists, join_uri
 

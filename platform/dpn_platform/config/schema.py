@@ -18,6 +18,7 @@ from dpn_platform.config.guards import GuardConfig
 from dpn_platform.config.method import MethodConfig, method_config, method_section, without_others
 from dpn_platform.config.search import SearchConfig, with_defaults
 from dpn_platform.config.section import Section
+from dpn_platform.config.tracking import TrackingConfig
 
 SourceWeight = Annotated[float, Field(ge=0, le=100)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -166,13 +167,6 @@ class StorageConfig(Section):
     """Where runs and studies are kept."""
 
     runs_uri: str = "s3://dpn/runs"
-
-
-class TrackingConfig(Section):
-    """MLflow. The server's address comes from `uri`, else MLFLOW_TRACKING_URI, else the embedded services."""
-
-    experiment: str = "dpn"
-    uri: str | None = None
 
 
 class EarlyStopping(Section):
