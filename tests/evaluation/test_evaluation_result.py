@@ -25,11 +25,10 @@ def result():
         accuracy=0.7,
         accuracy_ci=(0.4, 0.9),
         per_family={"colour": FamilyScore(n=10, accuracy=0.7, ci=(0.4, 0.9), majority_rate=0.2)},
-        flops_ratio_eq8=0.4,
-        flops_ratio_swiglu=0.5,
+        flops_ratio={"eq8": 0.4, "swiglu": 0.5},
         visual_tokens_mean=math.nan,
         routes={"colour": {"2x2": 10}},
-        predictions_uri="s3://dpn/runs/a/evaluation/predictions.parquet",
+        outcomes_uri="s3://dpn/runs/a/evaluation/outcomes.parquet",
         result_uri="s3://dpn/runs/a/evaluation/result.json",
         examples=({"question": "?"},),
     )

@@ -1,6 +1,8 @@
 """What a benchmark is: prompts from question records, a report from an answer file. Everything here is plain data.
 
-Scores are percentages, as in the papers' tables; MME's are points. Ratios (`yes_ratio`) are fractions.
+Units: the score of a question lies between 0 and 1. A benchmark's headline and sub-scores are percentages, as in the
+papers' tables, MME's are points, and the held-out split's is a fraction; a headline names its unit, and `UNITS` makes a
+fraction of it, which is what an accuracy is everywhere else. Ratios (`yes_ratio`) are fractions.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ Row = Mapping[str, Any]
 
 REFERENCE = "reference"
 HARNESS = "harness"
+FRACTION, PERCENT, POINTS = "fraction", "percent", "points"
+#: unit of a headline -> what it is divided by to become a fraction; points: MME/20 is a percentage
+UNITS = {FRACTION: 1.0, PERCENT: 100.0, POINTS: 2000.0}
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ class Headline:
     name: str
     value: float
     ci95: tuple[float, float]
+    unit: str = PERCENT
 
 
 @dataclass(frozen=True)

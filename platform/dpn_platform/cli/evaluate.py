@@ -78,7 +78,7 @@ def evaluate(
     with clean_stdout(), services_for(checkpoint, experiment.data.uri, output):
         result = _evaluate_data_set(checkpoint, experiment, output, force)
         document = {key: value for key, value in result.to_json().items() if key != "examples"}
-        name, files = f"{checkpoint} on {result.benchmark}", {"predictions.parquet": result.predictions_uri}
+        name, files = f"{checkpoint} on {result.benchmark}", {"predictions.parquet": result.outcomes_uri}
         log_evaluation(experiment.tracking, run, name, document, metrics=result.metrics(), files=files)
     if as_json:
         print_json(document)
@@ -130,10 +130,10 @@ def _show(result: EvaluationResult) -> None:
     title = f"{result.key['checkpoint_uri']} on {result.benchmark}, {result.key['split']} (percent, 95% intervals)"
     print_table(title, ("family", "questions", "accuracy", "interval", "guessing"), rows)
     note(
-        f"FLOPs ratio: swiglu {result.flops_ratio_swiglu:.3f}, eq8 {result.flops_ratio_eq8:.3f}; "
+        f"FLOPs ratio: swiglu {result.flops_ratio['swiglu']:.3f}, eq8 {result.flops_ratio['eq8']:.3f}; "
         f"visual tokens per layer: {result.visual_tokens_mean:.1f}"
     )
-    note(f"predictions: {result.predictions_uri}")
+    note(f"predictions: {result.outcomes_uri}")
 
 
 def _percent(fraction: float) -> str:

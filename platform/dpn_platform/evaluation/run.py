@@ -66,7 +66,7 @@ def evaluate(
     alone = in_this_process and config.eval.num_actors == 1
     predictions = _predict(checkpoint_uri, config, manifest, alone, on_progress)
     result = _summarise(predictions, key, config, manifest, open_uri(output_uri).uri, time.monotonic() - started)
-    write_bytes(result.predictions_uri, _parquet(predictions))
+    write_bytes(result.outcomes_uri, _parquet(predictions))
     write_json(result.result_uri, result.to_json())  # last: its presence says that the rest is there
     return result
 
@@ -171,11 +171,10 @@ def _summarise(
         accuracy=overall.accuracy,
         accuracy_ci=overall.ci,
         per_family=scoring.score_families(rows),
-        flops_ratio_eq8=scoring.flops_ratio(rows, "eq8"),
-        flops_ratio_swiglu=scoring.flops_ratio(rows, "swiglu"),
+        flops_ratio={name: scoring.flops_ratio(rows, name) for name in ("eq8", "swiglu")},
         visual_tokens_mean=scoring.visual_tokens_mean(rows),
         routes=scoring.count_routes(rows),
-        predictions_uri=f"{output_uri}/{PREDICTIONS}",
+        outcomes_uri=f"{output_uri}/{PREDICTIONS}",
         result_uri=f"{output_uri}/{RESULT}",
         duration_s=round(duration_s, 2),
         examples=with_pictures(choose_examples(rows), manifest, manifest.split(config.data.eval_split)),

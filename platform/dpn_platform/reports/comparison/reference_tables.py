@@ -83,6 +83,6 @@ def _row(row: Mapping[str, Any]) -> ReferenceRow:
 
 @cache
 def _document() -> dict[str, Any]:
-    text = files("dpn_platform.evaluation").joinpath("reference_tables.json").read_text(encoding="utf-8")
+    text = files("dpn_platform.reports.comparison").joinpath("reference_tables.json").read_text(encoding="utf-8")
     document: dict[str, Any] = json.loads(text)
     return document
