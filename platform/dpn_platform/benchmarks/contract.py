@@ -39,6 +39,7 @@ class Prompt:
 
 LLAVA = "llava"
 PARQUET = "parquet"
+PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Layout:
     """Where a published layout keeps one split of the questions, relative to its root.
 
     Attributes:
-        name: "llava" (the folders of LLaVA's `eval/`) or "parquet" (the Hugging Face data set).
+        name: "llava" (the folders of LLaVA's `eval/`), "parquet" (the Hugging Face data set) or "published" (a data
+            set of `dpn data ingest`, told by its manifest).
         split: what people call it; of parquet files, also how their names begin.
         questions: file or folder of the questions.
         images: folder of the pictures; a parquet folder where another table holds them; empty where the questions do.
@@ -74,13 +76,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files of one scoring, as URIs, and how they are read."""
+    """The files of one scoring, as URIs, and how they are read; `split` where the files do not say it themselves."""
 
     predictions: str
     annotations: str
     questions: str | None = None
     variant: str = REFERENCE
     seed: int = 0
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class QuestionScore:
         unit: what counts as a whole: MME's image, MMBench's question with its rotations; None: the question alone.
         in_headline: whether the headline counts it.
         random_fallback: no rule read the answer, and `parsed` was drawn, as the benchmark's program does (MMMU).
+        prompt: of the question, where several share an id (MME); not written down.
     """
 
     id: Any
@@ -102,6 +106,7 @@ class QuestionScore:
     unit: str | None = None
     in_headline: bool = True
     random_fallback: bool = False
+    prompt: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """`{id, parsed, gold, score}`, and of the other fields what says something."""
@@ -153,6 +158,8 @@ class Benchmark:
         submission_suffix: of the file that the server or judge takes.
         stored_prompt: what LLaVA's answer file keeps of a prompt; None: its text.
         answer_fields: what a line of its answer file has beside LLaVA's common fields.
+        dtype: of the weights where the user leaves it open, see `evaluation.answering.loading.load_model`.
+        scores_parts: whether the first questions of a split may be scored alone.
     """
 
     name: str
@@ -165,3 +172,5 @@ class Benchmark:
     submission_suffix: str = ".json"
     stored_prompt: Callable[[Prompt], str] | None = None
     answer_fields: Callable[[Row], dict[str, Any]] | None = None
+    dtype: str = "auto"
+    scores_parts: bool = False

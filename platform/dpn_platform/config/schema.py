@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dpn_platform.config.controls import Control, method_of_control
+from dpn_platform.config.evaluation import EvalConfig
 from dpn_platform.config.guards import GuardConfig
 from dpn_platform.config.method import ExpertSet, MethodConfig
 from dpn_platform.config.section import Section
@@ -146,16 +147,6 @@ class TrainConfig(Section):
     def gradient_accumulation_steps(self) -> int:
         """Micro-batches per worker and optimiser step."""
         return self.global_batch_size // (self.micro_batch_size * self.num_workers)
-
-
-class EvalConfig(Section):
-    """Evaluation on the held-out split."""
-
-    limit: int | None = Field(None, gt=0, description="at most this many samples; default all")
-    batch_size: int = Field(64, gt=0)
-    max_new_tokens: int = Field(4, gt=0)
-    num_actors: int = Field(1, gt=0)
-    seed: int = Field(0, description="of the bootstrap")
 
 
 class StorageConfig(Section):

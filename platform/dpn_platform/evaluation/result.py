@@ -89,8 +89,10 @@ class EvaluationResult:
         """
         prefix = f"eval/{self.benchmark}"
         low, high = self.accuracy_ci
-        values: dict[str, Any] = {f"{prefix}/accuracy": self.accuracy}
-        values |= {f"{prefix}/accuracy_low": low, f"{prefix}/accuracy_high": high, f"{prefix}/num_questions": self.n}
+        values: dict[str, Any] = {}
+        if all(one["label"] != self.benchmark for one in self.scores.values()):  # a mean, or of an earlier version
+            values |= {f"{prefix}/accuracy": self.accuracy, f"{prefix}/num_questions": self.n}
+            values |= {f"{prefix}/accuracy_low": low, f"{prefix}/accuracy_high": high}
         for one in self.scores.values():
             label, stem = f"eval/{one['label']}", f"{one['metric']}_" if one["unit"] == FRACTION else ""
             values |= {f"{label}/{one['metric']}": one["value"], f"{label}/num_questions": one["n"]}

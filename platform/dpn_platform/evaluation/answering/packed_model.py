@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteriaList
 
-from dpn_model import DpnForConditionalGeneration, RoutingReport
+from dpn_model import DpnForConditionalGeneration, Method, RoutingReport
 from dpn_model.bases.vision.contract import ImageInputs, ImageSide
 from dpn_model.cost.flops import MAC_CONVENTIONS, mean_visual_tokens, routing_costs
+from dpn_model.methods.dpn.budget import Dial
 from dpn_model.processing import EncodedSample, Processor, picture_inputs
 from dpn_model.processing.images import normalise
 from dpn_model.special_texts import IMAGE_TEXT
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens, now
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
+from dpn_platform.evaluation.answering.variants import Variant
 
 
 class RememberedImages:
@@ -70,6 +72,7 @@ class PackedModel:
         self.images = RememberedImages(model.image_side)
         self.model.image_side = self.images
         self._pixels: dict[str, Tensor] = {}
+        self._own = (self.model.reducers, self.model.config.method, self.model.config.dial)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -77,10 +80,26 @@ class PackedModel:
         backend = getattr(self.model.model.language_model.config, "_attn_implementation", None)
         return {"dtype": str(self.dtype).removeprefix("torch."), "attention": backend, "device": self.device.type}
 
+    def become(self, variant: Variant) -> None:
+        """See `AnsweringModel`."""
+        self.model.reducers, self.model.config.method, dial = self._own
+        try:
+            self.model.set_dial(None if dial is None else Dial.from_dict(dial))
+            if variant.method is not None:
+                self.model.configure_method(Method.from_dict(dict(variant.method)))
+                if any(True for _ in self.model.reducers.parameters()):
+                    raise ValueError(f"method {variant.method['name']} has weights, which were not trained here")
+            if variant.budget is not None:
+                self.model.set_budget(variant.budget)
+        except (ValueError, TypeError) as error:
+            raise DpnError(f"variant '{variant.name}': {error}") from error
+
     def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
         """See `AnsweringModel`."""
         shown = [self.processor.fit(picture.image) for picture in pictures]
-        question = f"{IMAGE_TEXT}\n" * len(pictures) + text.replace(IMAGE_TEXT, "").strip()
+        question = text
+        if text.count(IMAGE_TEXT) != len(pictures):
+            question = f"{IMAGE_TEXT}\n" * len(pictures) + text.replace(IMAGE_TEXT, "").strip()
         try:
             sample = self.processor.encode_prompt(question, shown, router=self.model.needs_router_token)
         except ValueError as error:
