@@ -44,29 +44,34 @@ class MethodParts:
         """
         settings = method if isinstance(method, MethodSettings) else settings_of(method)
         base, text_config = self.config.base, self.model.language_model.config
-        side = image_side_of(base)
         try:
-            grid = side.fixed_grid()
+            grid = image_side_of(base).fixed_grid()
         except ValueError:
             grid = None
         vision_size = getattr(getattr(base, "vision_config", None), "hidden_size", None)
         host = Host(text_config.num_hidden_layers, text_config.hidden_size, base, grid, vision_size)
         parts = find_method(settings.name).build(settings, host)
-        self._detach()
-        like = self.lm_head.weight
         for part in parts.all():
             _start_fresh(part)
-            part.to(like.device, like.dtype).train(self.training)
+            part.to(self.lm_head.weight)
+        self.attach(settings, parts)
+        if self.needs_router_token:
+            self.make_room_for_router()
+
+    def attach(self, settings: MethodSettings, parts: Parts) -> None:
+        """Put parts in place of those that are there, with what they have learned; the dial is forgotten."""
+        self._detach()
         self.parts = parts
         self.reducers = nn.ModuleDict({str(layer): part for layer, part in parts.reducers.items()}).train(self.training)
         self.patches = nn.ModuleDict({str(layer): part for layer, part in parts.patches.items()}).train(self.training)
         self.selector = parts.selector
-        self._attach(side, model_shape(base))
+        if parts.selector is not None:
+            parts.selector.train(self.training)
+        base = self.config.base
+        self._attach(image_side_of(base), model_shape(base))
         self.config.method = settings.to_dict()
         self.set_dial(None)
         self.join_ranks(self.joins_ranks)
-        if self.needs_router_token:
-            self.make_room_for_router()
 
     def _attach(self, side: ImageSide, shape: ModelShape) -> None:
         """What parts change in the base: its projector and grid, its FFNs."""
@@ -76,7 +81,7 @@ class MethodParts:
             macs = projector.macs(*grid)
             shape = replace(shape, image_grid=projector.grid(*grid), projector_macs=macs)
             self._bases_projector = (self.model.multi_modal_projector,)  # in a tuple: it is no part of the model now
-            self.model.multi_modal_projector = projector
+            self.model.multi_modal_projector = projector.train(self.training)
             side = ProjectedImages(side, projector)
         self.image_side, self.model_shape = side, shape
         for layer, patch in self.parts.patches.items():

@@ -53,7 +53,7 @@ def evaluations(tmp_path, monkeypatch):
         folder = tmp_path / name
         folder.mkdir()
         pq.write_table(pa.Table.from_pylist(rows), folder / "predictions.parquet")
-        examples = [gallery_entry(row, png_of(row["row_id"] // 2)) for row in rows]
+        examples = [gallery_entry({**row, "score": float(row["correct"])}, png_of(row["row_id"] // 2)) for row in rows]
         key = {"checkpoint_uri": f"runs/{name}"}
         (folder / "result.json").write_text(json.dumps({"benchmark": "demo", "key": key, "examples": examples}))
     return [str(tmp_path / name) for name in runs]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,12 @@ from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_model.tiny import tiny_config
-from dpn_platform.data.published.schema import shard_table
+from dpn_platform.config.load import parse_config
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
+from dpn_platform.data.published.schema import SCHEMA_VERSION, content_digest, shard_bytes, shard_table
 from dpn_platform.demo.families import VOCABULARY
+from dpn_platform.evaluation.result import EvaluationResult
+from dpn_platform.evaluation.run import evaluate
 
 
 @pytest.fixture(scope="session")
@@ -85,11 +88,45 @@ def _jpeg(number: int) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture
-def shards_folder(tmp_path: Path, rows_table: pa.Table) -> Path:
-    """The twelve rows as two shards."""
-    import pyarrow.parquet as pq
+@pytest.fixture(scope="session")
+def publish(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Publishes rows as a data set with one split, six rows to a shard; returns its folder."""
 
-    for index in range(2):
-        pq.write_table(rows_table.slice(6 * index, 6), tmp_path / f"{index}.parquet")
-    return tmp_path
+    def make(table: pa.Table, split: str = "test") -> str:
+        folder = tmp_path_factory.mktemp("published")
+        shards = []
+        for index in range(0, table.num_rows, 6):
+            part = table.slice(index, 6)
+            data = shard_bytes(part)
+            (folder / f"{index}.parquet").write_bytes(data)
+            first = part.column("row_id")[0].as_py()
+            shards.append(
+                Shard(
+                    path=f"{index}.parquet", rows=part.num_rows, first_row_id=first, bytes=len(data),
+                    sha256="", content_sha256=content_digest(part),
+                )
+            )  # fmt: skip
+        images = sum(table.column("has_image").to_pylist())
+        rows = table.num_rows
+        splits = {split: Split(rows=rows, images=images, text_only=rows - images, sources={}, shards=tuple(shards))}
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION, name="small", source="", splits=splits, quarantine=Quarantine(),
+            fingerprint=fingerprint_of(splits),
+        )  # fmt: skip
+        publish_manifest(str(folder), manifest)
+        return str(folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def evaluated(publish: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """(checkpoint, table, settings of `eval`) -> the result on those rows, answered in this process."""
+
+    def make(checkpoint: str, table: pa.Table, **settings: Any) -> EvaluationResult:
+        config = parse_config(
+            {"name": "e", "data": {"uri": publish(table)}, "eval": {"max_new_tokens": 3, **settings}}, "test"
+        )
+        return evaluate(checkpoint, config, output_uri=str(tmp_path_factory.mktemp("evaluation")), in_this_process=True)
+
+    return make

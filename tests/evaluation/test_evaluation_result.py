@@ -8,9 +8,9 @@ import pytest
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
-from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split
+from dpn_platform.data.published.manifest import Manifest, Quarantine
 from dpn_platform.data.published.schema import SCHEMA_VERSION
-from dpn_platform.evaluation.examples import choose_examples, with_pictures
+from dpn_platform.evaluation.examples import choose_examples
 from dpn_platform.evaluation.points import FamilyScore
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.evaluation.run import evaluate, evaluation_key
@@ -25,11 +25,10 @@ def result():
         accuracy=0.7,
         accuracy_ci=(0.4, 0.9),
         per_family={"colour": FamilyScore(n=10, accuracy=0.7, ci=(0.4, 0.9), majority_rate=0.2)},
-        flops_ratio_eq8=0.4,
-        flops_ratio_swiglu=0.5,
+        flops_ratio={"eq8": 0.4, "swiglu": 0.5},
         visual_tokens_mean=math.nan,
         routes={"colour": {"2x2": 10}},
-        predictions_uri="s3://dpn/runs/a/evaluation/predictions.parquet",
+        outcomes_uri="s3://dpn/runs/a/evaluation/outcomes.parquet",
         result_uri="s3://dpn/runs/a/evaluation/result.json",
         examples=({"question": "?"},),
     )
@@ -65,35 +64,22 @@ def test_point(result):
 
 def test_examples_show_every_route_first():
     rows = [
-        {"family": "a", "route": route, "correct": correct, "row_id": number}
+        {"family": "a", "route": route, "score": float(correct), "place": number}
         for number, (route, correct) in enumerate(
             [("1x1", False), ("1x1", True), ("1x1", True), ("2x2", False), ("1x2", True)]
         )
     ]
-    chosen = choose_examples([*rows, {"family": "b", "route": "", "correct": False, "row_id": 9}], per_family=3)
-    assert [row["row_id"] for row in chosen] == [1, 3, 4, 9]
+    chosen = choose_examples([*rows, {"family": "b", "route": "", "score": 0.0, "place": 9}], per_family=3)
+    assert [row["place"] for row in chosen] == [1, 3, 4, 9]
 
 
-def test_examples_carry_their_pictures(shards_folder, rows_table):
-    shards = tuple(
-        Shard(path=f"{n}.parquet", rows=6, first_row_id=100 + 6 * n, bytes=1, sha256="", content_sha256="")
-        for n in range(2)
-    )
-    split = Split(rows=12, images=8, text_only=4, sources={}, shards=shards)
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION, name="m", source="", splits={}, quarantine=Quarantine(), fingerprint=""
-    ).at(str(shards_folder))
-    base = {"question": "q", "answer": "a", "gold": "g", "family": "f", "correct": True}
-    rows = [
-        {**base, "row_id": row_id, "has_image": has_image, "route": "2x2", "visual_tokens": [4, 1]}
-        for row_id, has_image in ((110, True), (101, True), (100, False))
-    ]
-    entries = with_pictures(rows, manifest, split)
-    images = rows_table.column("image").to_pylist()
-    assert base64.b64decode(entries[0]["image"]) == images[10]
-    assert base64.b64decode(entries[1]["image"]) == images[1]
-    assert (entries[2]["image"], entries[2]["route"], entries[2]["visual_tokens"]) == (None, [], [])
-    assert entries[0]["route"] == ["2x2"]
+def test_examples_carry_their_pictures(save_checkpoint, evaluated, rows_table):
+    entries = evaluated(save_checkpoint(name="dpn"), rows_table).examples
+    images = {base64.b64encode(image).decode() for image in rows_table.column("image").to_pylist() if image}
+    assert {entry["family"] for entry in entries} == {"colour", "text"}
+    for entry in entries:
+        assert (entry["image"] in images) == (entry["family"] == "colour")
+        assert bool(entry["route"]) == bool(entry["visual_tokens"]) == (entry["family"] == "colour")
 
 
 def test_the_key_holds_what_decides_the_outcome():

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpn_platform.benchmarks.outcomes import read_table
 from dpn_platform.config.errors import DpnError
-from dpn_platform.evaluation.predictor import Predictor, PredictorSettings
 from dpn_platform.evaluation.recorded_runs import read_recorded, require_router
 from dpn_platform.evaluation.routing_statistics import (
     group_statistics,
@@ -23,8 +23,8 @@ def row(number, route, tokens, *, edge=0.1, correct=True, **more):
     before, first, last = tokens
     kept = {"visual_tokens": list(tokens), "visual_tokens_mean": (before + first + 2 * last) / 4, "sites": [1, 2]}
     picture = {"image_width": 8, "image_height": 8, "edge_density": edge, "image_entropy": None, "image_sha": None}
-    sample = {"row_id": number, "id": str(number), "has_image": True, "has_router": True, "route": route}
-    sample |= {"family": "colour", "difficulty": None, "question": "what is it", "correct": correct, "gold": "a"}
+    sample = {"place": number, "question_id": str(number), "has_image": True, "has_router": True, "route": route}
+    sample |= {"family": "colour", "difficulty": None, "question": "what is it", "score": float(correct), "gold": "a"}
     return sample | kept | picture | {"answer": "a"} | more
 
 
@@ -82,38 +82,35 @@ def test_the_same_picture_under_two_questions():
         row(5, "2x2,1x1", (64, 16, 16), image_sha="c", difficulty="easy"),
         row(6, "2x2,1x1", (64, 16, 16), image_sha="c", difficulty="easy"),
     ]
-    assert [(simple["row_id"], hard["row_id"]) for simple, hard in image_pairs(rows)] == [(0, 1), (2, 4)]
+    assert [(simple["place"], hard["place"]) for simple, hard in image_pairs(rows)] == [(0, 1), (2, 4)]
     found = same_image(rows)
     counts = (found["pairs"], found["simpler_pooled_more"], found["simpler_pooled_less"], found["sign_test_p"])
     assert counts == (2, 1, 1, 1.0)
 
 
-def test_a_checkpoint_without_routers(save_checkpoint, rows_table, tmp_path):
-    folder = save_checkpoint(name="static", kernel="2x2")
-    predictions = Predictor(PredictorSettings(folder, batch_size=3, max_new_tokens=1))(rows_table.slice(0, 3))
-    pq.write_table(predictions, tmp_path / "predictions.parquet")
+def test_a_checkpoint_without_routers(save_checkpoint, evaluated, rows_table):
+    result = evaluated(save_checkpoint(name="static", kernel="2x2"), rows_table.slice(0, 3))
     with pytest.raises(DpnError, match="no routers: its reductions are fixed or random"):
-        require_router(read_recorded(str(tmp_path)))
+        require_router(read_recorded(result.outcomes_uri))
 
 
-def test_what_an_evaluation_records_is_enough(save_checkpoint, rows_table, tmp_path):
-    predictions = Predictor(PredictorSettings(save_checkpoint(name="dpn"), batch_size=5, max_new_tokens=1))(rows_table)
-    pq.write_table(predictions, tmp_path / "predictions.parquet")
-    rows = require_router(read_recorded(str(tmp_path)))
+def test_what_an_evaluation_records_is_enough(save_checkpoint, evaluated, rows_table):
+    outcomes = evaluated(save_checkpoint(name="dpn"), rows_table).outcomes_uri
+    rows = require_router(read_recorded(outcomes.rpartition("/")[0]))
     found = routing_statistics(rows, {"all": rows})
     assert found["n"] == 8, "two of three samples have a picture"
     assert sum(one["n"] for one in found["groups"]["all"]["routes"].values()) == 8
     assert [site["after_layer"] for site in found["groups"]["all"]["sites"]] == rows[0]["sites"]
     assert set(found["image"]) == {"edge_density", "image_entropy"}, "all pictures have one size"
     assert {len(one["image_sha"]) for one in rows} == {16}
-    without = [one for one in predictions.to_pylist() if not one["has_image"]]
+    without = [one for one in read_table(outcomes) if not one["has_image"]]
     assert {one["image_sha"] for one in without} == {one["edge_density"] for one in without} == {None}
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (None, "no predictions.parquet there"),
+        (None, "no outcomes.parquet there"),
         ([{"answer": "a"}], "no record of routes"),
         ([{**ROWS[0], "has_image": False}], "no sample has an image"),
         (
@@ -124,6 +121,6 @@ def test_what_an_evaluation_records_is_enough(save_checkpoint, rows_table, tmp_p
 )
 def test_folders_that_hold_no_routes(tmp_path, rows, message):
     if rows is not None:
-        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "predictions.parquet")
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "outcomes.parquet")
     with pytest.raises(DpnError, match=message):
         require_router(read_recorded(str(tmp_path)))

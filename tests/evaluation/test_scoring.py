@@ -4,13 +4,15 @@ import math
 
 import pytest
 
+from dpn_platform.benchmarks.heldout import is_correct
+from dpn_platform.benchmarks.statistics.wilson import wilson_interval
 from dpn_platform.evaluation import scoring
 
 
 def row(family="colour", correct=True, gold="red", has_image=True, route="1x1,2x2", **more):
     return {
         "family": family,
-        "correct": correct,
+        "score": float(correct),
         "gold": gold,
         "has_image": has_image,
         "route": route,
@@ -27,7 +29,7 @@ def row(family="colour", correct=True, gold="red", has_image=True, route="1x1,2x
     + [("", "", False), ("red red", "red", False), ("twenty-one", "twenty one", False)],
 )
 def test_exact_match_of_the_normalised_answer(answer, gold, expected):
-    assert scoring.is_correct(answer, gold) is expected
+    assert is_correct(answer, gold) is expected
 
 
 # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
@@ -36,22 +38,22 @@ def test_exact_match_of_the_normalised_answer(answer, gold, expected):
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilson_interval(successes, n, low, high):
-    assert scoring.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
-    mirrored = scoring.wilson_interval(n - successes, n)
+    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+    mirrored = wilson_interval(n - successes, n)
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)
 
 
 def test_wilson_interval_ends():
-    assert scoring.wilson_interval(0, 24)[0] == 0.0
-    assert scoring.wilson_interval(24, 24)[1] == 1.0
-    assert scoring.wilson_interval(0, 0) == (0.0, 1.0)
+    assert wilson_interval(0, 24)[0] == 0.0
+    assert wilson_interval(24, 24)[1] == 1.0
+    assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 def test_score_counts_and_finds_the_majority():
     rows = [row(gold="red"), row(gold="Red", correct=False), row(gold="blue"), row(gold="green", correct=False)]
     score = scoring.score(rows)
     assert (score.n, score.accuracy, score.majority_rate) == (4, 0.5, 0.5)
-    assert score.ci == scoring.wilson_interval(2, 4)
+    assert score.ci == wilson_interval(2, 4)
 
 
 def test_score_of_nothing():

@@ -28,7 +28,8 @@ from dpn_platform.benchmarks.files.question_sources import Wanted
 from dpn_platform.benchmarks.gqa.benchmark import fold_harness
 from dpn_platform.config.load import parse_config
 from dpn_platform.demo.families import VOCABULARY, draw_sample
-from dpn_platform.evaluation.runner.benchmark import Request, evaluate_benchmark
+from dpn_platform.evaluation.runner.benchmark import evaluate_benchmark
+from dpn_platform.evaluation.runner.plan import Request
 from dpn_platform.services.ray_client import init_ray
 from tests.scored_benchmarks.small_pieces import SHORT, put
 
@@ -42,7 +43,8 @@ RUNNER = """
 import sys
 from dpn_platform.config.load import parse_config
 from dpn_platform.benchmarks.files.question_sources import Wanted
-from dpn_platform.evaluation.runner.benchmark import Request, evaluate_benchmark
+from dpn_platform.evaluation.runner.benchmark import evaluate_benchmark
+from dpn_platform.evaluation.runner.plan import Request
 from dpn_platform.services.ray_client import init_ray
 init_ray()
 checkpoint, data, output, variant, size = sys.argv[1:]
@@ -103,9 +105,8 @@ def request(checkpoint: str, data: str, output: str) -> Request:
 
 
 def evaluate(asked: Request, *, num_actors: int = 1, batch_size: int = 8) -> dict[str, Any]:
-    return evaluate_benchmark(
-        asked, parse_config({"name": "e", "eval": {"num_actors": num_actors, "batch_size": batch_size}}, "test")
-    )
+    settings = {"num_actors": num_actors, "batch_size": batch_size}
+    return evaluate_benchmark(asked, parse_config({"name": "e", "eval": settings}, "test")).to_json()
 
 
 def stamps(output: str) -> dict[str, int]:
@@ -134,8 +135,8 @@ def test_killed_resumed_and_the_same_as_undisturbed(
     before = stamps(killed)
     resumed = evaluate(request(checkpoint, f"{BASE}/eval", killed), num_actors=2)
     after = stamps(killed)
-    assert 0 < len(before) < resumed["shards"]["all"] == len(after)
-    assert resumed["shards"]["answered_now"] == len(after) - len(before)
+    assert 0 < len(before) < resumed["about"]["shards"]["all"] == len(after)
+    assert resumed["about"]["shards"]["answered_now"] == len(after) - len(before)
     assert {name: after[name] for name in before} == before, "what was answered is left alone"
 
     # Another layout, other shards, another batch size, one actor, by the command line: the same file, byte for byte.
@@ -144,10 +145,10 @@ def test_killed_resumed_and_the_same_as_undisturbed(
     done = run_dpn("evaluate", checkpoint, *options, "eval.batch_size=1", "tracking.experiment=measured")
     assert done.returncode == 0, done.stderr
     whole = json.loads(done.stdout)
-    lines = storage.read_bytes(whole["answers_uri"])
-    assert storage.read_bytes(resumed["answers_uri"]) == lines
-    assert (whole["layout"], resumed["layout"]) == ("parquet", "llava")
-    assert (whole["headline"], whole["cost"]["routes"]) == (resumed["headline"], resumed["cost"]["routes"])
+    lines = storage.read_bytes(whole["about"]["answers_uri"])
+    assert storage.read_bytes(resumed["about"]["answers_uri"]) == lines
+    assert (whole["about"]["layout"], resumed["about"]["layout"]) == ("parquet", "llava")
+    assert (whole["accuracy"], whole["cost"]["routes"]) == (resumed["accuracy"], resumed["cost"]["routes"])
     check_result(resumed, [json.loads(line) for line in lines.splitlines()], root)
     check_logged(mlflow.MlflowClient(services.mlflow_url), whole)
 
@@ -158,9 +159,10 @@ def check_result(result: dict[str, Any], lines: list[dict[str, Any]], root: Path
     assert [line["question_id"] for line in lines] == list(gold), "in the order of the question file"
     assert len({line["text"] for line in lines}) > 3, "answers that are all the same would prove little"
     right = [fold_harness(line["text"]) == gold[line["question_id"]]["answer"] for line in lines]
-    low, high = result["headline"]["ci95"]
-    assert result["headline"]["value"] == pytest.approx(100 * sum(right) / len(right))
-    assert low <= result["headline"]["value"] <= high
+    headline = result["scores"]["gqa"]
+    low, high = headline["ci"]
+    assert headline["value"] == pytest.approx(100 * sum(right) / len(right))
+    assert low <= headline["value"] <= high
     took = [line["metadata"] for line in lines]
     ratio = sum(one["swiglu_macs"] for one in took) / sum(one["swiglu_dense"] for one in took)
     assert result["cost"]["flops_ratio_swiglu"] == pytest.approx(ratio)
@@ -174,9 +176,9 @@ def check_logged(client: mlflow.MlflowClient, result: dict[str, Any]) -> None:
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     metrics, prefix = run.data.metrics, f"eval/gqa-{VARIANT}"
-    assert metrics[f"{prefix}/accuracy"] == pytest.approx(result["headline"]["value"])
+    assert metrics[f"{prefix}/accuracy"] == pytest.approx(result["scores"]["gqa"]["value"])
     assert metrics[f"{prefix}/cost/flops_ratio_eq8"] == pytest.approx(result["cost"]["flops_ratio_eq8"])
     kept = {
         item.path.rpartition("/")[2] for item in client.list_artifacts(run.info.run_id, f"evaluation/gqa-{VARIANT}")
     }
-    assert kept == {"result.json", "predictions.parquet", "routing.png", "routing.json", "routing.csv"}
+    assert kept == {"result.json", "outcomes.parquet", "routing.png", "routing.json", "routing.csv"}

@@ -76,8 +76,8 @@ def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
         ratio = {"dense": 1.0, "static": 0.3}.get(config.method.name, 0.6)
         evaluation = EvaluationResult(
             {"checkpoint_uri": outcome.export_uri}, "m", 10, ratio - 0.1, (0.0, 1.0),
-            {"colour": FamilyScore(n=10, accuracy=ratio, ci=(0.0, 1.0))}, ratio, ratio, math.nan,
-            {"colour": {"2x2": 10}}, f"{uri}/e/predictions.parquet", f"{uri}/e/result.json",
+            {"colour": FamilyScore(n=10, accuracy=ratio, ci=(0.0, 1.0))}, {"eq8": ratio, "swiglu": ratio}, math.nan,
+            {"colour": {"2x2": 10}}, f"{uri}/e/outcomes.parquet", f"{uri}/e/result.json",
             examples=({"question": "what ?"},),
         )  # fmt: skip
         write_json(evaluation.result_uri, evaluation.to_json())
@@ -116,7 +116,7 @@ def test_a_study_from_start_to_end(config: ExperimentConfig, tmp_path: Path) -> 
         assert point.run_id == child.run_id
         assert child.metrics["train/loss_lm"] == {2: 1.0, 4: 0.5}
         assert child.metrics["eval/m/colour/accuracy"] == {4: point.per_family["colour"].accuracy}
-        assert child.metrics["cost/flops_ratio_swiglu"] == {4: point.flops_ratio_swiglu}
+        assert child.metrics["cost/flops_ratio_swiglu"] == {4: point.flops_ratio["swiglu"]}
         assert child.models[f"s-{point.name}"].uri == point.checkpoint_uri
         assert {"point.json", "config.yaml", "provenance.json"} <= set(child.artifacts)
         assert json.loads(child.artifacts["routing.json"])["sites"][0]["expert_shares"] == {"2x2": [1.0, None]}

@@ -59,6 +59,6 @@ def test_a_trial_alone_is_the_trial_of_a_worker_group(services: Any) -> None:
 
     by_actor = evaluate(group.export_uri, config)
     here = evaluate(alone.export_uri, config, in_this_process=True)
-    tables = [pq.read_table(io.BytesIO(storage.read_bytes(one.predictions_uri))) for one in (by_actor, here)]
+    tables = [pq.read_table(io.BytesIO(storage.read_bytes(one.outcomes_uri))) for one in (by_actor, here)]
     assert tables[0].equals(tables[1])
     assert run_training(config, run_name="alone", in_this_process=True) == alone, "a complete run is not repeated"

@@ -26,8 +26,7 @@ def point(name: str, accuracy: float, swiglu: float, eq8: float | None = None) -
         method="dpn",
         accuracy=accuracy,
         accuracy_ci=(accuracy - 0.01, accuracy + 0.01),
-        flops_ratio_swiglu=swiglu,
-        flops_ratio_eq8=swiglu if eq8 is None else eq8,
+        flops_ratio={"swiglu": swiglu, "eq8": swiglu if eq8 is None else eq8},
         visual_tokens_mean=10.0,
     )
 
@@ -78,8 +77,8 @@ def test_front_agrees_with_its_definition_on_random_points() -> None:
             other
             for other in points
             if other.accuracy >= candidate.accuracy
-            and other.flops_ratio_swiglu <= candidate.flops_ratio_swiglu
-            and (other.accuracy, other.flops_ratio_swiglu) != (candidate.accuracy, candidate.flops_ratio_swiglu)
+            and other.flops_ratio["swiglu"] <= candidate.flops_ratio["swiglu"]
+            and (other.accuracy, other.flops_ratio["swiglu"]) != (candidate.accuracy, candidate.flops_ratio["swiglu"])
         ]
         assert on_front == (not better)
 

@@ -33,3 +33,10 @@ def test_point_missing_field_is_refused(record: StudyRecord) -> None:
     del document["accuracy"]
     with pytest.raises(ValidationError, match="accuracy"):
         Point.from_json(document)
+
+
+def test_points_of_earlier_versions_are_read(record: StudyRecord) -> None:
+    document = record.points[0].to_json()
+    ratios = document.pop("flops_ratio")
+    old = document | {f"flops_ratio_{name}": value for name, value in ratios.items()} | {"predictions_uri": "s3://a"}
+    assert Point.from_json(old) == record.points[0].model_copy(update={"outcomes_uri": "s3://a"})

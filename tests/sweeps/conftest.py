@@ -65,11 +65,10 @@ def write_evaluation() -> Callable[..., EvaluationResult]:
             accuracy=accuracy,
             accuracy_ci=(accuracy - 0.05, accuracy + 0.05),
             per_family={"colour": FamilyScore(n=100, accuracy=accuracy, ci=(0.8, 0.95), majority_rate=0.2)},
-            flops_ratio_eq8=flops_ratio - 0.1,
-            flops_ratio_swiglu=flops_ratio,
+            flops_ratio={"eq8": flops_ratio - 0.1, "swiglu": flops_ratio},
             visual_tokens_mean=20.0,
             routes={"colour": {"2x2": 60, "1x1": 40}},
-            predictions_uri=f"{run_uri}/evaluation/predictions.parquet",
+            outcomes_uri=f"{run_uri}/evaluation/outcomes.parquet",
             result_uri=f"{run_uri}/evaluation/result.json",
         )
         write_json(result.result_uri, result.to_json())

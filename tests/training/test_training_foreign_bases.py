@@ -8,12 +8,15 @@ import pyarrow as pa
 import pytest
 import torch
 
+from dpn_platform.benchmarks.files.questions import Question
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.reading.collate import SampleCollator
-from dpn_platform.evaluation.predictor import Predictor
-from dpn_platform.evaluation.predictor_actor import PredictorSettings
+from dpn_platform.data.reading.collate import SampleCollator, decode_image, parse_turns
+from dpn_platform.evaluation.answering.contract import Answered, Picture
+from dpn_platform.evaluation.answering.loading import load_ours
+from dpn_platform.evaluation.answering.packed_model import PackedModel
+from dpn_platform.evaluation.runner.actor import batches
 from dpn_platform.planning.base_model import base_config, meta_model, parameters_by_part
 from dpn_platform.planning.methods import method_cost, method_plan
 from dpn_platform.training.base import build_model, reading_processor
@@ -46,6 +49,21 @@ def rows() -> pa.Table:
     return table.append_column("sample_key", table.column("row_id"))
 
 
+def answered(folder: Path, batch_size: int) -> list[Answered]:
+    """The rows' first questions, as an evaluation asks them."""
+    model = PackedModel(*load_ours(str(folder)), torch.device("cpu"), torch.float32)
+    asked, encoded = [], []
+    for place, one in enumerate(rows().to_pylist()):
+        question, _ = parse_turns(one["conversations"])[0]
+        pictures = [Picture(str(place), decode_image(one["image"]))] if one["has_image"] else []
+        asked.append(Question(place, place, question, question, 3, (), str(place), "f"))
+        encoded.append(model.encode(question, pictures))
+    found: dict[int, Answered] = {}
+    for places in batches(asked, encoded, batch_size):
+        found |= zip(places, model.answer([encoded[place] for place in places], 3)[0], strict=True)
+    return [found[place] for place in sorted(found)]
+
+
 def test_a_folder_as_it_is_becomes_a_trained_and_evaluated_checkpoint(base: Path, tmp_path: Path) -> None:
     model, processor = build_model(config(base, name="dpn", sites=[1]))
     table = rows()
@@ -67,12 +85,10 @@ def test_a_folder_as_it_is_becomes_a_trained_and_evaluated_checkpoint(base: Path
     model.save_pretrained(tmp_path / "export")
     processor.save_pretrained(tmp_path / "export")
 
-    settings = {"batch_size": 3, "max_new_tokens": 3}
-    answers = Predictor(PredictorSettings(str(tmp_path / "export"), **settings))(rows()).to_pylist()
-    assert [answer["visual_tokens"][0] > 0 for answer in answers] == table.column("has_image").to_pylist()
-    alone = Predictor(PredictorSettings(str(tmp_path / "export"), batch_size=1, max_new_tokens=3))(rows()).to_pylist()
-    assert [one["answer"] for one in answers] == [one["answer"] for one in alone]
-    assert len(Predictor(PredictorSettings(str(base), **settings))(rows())) == 6  # and the base as it is
+    answers = answered(tmp_path / "export", batch_size=3)
+    assert [answer.visual_tokens[0] > 0 for answer in answers] == table.column("has_image").to_pylist()
+    assert [one.text for one in answers] == [one.text for one in answered(tmp_path / "export", batch_size=1)]
+    assert len(answered(base, batch_size=3)) == 6  # and the base as it is
 
 
 def test_a_folder_as_it_is_can_be_planned(base: Path) -> None:

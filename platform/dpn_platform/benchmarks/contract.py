@@ -1,6 +1,8 @@
 """What a benchmark is: prompts from question records, a report from an answer file. Everything here is plain data.
 
-Scores are percentages, as in the papers' tables; MME's are points. Ratios (`yes_ratio`) are fractions.
+Units: the score of a question lies between 0 and 1. A benchmark's headline and sub-scores are percentages, as in the
+papers' tables, MME's are points, and the held-out split's is a fraction; a headline names its unit, and `UNITS` makes a
+fraction of it, which is what an accuracy is everywhere else. Ratios (`yes_ratio`) are fractions.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ Row = Mapping[str, Any]
 
 REFERENCE = "reference"
 HARNESS = "harness"
+FRACTION, PERCENT, POINTS = "fraction", "percent", "points"
+#: unit of a headline -> what it is divided by to become a fraction; points: MME/20 is a percentage
+UNITS = {FRACTION: 1.0, PERCENT: 100.0, POINTS: 2000.0}
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Prompt:
 
 LLAVA = "llava"
 PARQUET = "parquet"
+PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Layout:
     """Where a published layout keeps one split of the questions, relative to its root.
 
     Attributes:
-        name: "llava" (the folders of LLaVA's `eval/`) or "parquet" (the Hugging Face data set).
+        name: "llava" (the folders of LLaVA's `eval/`), "parquet" (the Hugging Face data set) or "published" (a data
+            set of `dpn data ingest`, told by its manifest).
         split: what people call it; of parquet files, also how their names begin.
         questions: file or folder of the questions.
         images: folder of the pictures; a parquet folder where another table holds them; empty where the questions do.
@@ -69,13 +76,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files of one scoring, as URIs, and how they are read."""
+    """The files of one scoring, as URIs, and how they are read; `split` where the files do not say it themselves."""
 
     predictions: str
     annotations: str
     questions: str | None = None
     variant: str = REFERENCE
     seed: int = 0
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class QuestionScore:
         unit: what counts as a whole: MME's image, MMBench's question with its rotations; None: the question alone.
         in_headline: whether the headline counts it.
         random_fallback: no rule read the answer, and `parsed` was drawn, as the benchmark's program does (MMMU).
+        prompt: of the question, where several share an id (MME); not written down.
     """
 
     id: Any
@@ -97,6 +106,7 @@ class QuestionScore:
     unit: str | None = None
     in_headline: bool = True
     random_fallback: bool = False
+    prompt: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """`{id, parsed, gold, score}`, and of the other fields what says something."""
@@ -113,6 +123,7 @@ class Headline:
     name: str
     value: float
     ci95: tuple[float, float]
+    unit: str = PERCENT
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,8 @@ class Benchmark:
         submission_suffix: of the file that the server or judge takes.
         stored_prompt: what LLaVA's answer file keeps of a prompt; None: its text.
         answer_fields: what a line of its answer file has beside LLaVA's common fields.
+        dtype: of the weights where the user leaves it open, see `evaluation.answering.loading.load_model`.
+        scores_parts: whether the first questions of a split may be scored alone.
     """
 
     name: str
@@ -159,3 +172,5 @@ class Benchmark:
     submission_suffix: str = ".json"
     stored_prompt: Callable[[Prompt], str] | None = None
     answer_fields: Callable[[Row], dict[str, Any]] | None = None
+    dtype: str = "auto"
+    scores_parts: bool = False

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dpn_platform.benchmarks.contract import Benchmark
 from dpn_platform.config.errors import DpnError
 
-#: canonical name -> its file, in the order of the paper's table
+#: canonical name -> its file, in the order of the paper's table; the held-out split of a data set comes last
 MODULES = {
     "vqav2": "vqav2",
     "gqa": "gqa.benchmark",
@@ -24,6 +24,7 @@ MODULES = {
     "mmmu": "mmmu.benchmark",
     "seed-image": "seed_image",
     "pope": "pope.benchmark",
+    "heldout": "heldout",
 }
 _ALIASES = {
     "vqa": "vqav2",

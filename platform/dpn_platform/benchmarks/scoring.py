@@ -19,6 +19,7 @@ def score_file(
     questions: str | None = None,
     variant: str | None = None,
     seed: int = 0,
+    split: str = "",
 ) -> tuple[dict[str, Any], Report]:
     """Scores one answer file.
 
@@ -27,6 +28,7 @@ def score_file(
         predictions, annotations, questions: paths or URIs of files or folders.
         variant: the convention; default the benchmark's first.
         seed: of the bootstrap.
+        split: of annotations that hold several.
 
     Returns:
         The document `{benchmark, variant, n, headline, scores}`, and the report with every question.
@@ -37,14 +39,19 @@ def score_file(
     found = find_benchmark(benchmark)
     chosen = check_variant(found, variant)
     _refuse_same_file(predictions, {"annotations": annotations, "questions": questions})
-    report = found.score(Inputs(predictions, annotations, questions, chosen, seed))
+    report = found.score(Inputs(predictions, annotations, questions, chosen, seed, split))
     headline = report.headline
     report.scores["protocol"] |= {"max_new_tokens": found.limits[chosen]}
     document = {
         "benchmark": found.name,
         "variant": chosen,
         "n": report.n,
-        "headline": {"name": headline.name, "value": headline.value, "ci95": list(headline.ci95)},
+        "headline": {
+            "name": headline.name,
+            "value": headline.value,
+            "ci95": list(headline.ci95),
+            "unit": headline.unit,
+        },
         "scores": report.scores,
     }
     return document, report

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, progress
+from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
 from dpn_platform.cli.evaluation_tracking import log_evaluation
 from dpn_platform.cli.starting import services_for
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
-    from dpn_platform.evaluation.runner.benchmark import Request
+    from dpn_platform.evaluation.result import EvaluationResult
+    from dpn_platform.evaluation.runner.plan import Request
 
 _COSTS = {
     "flops_ratio_eq8": "FLOPs ratio, eq. 8 (visual tokens only)",
@@ -53,7 +54,7 @@ class BenchmarkOptions:
     def request(self, checkpoint: str, output: str | None) -> Request:
         """As the runner takes it."""
         from dpn_platform.benchmarks.files.question_sources import Wanted
-        from dpn_platform.evaluation.runner.benchmark import Request
+        from dpn_platform.evaluation.runner.plan import Request
 
         places = {name: getattr(self, name) for name in ("data", "questions", "annotations", "images")}
         wanted = Wanted(**places, layout=self.layout, split=self.split, for_server=self.for_server)
@@ -87,7 +88,8 @@ def run_benchmark(
     read = (options.data, options.questions, options.annotations, options.images)
     with clean_stdout(), services_for(checkpoint, output, *read):
         from dpn_platform.evaluation.answering.loading import find_checkpoint
-        from dpn_platform.evaluation.runner.benchmark import default_output, evaluate_benchmark
+        from dpn_platform.evaluation.runner.benchmark import evaluate_benchmark
+        from dpn_platform.evaluation.runner.plan import default_output
 
         request = options.request(checkpoint, output)
         if output is None and "://" not in checkpoint:
@@ -96,9 +98,11 @@ def run_benchmark(
         with progress(f"evaluating {checkpoint} on {options.benchmark}") as advance:
             result = evaluate_benchmark(request, experiment, lambda done, total: advance(done, total=total))
         files = _routing_files(result)
-        document = {name: value for name, value in result.items() if name != "examples"}
-        name, kept = f"{checkpoint} on {result['label']}", files | {"predictions.parquet": result["predictions_uri"]}
-        log_evaluation(experiment.tracking, run, name, document, metrics=metrics_of(result), files=kept)
+        document = {name: value for name, value in result.to_json().items() if name != "examples"}
+        # `cost/...` is of a run's own evaluation, which this one may be logged beside.
+        metrics = {key: value for key, value in result.metrics().items() if not key.startswith("cost/")}
+        name, kept = f"{checkpoint} on {result.benchmark}", files | {"outcomes.parquet": result.outcomes_uri}
+        log_evaluation(experiment.tracking, run, name, document, metrics=metrics, files=kept)
     if as_json:
         print_json(document | {"routing": list(files.values())})
     else:
@@ -115,50 +119,55 @@ def _check_names(options: BenchmarkOptions) -> None:
     check_variant(benchmark, options.variant)
 
 
-def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics a tracker is given: `eval/<label>/...`, costs below it, for every benchmark has its own."""
-    prefix = f"eval/{result['label']}"
-    costs = {name: value for name, value in result["cost"].items() if isinstance(value, int | float)}
-    metrics = {f"{prefix}/cost/{name}": float(value) for name, value in costs.items()}
-    metrics[f"{prefix}/num_questions"] = float(result["n"])
-    headline = result["headline"]
-    if headline is not None:
-        low, high = headline["ci95"]
-        metrics |= {f"{prefix}/{headline['name']}": headline["value"], f"{prefix}/low": low, f"{prefix}/high": high}
-    return metrics
-
-
-def _routing_files(result: Mapping[str, Any]) -> dict[str, str]:
+def _routing_files(result: EvaluationResult) -> dict[str, str]:
     """Name -> URI of what `dpn report routing` writes; nothing for a model that chooses no routes."""
-    if result["method"] != "dpn":
+    if result.about["method"] != "dpn":
         return {}
     from dpn_platform.cli.routing import routing_contents
     from dpn_platform.evaluation.recorded_runs import read_recorded
     from dpn_platform.storage import write_bytes
 
-    folder = result["result_uri"].rpartition("/")[0]
+    folder = result.result_uri.rpartition("/")[0]
     _, contents = routing_contents([read_recorded(folder)], seed=0)
     for name, data in contents.items():
         write_bytes(f"{folder}/{name}", data)
     return {name: f"{folder}/{name}" for name in contents}
 
 
-def _show(result: Mapping[str, Any], files: Mapping[str, str]) -> None:
-    headline, costs = result["headline"], result["cost"]
-    title = f"{result['key']['checkpoint_uri']} on {result['label']} ({result['variant']}), n = {result['n']}"
+def _show(result: EvaluationResult, files: Mapping[str, str]) -> None:
+    about, costs = result.about, result.cost
+    headline = about["headline"]
+    title = f"{result.key['checkpoint_uri']} on {result.benchmark} ({about['variant']}), n = {result.n}"
     facts: dict[str, object] = {}
     if headline is not None:
         low, high = headline["ci95"]
         facts[f"headline: {headline['name']}"] = f"{headline['value']:.2f}   95% interval {low:.2f} to {high:.2f}"
     facts |= {words: f"{costs[name]:.4g}" for name, words in _COSTS.items() if costs[name] is not None}
     print_facts(title, facts)
-    if result["caution"]:
-        note(result["caution"])
+    show_variants(result)
+    if about["caution"]:
+        note(about["caution"])
     named = {
-        "answers": result["answers_uri"],
-        "for the server": result.get("submission_uri"),
+        "answers": about["answers_uri"],
+        "for the server": about.get("submission_uri"),
         "routes": files.get("routing.png"),
     }
     for what, uri in named.items():
         if uri:
             note(f"{what}: {uri}")
+
+
+def show_variants(result: EvaluationResult) -> None:
+    """Accuracy and cost of every variant, where the checkpoint was evaluated as more than itself."""
+    if len(result.variants) < 2:
+        return
+    rows = [
+        (
+            one["name"] or "as it is",
+            f"{100 * one['accuracy']:.1f}",
+            " to ".join(f"{100 * bound:.1f}" for bound in one["accuracy_ci"]),
+            *(f"{one['flops_ratio'][name]:.3f}" if name in one["flops_ratio"] else "" for name in ("swiglu", "eq8")),
+        )
+        for one in result.variants
+    ]
+    print_table("Variants (percent)", ("variant", "accuracy", "95% interval", "FLOPs swiglu", "FLOPs eq8"), rows)

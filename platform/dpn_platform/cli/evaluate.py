@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpn_platform.cli.benchmark_evaluation import BenchmarkOptions, run_benchmark
+from dpn_platform.cli.benchmark_evaluation import BenchmarkOptions, run_benchmark, show_variants
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_table, progress
 from dpn_platform.cli.evaluation_tracking import log_evaluation
 from dpn_platform.cli.starting import services_for
+from dpn_platform.config.evaluation import HELD_OUT
 from dpn_platform.config.load import apply_overrides, load_config, parse_config
 from dpn_platform.config.schema import ExperimentConfig
 
@@ -32,6 +33,7 @@ _Layout = Annotated[str | None, typer.Option(help="llava or parquet; default: wh
 _Split = Annotated[str | None, typer.Option(help="Split of the layout; default: its first.")]
 _Variant = Annotated[str | None, typer.Option(help="Convention: reference (default), harness, ...")]
 _Dtype = Annotated[str, typer.Option(help="auto (float32 on a CPU, float16 on a GPU), float32, float16, bfloat16.")]
+_Budget = Annotated[list[float] | None, typer.Option(help="Also at this FLOPs ratio of the dial (repeatable).")]
 _Submission = Annotated[bool, typer.Option("--submission", help="Write the server's file instead of a score.")]
 _Routing = Annotated[bool, typer.Option("--routing", help="Insist on routing statistics; others refuse here.")]
 _Run = Annotated[str | None, typer.Option(help="MLflow run to log to, by name (study/trial); default: its own.")]
@@ -58,6 +60,7 @@ def evaluate(
     split: _Split = None,
     variant: _Variant = None,
     dtype: _Dtype = "auto",
+    budget: _Budget = None,
     submission: _Submission = False,
     routing: _Routing = False,
     run: _Run = None,
@@ -67,18 +70,22 @@ def evaluate(
     as_json: _Json = False,
 ) -> None:
     """Answer a benchmark's questions, or a data set's, with a checkpoint; score, count the cost, note the routes."""
-    is_data_set = benchmark is None or benchmark in DATA_SETS or "/" in benchmark
-    of_data = [f"data.uri={DATA_SETS.get(benchmark, benchmark)}"] if benchmark and is_data_set else []
-    experiment = _experiment(config, [*(overrides or []), *of_data])
+    is_data_set = benchmark is None or benchmark in (*DATA_SETS, HELD_OUT) or "/" in benchmark
+    of_options = [f"eval.budgets={budget}"] if budget else []
+    if benchmark and is_data_set:
+        of_options.append(f"eval.benchmarks=[{HELD_OUT}]")
+        of_options += [f"data.uri={DATA_SETS.get(benchmark, benchmark)}"] if benchmark != HELD_OUT else []
+    experiment = _experiment(config, [*(overrides or []), *of_options])
     if benchmark is not None and not is_data_set:
         options = BenchmarkOptions(benchmark, data, questions, annotations, images, layout, split, variant, dtype)
         options = options.with_flags(for_server=submission, needs_routing=routing, force=force)
         run_benchmark(checkpoint, options, experiment, output=output, run=run, as_json=as_json)
         return
-    with clean_stdout(), services_for(checkpoint, experiment.data.uri, output):
+    roots = (place for one in experiment.eval.benchmarks for place in (one.root, one.questions, one.annotations))
+    with clean_stdout(), services_for(checkpoint, experiment.data.uri, output, *roots):
         result = _evaluate_data_set(checkpoint, experiment, output, force)
         document = {key: value for key, value in result.to_json().items() if key != "examples"}
-        name, files = f"{checkpoint} on {result.benchmark}", {"predictions.parquet": result.predictions_uri}
+        name, files = f"{checkpoint} on {result.benchmark}", {"outcomes.parquet": result.outcomes_uri}
         log_evaluation(experiment.tracking, run, name, document, metrics=result.metrics(), files=files)
     if as_json:
         print_json(document)
@@ -111,6 +118,8 @@ def _note_unknown_words(checkpoint: str, experiment: ExperimentConfig) -> None:
     from dpn_platform.storage import exists, join_uri
 
     uri = join_uri(checkpoint, "tokenizer.json")
+    if all(one.name != HELD_OUT for one in experiment.eval.benchmarks):
+        return
     if exists(uri) and (told := unknown_line(load_manifest(experiment.data.uri), experiment.data.eval_split, uri)):
         note(told)
 
@@ -127,13 +136,15 @@ def _show(result: EvaluationResult) -> None:
         for family, score in result.per_family.items()
     ]
     rows.append(("all", result.n, _percent(result.accuracy), _interval(result.accuracy_ci), ""))
-    title = f"{result.key['checkpoint_uri']} on {result.benchmark}, {result.key['split']} (percent, 95% intervals)"
+    split = f", {result.key['split']}" if "split" in result.key else ""
+    title = f"{result.key['checkpoint_uri']} on {result.benchmark}{split} (percent, 95% intervals)"
     print_table(title, ("family", "questions", "accuracy", "interval", "guessing"), rows)
     note(
-        f"FLOPs ratio: swiglu {result.flops_ratio_swiglu:.3f}, eq8 {result.flops_ratio_eq8:.3f}; "
+        f"FLOPs ratio: swiglu {result.flops_ratio['swiglu']:.3f}, eq8 {result.flops_ratio['eq8']:.3f}; "
         f"visual tokens per layer: {result.visual_tokens_mean:.1f}"
     )
-    note(f"predictions: {result.predictions_uri}")
+    show_variants(result)
+    note(f"outcomes: {result.outcomes_uri}")
 
 
 def _percent(fraction: float) -> str:

@@ -35,7 +35,7 @@ def log_evaluation(
     from dpn_platform.storage import open_uri, read_bytes
     from dpn_platform.tracking import open_tracker
 
-    folder = f"evaluation/{document.get('label', document['benchmark'])}"
+    folder = f"evaluation/{document['benchmark']}"
     try:
         with clean_stdout(), tempfile.TemporaryDirectory(prefix="dpn-evaluation-") as temporary:
             tracker = open_tracker(tracking)

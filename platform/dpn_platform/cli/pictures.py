@@ -45,7 +45,15 @@ def pictures(
         print_json({"samples": [_facts(one, runs) for one in shown], "files": list(files)})
         return
     lines = [
-        (row["id"], row["question"], name, row["route"], f"{row['visual_tokens_mean']:.1f}", row["answer"], row["gold"])
+        (
+            row["question_id"],
+            row["question"],
+            name,
+            row["route"],
+            f"{row['visual_tokens_mean']:.1f}",
+            row["answer"],
+            row["gold"],
+        )
         for one in shown
         for name, row in zip(_names(runs), one, strict=True)
     ]
@@ -65,7 +73,9 @@ def _draw(runs: list[RecordedRun], data: str | None, ids: list[str], limit: int)
     known = None if stored is None else set(stored)
     chosen = route_samples.pick(shared, ids) if ids else route_samples.choose_samples(shared, limit, known)
     pairs = [] if ids else route_samples.question_pairs(shared, limit, known)
-    shown = list({str(one[0]["id"]): one for one in (*chosen, *(each for pair in pairs for each in pair))}.values())
+    shown = list(
+        {str(one[0]["question_id"]): one for one in (*chosen, *(each for pair in pairs for each in pair))}.values()
+    )
     if stored is None:
         stored = route_samples.pictures_of_data(runs[0], [one[0] for one in shown], str(data))
     if not shown:
@@ -75,7 +85,10 @@ def _draw(runs: list[RecordedRun], data: str | None, ids: list[str], limit: int)
 
 def _names(runs: list[RecordedRun]) -> list[str]:
     """The models' names: the folders that hold the evaluations, or their parents where those agree."""
-    parts = [run.uri.rstrip("/").removesuffix("/predictions.parquet").split("/") for run in runs]
+    parts = [
+        run.uri.rstrip("/").removesuffix("/outcomes.parquet").removesuffix("/predictions.parquet").split("/")
+        for run in runs
+    ]
     for depth in range(1, max(map(len, parts)) + 1):
         names = [part[-depth] if len(part) >= depth else part[0] for part in parts]
         if len(set(names)) == len(names):
@@ -84,6 +97,16 @@ def _names(runs: list[RecordedRun]) -> list[str]:
 
 
 def _facts(sample: Sample, runs: list[RecordedRun]) -> dict[str, object]:
-    fields = ("route", "visual_tokens", "answer", "correct")
-    models = {name: {key: row.get(key) for key in fields} for name, row in zip(_names(runs), sample, strict=True)}
-    return {"id": sample[0]["id"], "question": sample[0]["question"], "gold": sample[0].get("gold"), "models": models}
+    from dpn_platform.benchmarks.outcomes import is_right
+
+    fields = ("route", "visual_tokens", "answer")
+    models = {
+        name: {key: row.get(key) for key in fields} | {"correct": is_right(row)}
+        for name, row in zip(_names(runs), sample, strict=True)
+    }
+    return {
+        "id": sample[0]["question_id"],
+        "question": sample[0]["question"],
+        "gold": sample[0].get("gold"),
+        "models": models,
+    }

@@ -14,6 +14,7 @@ from pydantic import Field, SerializeAsAny, create_model, model_validator
 
 from dpn_model.methods.registry import DEFAULT
 from dpn_platform.config.controls import Control, all_control_trials
+from dpn_platform.config.evaluation import EvalConfig
 from dpn_platform.config.guards import GuardConfig
 from dpn_platform.config.method import MethodConfig, method_config, method_section, without_others
 from dpn_platform.config.search import SearchConfig, with_defaults
@@ -151,16 +152,6 @@ class TrainConfig(Section):
     def gradient_accumulation_steps(self) -> int:
         """Micro-batches per worker and optimiser step."""
         return self.global_batch_size // (self.micro_batch_size * self.num_workers)
-
-
-class EvalConfig(Section):
-    """Evaluation on the held-out split."""
-
-    limit: int | None = Field(None, gt=0, description="at most this many samples; default all")
-    batch_size: int = Field(64, gt=0)
-    max_new_tokens: int = Field(4, gt=0)
-    num_actors: int = Field(1, gt=0)
-    seed: int = Field(0, description="of the bootstrap")
 
 
 class StorageConfig(Section):

@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 
-#: columns of a prediction; null for a sample without an image
-IMAGE_COLUMNS = (
-    ("image_width", pa.int32()),
-    ("image_height", pa.int32()),
-    ("edge_density", pa.float64()),
-    ("image_entropy", pa.float64()),
-)
+from dpn_platform.benchmarks.outcomes import IMAGE_COLUMNS
+
 #: pictures are shrunk to this side first, near what the vision tower sees: sizes become comparable
 _SIDE = 224
 #: a grey level changes by this share of the full range from one pixel to the next but one

@@ -1,7 +1,8 @@
 """Point: one trained and evaluated model as it stands in a study, with its accuracy, its cost and how it routed.
 
 Light on purpose (pydantic only): sweeps write points, reports read them, and both may be asked for on a machine that
-has no torch. Accuracies are fractions in [0, 1] everywhere; only pictures and tables speak of percent.
+has no torch. Accuracies are fractions in [0, 1]; only pictures and tables speak of percent. The scores of single
+benchmarks keep the unit that papers print and name it (`benchmarks.contract.UNITS`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 POINT_ARTIFACT = "point.json"
+_OLD_RATIO = "flops_ratio_"
 
 
 class FamilyScore(BaseModel):
@@ -33,12 +35,14 @@ class Point(BaseModel):
     left out of the front.
 
     Attributes:
-        accuracy: fraction right on the held-out split.
+        accuracy: of the study's axis (`eval.accuracy`), as a fraction of the best possible; by default the share of
+            the held-out questions answered right.
         accuracy_ci: its 95% interval over questions (lower, upper).
+        scores: benchmark -> `{label, metric, value, ci, n, unit}`, the headline of every benchmark evaluated.
         per_family: family name -> FamilyScore.
-        flops_ratio_eq8: FLOPs of the LLM relative to no compression, eq. 8 of the paper (visual tokens only).
-        flops_ratio_swiglu: the same with three-matrix MLPs and text tokens. Means over samples of what really ran.
-        visual_tokens_mean: visual tokens per layer and sample, averaged.
+        flops_ratio: convention -> FLOPs of the LLM's prefill relative to no compression, means over all questions of
+            what really ran: `eq8` of the paper (visual tokens only), `swiglu` (three-matrix MLPs, text tokens), `true`.
+        visual_tokens_mean: visual tokens per layer, averaged over the questions with a picture.
         is_control: a control of the study (dense, static pooling, random dropping), not a proposal of the search.
         routes: family -> route ("2x2,1x1,1x2") -> number of samples.
         n: questions evaluated.
@@ -52,18 +56,28 @@ class Point(BaseModel):
     accuracy: float
     accuracy_ci: tuple[float, float]
     per_family: dict[str, FamilyScore] = {}
-    flops_ratio_eq8: float
-    flops_ratio_swiglu: float
+    flops_ratio: dict[str, float]
     visual_tokens_mean: float
+    scores: dict[str, dict[str, Any]] = {}
     is_control: bool = False
     routes: dict[str, dict[str, int]] = {}
     on_front: bool = False
     n: int = Field(0, ge=0)
     run_id: str | None = None
     checkpoint_uri: str | None = None
-    predictions_uri: str | None = None
+    outcomes_uri: str | None = None
 
-    @field_validator("accuracy", "flops_ratio_eq8", "flops_ratio_swiglu", "visual_tokens_mean", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _from_before(cls, values: Any) -> Any:
+        return with_flops_ratio(values) if isinstance(values, dict) else values
+
+    @field_validator("flops_ratio", mode="before")
+    @classmethod
+    def _null_ratios_are_nan(cls, ratios: Any) -> Any:
+        return {name: math.nan if value is None else value for name, value in ratios.items()}
+
+    @field_validator("accuracy", "visual_tokens_mean", mode="before")
     @classmethod
     def _null_is_nan(cls, value: object) -> object:
         return math.nan if value is None else value
@@ -79,7 +93,7 @@ class Point(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps(allow_nan=False)`: what was not measured becomes None."""
-        plain = _without_nan(self.model_dump(mode="python"))
+        plain = without_nan(self.model_dump(mode="python"))
         assert isinstance(plain, dict)
         return plain
 
@@ -93,12 +107,27 @@ class Point(BaseModel):
         return cls.model_validate(dict(document))
 
 
-def _without_nan(value: Any) -> Any:
+def with_flops_ratio(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with `flops_ratio` and `outcomes_uri`, whichever version wrote it.
+
+    Documents of earlier versions have a field per convention, `flops_ratio_eq8` and `flops_ratio_swiglu`, and call the
+    table of outcomes `predictions_uri`.
+    """
+    found = dict(values)
+    old = {name: found.pop(name) for name in list(found) if name.startswith(_OLD_RATIO)}
+    if old and "flops_ratio" not in found:
+        found["flops_ratio"] = {name.removeprefix(_OLD_RATIO): value for name, value in old.items()}
+    if "predictions_uri" in found:
+        found["outcomes_uri"] = found.pop("predictions_uri")
+    return found
+
+
+def without_nan(value: Any) -> Any:
     """`value` with every NaN or infinity replaced by None, tuples by lists, so that strict JSON can hold it."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -1,20 +1,19 @@
-"""What an evaluation recorded of every sample, read back: predictions with route, cost and picture statistics."""
+"""What an evaluation recorded of every sample, read back: the outcome table with routes, and the result beside it."""
 
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from dpn_platform.benchmarks.outcomes import OUTCOMES, is_right, read_table
 from dpn_platform.config.errors import DpnError
-from dpn_platform.storage import exists, list_files, open_uri, read_bytes, read_json
+from dpn_platform.storage import exists, list_files, open_uri, read_json
 
-PREDICTIONS, RESULT = "predictions.parquet", "result.json"
+RESULT = "result.json"
+#: what earlier versions called the table
+PREDICTIONS = "predictions.parquet"
 _NEEDED = {"route", "has_image", "visual_tokens", "visual_tokens_mean"}
 
 
@@ -31,8 +30,12 @@ class RecordedRun:
     result: Mapping[str, Any]
 
 
-def read_recorded(uri: str) -> RecordedRun:
-    """The evaluation in a folder (predictions.parquet, result.json), or a predictions file alone.
+def read_recorded(uri: str, variant: str = "") -> RecordedRun:
+    """The evaluation in a folder (outcomes.parquet, result.json), or a table alone.
+
+    Args:
+        uri: of the folder or file.
+        variant: of the checkpoint; default: as it is.
 
     Raises:
         DpnError: nothing there, or no record of routes.
@@ -40,11 +43,12 @@ def read_recorded(uri: str) -> RecordedRun:
     location = open_uri(uri).uri.rstrip("/")
     is_file = location.endswith(".parquet")
     folder = location.rpartition("/")[0] if is_file else location
-    file = location if is_file else f"{folder}/{PREDICTIONS}"
-    if not is_file and not exists(file):
+    files = [location] if is_file else [f"{folder}/{name}" for name in (OUTCOMES, PREDICTIONS)]
+    file = next((name for name in files if exists(name)), None)
+    if file is None:
         found = ", ".join(name.rpartition("/")[2] for name in list_files(folder, recursive=False)) or "nothing"
-        raise DpnError(f"{uri}: no {PREDICTIONS} there (found {found}); give the output folder of `dpn evaluate`")
-    rows = _read_table(file).to_pylist()
+        raise DpnError(f"{uri}: no {OUTCOMES} there (found {found}); give the output folder of `dpn evaluate`")
+    rows = [row for row in read_table(file) if row.get("variant", "") == variant]
     lacking = _NEEDED - set(rows[0] if rows else ())
     if lacking:
         raise DpnError(f"{uri}: no record of routes ({', '.join(sorted(lacking))} missing); evaluate it again")
@@ -84,12 +88,5 @@ def gallery_entry(row: Mapping[str, Any], picture: bytes | None) -> dict[str, An
         "family": row["family"],
         "route": row["route"].split(",") if row["route"] and row["has_image"] else [],
         "visual_tokens": list(row["visual_tokens"]) if row["has_image"] else [],
-        "correct": row["correct"],
+        "correct": is_right(row),
     }
-
-
-def _read_table(uri: str) -> pa.Table:
-    try:
-        return pq.read_table(io.BytesIO(read_bytes(uri)))
-    except pa.ArrowInvalid as error:
-        raise DpnError(f"{uri}: cannot be read as parquet: {error}") from None

@@ -7,11 +7,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from dpn_platform.benchmarks.outcomes import Row, is_right
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.published.manifest import load_manifest
 from dpn_platform.evaluation.recorded_runs import RecordedRun
 from dpn_platform.evaluation.routing_statistics import image_pairs, keep_ratio
-from dpn_platform.evaluation.scoring import Row
 
 #: one sample as every run answered it, in the order of the runs
 Sample = tuple[Row, ...]
@@ -23,7 +25,7 @@ def shared_samples(runs: Sequence[RecordedRun]) -> dict[str, Sample]:
     Raises:
         DpnError: the runs share none, or an id stands for different questions.
     """
-    by_id = [{str(row["id"]): row for row in run.rows if row["has_image"]} for run in runs]
+    by_id = [{str(row["question_id"]): row for row in run.rows if row["has_image"]} for run in runs]
     shared = {key: tuple(rows[key] for rows in by_id) for key in by_id[0] if all(key in rows for rows in by_id)}
     if not shared:
         raise DpnError(f"{_places(runs)}: no sample with an image is in all of them; evaluate one data set")
@@ -61,7 +63,7 @@ def choose_samples(samples: Mapping[str, Sample], limit: int, with_picture: set[
         with_picture: `image_sha`s to choose among; None: all.
     """
     known = [rows for rows in samples.values() if with_picture is None or rows[0].get("image_sha") in with_picture]
-    ordered = sorted(known, key=lambda rows: (len({row.get("correct") for row in rows}) < 2, -keep_ratio(rows[0])))
+    ordered = sorted(known, key=lambda rows: (len({is_right(row) for row in rows}) < 2, -keep_ratio(rows[0])))
     turns: dict[str, int] = {}
     ranked = []
     for place, rows in enumerate(ordered):
@@ -76,7 +78,7 @@ def question_pairs(
     """At most `limit` pictures under a simpler and a harder question, chosen without a look at the routes."""
     first = [rows[0] for rows in samples.values()]
     pairs = image_pairs([row for row in first if with_picture is None or row.get("image_sha") in with_picture])
-    return [(samples[str(simple["id"])], samples[str(hard["id"])]) for simple, hard in pairs[:limit]]
+    return [(samples[str(simple["question_id"])], samples[str(hard["question_id"])]) for simple, hard in pairs[:limit]]
 
 
 def stored_pictures(runs: Sequence[RecordedRun]) -> dict[str, bytes]:
@@ -92,12 +94,17 @@ def pictures_of_data(run: RecordedRun, rows: Sequence[Row], data_uri: str) -> di
     Raises:
         DpnError: no such data set or split, or another one than the run's.
     """
-    from dpn_platform.evaluation.examples import read_pictures  # reads through Ray Data's module
+    from dpn_platform.data.reading.stream import read_rows  # Ray Data's module
 
     key: Mapping[str, Any] = run.result.get("key") or {}
     manifest = load_manifest(data_uri)
     evaluated = key.get("data_fingerprint", manifest.fingerprint)
     if evaluated != manifest.fingerprint:
         raise DpnError(f"{data_uri}: fingerprint {manifest.fingerprint}, but {run.uri} was evaluated on {evaluated}")
-    found = read_pictures([row["row_id"] for row in rows], manifest, manifest.split(str(key.get("split", "test"))))
-    return {hashlib.sha256(picture).hexdigest()[:16]: picture for picture in found.values()}
+    pictures: list[bytes] = []
+    for shard in manifest.split(str(key.get("split", "test"))).shards:
+        places = np.asarray([row["place"] for row in rows], dtype=np.int64) - shard.first_row_id
+        here = places[(places >= 0) & (places < shard.rows)]
+        if len(here):  # each shard that holds one of them is read once
+            pictures += read_rows(manifest.shard_uri(shard), here).column("image").to_pylist()
+    return {hashlib.sha256(picture).hexdigest()[:16]: picture for picture in pictures}

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from dpn_platform.benchmarks.outcomes import Row, is_right
 from dpn_platform.benchmarks.statistics.bootstrap import interval, resample
 from dpn_platform.benchmarks.statistics.paired import mcnemar
-from dpn_platform.evaluation.scoring import Row, by_family, flops_ratio
+from dpn_platform.evaluation.scoring import by_family, flops_ratios
 
 QUARTILES = 4
 IMAGE_FIGURES = ("edge_density", "image_entropy", "image_pixels")
-_CONVENTIONS = ("eq8", "swiglu")
 _DIFFICULTIES = ("easy", "medium", "hard")
 
 
@@ -57,7 +57,7 @@ def group_statistics(rows: Sequence[Row]) -> dict[str, Any]:
         "sites": _sites(rows),
         "keep_ratio": float(np.mean([keep_ratio(row) for row in rows])),
         "visual_tokens_mean": float(np.mean([row["visual_tokens_mean"] for row in rows])),
-        **{f"flops_ratio_{name}": flops_ratio(rows, name) for name in _CONVENTIONS if f"{name}_macs" in rows[0]},
+        **{f"flops_ratio_{name}": value for name, value in flops_ratios(rows).items() if name != "true"},
     }
 
 
@@ -128,7 +128,7 @@ def _summary(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     """n, keep ratio with its 95% interval, accuracy (None where correctness was not recorded)."""
     kinds, counts = resample([keep_ratio(row) for row in rows], seed)
     draws = counts @ np.array(kinds, dtype=np.float64) / len(rows)
-    graded = [bool(row["correct"]) for row in rows if row.get("correct") is not None]
+    graded = [right for row in rows if (right := is_right(row)) is not None]
     return {
         "n": len(rows),
         "keep_ratio": float(np.mean([keep_ratio(row) for row in rows])),
@@ -148,7 +148,7 @@ def _difficulty_order(level: str) -> tuple[int, str]:
 
 def _by_correctness(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     split = {"right": True, "wrong": False}
-    members = {name: [row for row in rows if row.get("correct") is wanted] for name, wanted in split.items()}
+    members = {name: [row for row in rows if is_right(row) is wanted] for name, wanted in split.items()}
     return {name: _summary(found, seed) for name, found in members.items() if found}
 
 

@@ -1,30 +1,28 @@
-"""One evaluation: a Ray Data job over the held-out split, its predictions and its result beside the checkpoint."""
+"""One evaluation of a checkpoint: every benchmark of a config, one after another, and the accuracy they come to."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from ray.data import ActorPoolStrategy
-
-from dpn_platform.config.errors import DpnError
+from dpn_platform.benchmarks.files.question_sources import Wanted
+from dpn_platform.benchmarks.outcomes import OUTCOMES, encode_table, read_table
+from dpn_platform.benchmarks.registry import find_benchmark
+from dpn_platform.config.evaluation import HELD_OUT, BenchmarkSettings
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.published.manifest import Manifest, load_manifest
-from dpn_platform.data.published.presence import require_shards
-from dpn_platform.data.reading.ray_context import quiet_data_context
-from dpn_platform.data.reading.stream import split_dataset
 from dpn_platform.evaluation import scoring
-from dpn_platform.evaluation.examples import choose_examples, with_pictures
-from dpn_platform.evaluation.predictor_actor import PredictorActor, PredictorSettings
-from dpn_platform.evaluation.recorded_runs import PREDICTIONS, RESULT
+from dpn_platform.evaluation.answering.loading import find_checkpoint
+from dpn_platform.evaluation.answering.variants import variants_of
+from dpn_platform.evaluation.axis import Axis, axis_of
+from dpn_platform.evaluation.points import FamilyScore
+from dpn_platform.evaluation.recorded_runs import RESULT
 from dpn_platform.evaluation.result import EvaluationResult
-from dpn_platform.storage import MissingObjectError, list_files, open_uri, read_json, write_bytes, write_json
-
-#: a worker takes this many forward passes' rows at once, so that it can group them by length
-BATCHES_PER_CALL = 4
+from dpn_platform.evaluation.runner.benchmark import evaluate_benchmark
+from dpn_platform.evaluation.runner.plan import Request
+from dpn_platform.storage import MissingObjectError, join_uri, open_uri, read_json, write_bytes, write_json
 
 OnProgress = Callable[[int, int], None]
 
@@ -38,59 +36,76 @@ def evaluate(
     in_this_process: bool = False,
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
-    """Answer the held-out questions and score the answers. Ray must be initialised.
+    """Answer the questions of `eval.benchmarks` and score the answers. Ray must be initialised.
 
-    Of a conversation with several turns the first question is asked. A complete result of the same evaluation at
+    Of the held-out split, the first question of a conversation is asked. A complete result of the same evaluation at
     `output_uri` is returned as it is.
 
     Args:
         checkpoint_uri: from_pretrained folder (path or URI).
         config: its `data` (which split), `eval`, `train.use_gpu` and `train.threads_per_worker` are used.
-        output_uri: folder for predictions and result; default `evaluation/<data set>-<split>` beside the checkpoint.
+        output_uri: folder for outcomes and result, of several benchmarks one folder in it each; default
+            `evaluation/<data set>-<split>`, or `evaluation/<axis>`, beside the checkpoint.
         force: evaluate again in any case.
         in_this_process: with one actor to answer, answer here instead, where the model's imports are done already.
-        on_progress: called with (samples done, samples in all).
+        on_progress: called with (samples done, samples in all) of each benchmark.
 
     Raises:
-        DpnError: no such checkpoint, data set or split, or an empty split.
+        DpnError: no such checkpoint, data set, split or benchmark, an empty split, or an accuracy axis without a score.
     """
-    checkpoint_uri = open_uri(checkpoint_uri).uri
-    manifest = load_manifest(config.data.uri)
-    output_uri = output_uri or default_output(checkpoint_uri, manifest, config)
-    _require_checkpoint(checkpoint_uri)
+    axis = axis_of(config.eval)
+    checkpoint_uri = find_checkpoint(checkpoint_uri).uri
+    names = [find_benchmark(entry.name).name for entry in config.eval.benchmarks]
+    manifest = load_manifest(config.data.uri) if HELD_OUT in names else None
+    output_uri = output_uri or default_output(checkpoint_uri, manifest, config, axis)
     key = evaluation_key(checkpoint_uri, config, manifest)
     found = None if force else read_result(output_uri, key)
     if found is not None:
         return found
-    started = time.monotonic()
-    alone = in_this_process and config.eval.num_actors == 1
-    predictions = _predict(checkpoint_uri, config, manifest, alone, on_progress)
-    result = _summarise(predictions, key, config, manifest, open_uri(output_uri).uri, time.monotonic() - started)
-    write_bytes(result.predictions_uri, _parquet(predictions))
-    write_json(result.result_uri, result.to_json())  # last: its presence says that the rest is there
+    parts = {}
+    for name, entry in zip(names, config.eval.benchmarks, strict=True):
+        folder = output_uri if len(names) == 1 else join_uri(output_uri, name)
+        request = request_of(checkpoint_uri, entry, folder, force=force)
+        parts[name] = evaluate_benchmark(request, config, on_progress, in_this_process=in_this_process)
+    if len(parts) == 1:
+        (only,) = parts.values()
+        axis.value(only.scores)
+        result = replace(only, key=key)
+    else:
+        result = _together(axis, parts, key, open_uri(output_uri).uri.rstrip("/"))
+    write_json(result.result_uri, result.to_json())
     return result
 
 
-def _require_checkpoint(uri: str) -> None:
-    """Said here in one line: what a worker's constructor raises arrives wrapped several times."""
-    if "config.json" not in {file.rpartition("/")[2] for file in list_files(uri, recursive=False)}:
-        raise DpnError(f"{uri}: no checkpoint there (no config.json); give a from_pretrained folder")
+def request_of(checkpoint_uri: str, entry: BenchmarkSettings, output_uri: str | None, **more: Any) -> Request:
+    """What an entry of `eval.benchmarks` asks for; `more` as in `Request`."""
+    places = {name: getattr(entry, name) for name in ("questions", "annotations", "images", "layout", "split")}
+    wanted = Wanted(data=entry.root, **places)
+    return Request(checkpoint_uri, entry.name, entry.variant, wanted, output_uri, **more)
 
 
-def default_output(checkpoint_uri: str, manifest: Manifest, config: ExperimentConfig) -> str:
-    """`evaluation/<data set>-<split>` beside the checkpoint's folder."""
-    return f"{checkpoint_uri.rstrip('/').rpartition('/')[0]}/evaluation/{manifest.name}-{config.data.eval_split}"
+def default_output(
+    checkpoint_uri: str, manifest: Manifest | None, config: ExperimentConfig, axis: Axis | None = None
+) -> str:
+    """`evaluation/<data set>-<split>` beside the checkpoint's folder; of other benchmarks, `evaluation/<axis>`."""
+    name = (axis or axis_of(config.eval)).name
+    if manifest is not None and len(config.eval.benchmarks) == 1:
+        name = f"{manifest.name}-{config.data.eval_split}"
+    return f"{checkpoint_uri.rstrip('/').rpartition('/')[0]}/evaluation/{name}"
 
 
-def evaluation_key(checkpoint_uri: str, config: ExperimentConfig, manifest: Manifest) -> dict[str, Any]:
+def evaluation_key(checkpoint_uri: str, config: ExperimentConfig, manifest: Manifest | None) -> dict[str, Any]:
     """What decides the outcome of an evaluation."""
-    return {
-        "checkpoint_uri": checkpoint_uri,
-        "data_fingerprint": manifest.fingerprint,
-        "split": config.data.eval_split,
-        "limit": config.eval.limit,
-        "max_new_tokens": config.eval.max_new_tokens,
-    }
+    key: dict[str, Any] = {"checkpoint_uri": checkpoint_uri, "limit": config.eval.limit}
+    if manifest is not None:
+        held_out = {"data_fingerprint": manifest.fingerprint, "split": config.data.eval_split}
+        key |= held_out | {"max_new_tokens": config.eval.max_new_tokens}
+    benchmarks = [entry.model_dump(mode="json", exclude_none=True) for entry in config.eval.benchmarks]
+    if benchmarks != [{"name": HELD_OUT}]:
+        key |= {"benchmarks": benchmarks, "accuracy": axis_of(config.eval).name}
+    if len(variants := variants_of(config.eval)) > 1:
+        key["variants"] = [asdict(variant) for variant in variants]
+    return key
 
 
 def read_result(output_uri: str, key: dict[str, Any] | None = None) -> EvaluationResult | None:
@@ -104,85 +119,44 @@ def read_result(output_uri: str, key: dict[str, Any] | None = None) -> Evaluatio
     return EvaluationResult.from_json(document, f"{output_uri}/{RESULT}")
 
 
-def _predict(
-    checkpoint_uri: str, config: ExperimentConfig, manifest: Manifest, alone: bool, on_progress: OnProgress | None
-) -> pa.Table:
-    rows = manifest.split(config.data.eval_split).rows
-    total = min(rows, config.eval.limit or rows)
-    if total == 0:
-        raise DpnError(f"{config.data.uri}: the split '{config.data.eval_split}' is empty")
-    require_shards(manifest, config.data.eval_split)
-    settings = PredictorSettings(
-        checkpoint_uri=checkpoint_uri,
-        batch_size=config.eval.batch_size,
-        max_new_tokens=config.eval.max_new_tokens,
-        num_threads=config.train.threads_per_worker,
-        use_gpu=config.train.use_gpu,
-    )
-    tables: list[pa.Table] = []
-    for table in _answers(settings, config, manifest, alone):
-        tables.append(table)
-        if on_progress:
-            on_progress(sum(part.num_rows for part in tables), total)
-    predictions = pa.concat_tables(tables)
-    if predictions.num_rows != total:
-        raise RuntimeError(f"{predictions.num_rows} predictions for {total} samples")
-    return predictions.sort_by("row_id")
-
-
-def _answers(
-    settings: PredictorSettings, config: ExperimentConfig, manifest: Manifest, alone: bool
-) -> Iterator[pa.Table]:
-    rows_per_call = config.eval.batch_size * BATCHES_PER_CALL
-    with quiet_data_context(preserve_order=True):
-        rows = split_dataset(
-            manifest, config.data.eval_split, limit=config.eval.limit, num_readers=2 * config.eval.num_actors
-        )
-        if alone:
-            predict = PredictorActor(settings)
-            yield from map(predict, rows.iter_batches(batch_size=rows_per_call, batch_format="pyarrow"))
-            return
-        answers = rows.map_batches(
-            PredictorActor,
-            fn_constructor_args=(settings,),
-            batch_size=rows_per_call,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=config.eval.num_actors),
-            num_cpus=config.train.cpus_per_worker,
-            num_gpus=1 if config.train.use_gpu else 0,
-        )
-    yield from answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-
-
-def _summarise(
-    predictions: pa.Table,
-    key: dict[str, Any],
-    config: ExperimentConfig,
-    manifest: Manifest,
-    output_uri: str,
-    duration_s: float,
-) -> EvaluationResult:
-    rows = predictions.to_pylist()
-    overall = scoring.score(rows)
+def _together(axis: Axis, parts: dict[str, EvaluationResult], key: dict[str, Any], output_uri: str) -> EvaluationResult:
+    """One result of several: the axis's accuracy, and costs over all questions of the axis's benchmarks."""
+    chosen = [parts[name] for name in axis.benchmarks]
+    tables = {name: read_table(part.outcomes_uri) for name, part in parts.items()}
+    write_bytes(f"{output_uri}/{OUTCOMES}", encode_table(row for rows in tables.values() for row in rows))
+    of_axis = [row for name in axis.benchmarks for row in tables[name]]
+    variants: list[dict[str, Any]] = []
+    for place, one in enumerate(chosen[0].variants):
+        rows = [row for row in of_axis if row["variant"] == one["name"]]
+        scores = {name: part.variants[place]["scores"][name] for name, part in parts.items() if part.scores}
+        accuracy, ci = axis.value(scores)
+        costs = {"flops_ratio": scoring.flops_ratios(rows), "visual_tokens_mean": scoring.visual_tokens_mean(rows)}
+        variants.append({**one, "scores": scores, "accuracy": accuracy, "accuracy_ci": ci, **costs})
+    main, first = variants[0], chosen[0]
+    by_benchmark = {
+        name: FamilyScore(n=score["n"], accuracy=score["accuracy"], ci=score["accuracy_ci"])
+        for name, score in main["scores"].items()
+    }
+    routes = {
+        name: dict(sum((Counter(found) for found in part.routes.values()), Counter())) for name, part in parts.items()
+    }
+    alone = len(axis.benchmarks) == 1
     return EvaluationResult(
         key=key,
-        benchmark=manifest.name,
-        n=overall.n,
-        accuracy=overall.accuracy,
-        accuracy_ci=overall.ci,
-        per_family=scoring.score_families(rows),
-        flops_ratio_eq8=scoring.flops_ratio(rows, "eq8"),
-        flops_ratio_swiglu=scoring.flops_ratio(rows, "swiglu"),
-        visual_tokens_mean=scoring.visual_tokens_mean(rows),
-        routes=scoring.count_routes(rows),
-        predictions_uri=f"{output_uri}/{PREDICTIONS}",
+        benchmark=first.benchmark if alone else axis.name,
+        n=sum(part.n for part in chosen),
+        accuracy=main["accuracy"],
+        accuracy_ci=main["accuracy_ci"],
+        per_family=first.per_family if alone else by_benchmark,
+        flops_ratio=main["flops_ratio"],
+        visual_tokens_mean=main["visual_tokens_mean"],
+        routes=first.routes if alone else routes,
+        outcomes_uri=f"{output_uri}/{OUTCOMES}",
         result_uri=f"{output_uri}/{RESULT}",
-        duration_s=round(duration_s, 2),
-        examples=with_pictures(choose_examples(rows), manifest, manifest.split(config.data.eval_split)),
+        duration_s=round(sum(part.duration_s for part in parts.values()), 2),
+        examples=tuple(example for part in chosen for example in part.examples),
+        scores=main["scores"],
+        cost=first.cost if alone else {},
+        variants=tuple(variants),
+        about={"axis": axis.name, "of": list(axis.benchmarks), "parts": {n: p.result_uri for n, p in parts.items()}},
     )
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue())

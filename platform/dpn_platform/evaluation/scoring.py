@@ -1,46 +1,29 @@
-"""Scores from predictions: exact match, intervals, majority rate, FLOPs ratios, routes. Pure functions over columns."""
+"""Scores, costs and routes of some rows of the outcome table. Pure functions.
+
+One population per figure: scores and FLOPs ratios are over all rows the model ran for, visual tokens and routes over
+those with a picture.
+"""
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from dpn_platform.benchmarks.heldout import normalise_answer
+from dpn_platform.benchmarks.outcomes import Row
+from dpn_platform.benchmarks.statistics.wilson import wilson_interval
 from dpn_platform.evaluation.points import FamilyScore
 
-Row = Mapping[str, Any]
-_Z_95 = 1.959963984540054
-
-
-def normalise_answer(text: str) -> str:
-    """What counts of an answer: lower case, single spaces, no full stop or quotes around it."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(folded.split()).strip(" .,!\"'")
-
-
-def is_correct(answer: str, gold: str) -> bool:
-    """Whether an answer is the expected one, word for word; an empty answer never is."""
-    return normalise_answer(answer) != "" and normalise_answer(answer) == normalise_answer(gold)
-
-
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a proportion; (0, 1) when nothing was asked."""
-    if n == 0:
-        return 0.0, 1.0
-    rate, z2 = successes / n, _Z_95**2
-    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    low, high = centre - half, centre + half
-    return 0.0 if successes == 0 else low, 1.0 if successes == n else high
+#: convention -> columns it is counted in; a true FLOP count is twice the multiply-accumulates, so its ratio is theirs
+CONVENTIONS = {"eq8": "eq8", "swiglu": "swiglu", "true": "swiglu"}
 
 
 def score(rows: Sequence[Row]) -> FamilyScore:
-    """Accuracy, interval and majority rate (the share of the commonest expected answer) of some predictions."""
+    """Mean score, Wilson's interval and majority rate (the share of the commonest expected answer) of scored rows."""
     n = len(rows)
-    right = sum(bool(row["correct"]) for row in rows)
-    common = Counter(normalise_answer(row["gold"]) for row in rows).most_common(1)
+    right = sum(row["score"] for row in rows)
+    common = Counter(normalise_answer(row["gold"] or "") for row in rows).most_common(1)
     return FamilyScore(
         n=n,
         accuracy=right / n if n else math.nan,
@@ -60,6 +43,12 @@ def by_family(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in rows:
         families.setdefault(row["family"], []).append(row)
     return families
+
+
+def flops_ratios(rows: Sequence[Row]) -> dict[str, float]:
+    """Convention -> `flops_ratio`, of those that were counted."""
+    counted = [row for row in rows if row.get("eq8_macs") is not None]
+    return {name: flops_ratio(counted, columns) for name, columns in CONVENTIONS.items()} if counted else {}
 
 
 def flops_ratio(rows: Sequence[Row], convention: str) -> float:

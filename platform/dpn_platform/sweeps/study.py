@@ -13,10 +13,13 @@ from typing import Any
 import ray
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.config.evaluation import HELD_OUT
 from dpn_platform.config.load import fingerprint
 from dpn_platform.config.provenance import code_version, manifest_of_versions
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.published.manifest import Manifest, load_manifest
+from dpn_platform.evaluation.answering.variants import variants_of
+from dpn_platform.evaluation.axis import axis_of
 from dpn_platform.evaluation.points import Point
 from dpn_platform.storage import ensure_bucket, open_uri
 from dpn_platform.sweeps.book import StudyBook
@@ -86,6 +89,8 @@ def run_study(
     """
     if config.sweep is None:
         raise DpnError(f"config '{config.name}' has no section 'sweep'; add one, or train a single run")
+    axis_of(config.eval)  # refused here, not by the first trial when it has been trained
+    variants_of(config.eval)
     runs_uri = open_uri(config.storage.runs_uri).uri
     manifest = load_manifest(config.data.uri)
     ensure_bucket(runs_uri)
@@ -159,11 +164,13 @@ def _result(
     failed = {trial.key: str(trial.reason) for trial in trials if trial.state == "failed"}
     if not failed:
         ledger.finish(header.duration_s + spent_s)
-    versions = manifest_of_versions()
+    versions, axis = manifest_of_versions(), axis_of(config.eval)
     meta = {
         "created": header.created,
         "split": config.data.eval_split,
-        "interval": "Wilson 95% intervals over questions",
+        "benchmarks": [entry.name for entry in config.eval.benchmarks],
+        "accuracy": axis.name,
+        "interval": f"{'Wilson' if axis.benchmarks == (HELD_OUT,) else 'Bootstrap'} 95% intervals over questions",
         "seed": config.train.seed,
         "train_steps": config.train.steps,
         "base": config.model.base,

@@ -86,7 +86,7 @@ def _run(config: ExperimentConfig, ledger: Ledger, key: str, execute: Execute) -
         assert config.sweep is not None
         report["evaluation_uri"] = done.evaluation.result_uri.rpartition("/")[0]
         report[ACCURACY] = done.evaluation.accuracy
-        report[FLOPS_RATIO] = getattr(done.evaluation, f"flops_ratio_{config.sweep.flops_convention}")
+        report[FLOPS_RATIO] = done.evaluation.flops_ratio[config.sweep.flops_convention]
     return report
 
 

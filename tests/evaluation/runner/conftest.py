@@ -12,6 +12,7 @@ from dpn_platform.benchmarks.files.question_sources import Wanted, find_sources
 from dpn_platform.benchmarks.files.questions import read_questions
 from dpn_platform.benchmarks.registry import find_benchmark
 from dpn_platform.evaluation.answering.contract import Answered
+from dpn_platform.evaluation.answering.loading import Checkpoint
 from dpn_platform.evaluation.runner.lines import answer_line
 from dpn_platform.evaluation.runner.outcome import Evaluated
 from tests.scored_benchmarks import small_llava_sets, small_parquet_sets
@@ -27,7 +28,8 @@ def small_set(tmp_path: Path) -> Callable[..., Any]:
         right = WRITERS[layout][name](tmp_path / "set")
         benchmark = find_benchmark(name)
         sources = find_sources(benchmark, Wanted(**{"data": str(tmp_path / "set"), **wanted}))
-        run = Evaluated(benchmark, variant, sources, str(tmp_path / "out"), "model", seed=0)
+        checkpoint = Checkpoint("runs/model", "0", "dpn")
+        run = Evaluated(benchmark, variant, sources, str(tmp_path / "out"), checkpoint, seed=0)
         return run, read_questions(benchmark, sources, variant), right
 
     return make

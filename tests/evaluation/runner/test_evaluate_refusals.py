@@ -10,8 +10,9 @@ from dpn_platform.benchmarks.files.question_sources import Wanted
 from dpn_platform.cli.main import run
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
-from dpn_platform.evaluation.runner.benchmark import Request, evaluate_benchmark
+from dpn_platform.evaluation.runner.benchmark import evaluate_benchmark
 from dpn_platform.evaluation.runner.outcome import label_of, write_outcome
+from dpn_platform.evaluation.runner.plan import Request
 
 CONFIG = parse_config({"name": "refused"}, "test")
 
@@ -80,10 +81,10 @@ def test_proxies_are_labelled_and_parts_are_not_scored(small_set, lines_of):
     run, questions, right = small_set("vqav2", "parquet")
     outcome = write_outcome(run, lines_of(questions, right), questions)
     assert "proxy" in outcome["caution"]
-    assert label_of(run, outcome["scores"]) == "vqav2-val"
+    assert label_of(run, outcome["reports"][""]["scores"]) == "vqav2-val"
     run, questions, right = small_set("vqav2", "parquet", for_server=True)
     outcome = write_outcome(run, lines_of(questions, right), questions)
-    assert outcome["headline"] is None
+    assert not outcome["reports"]
     sent = storage.read_json(outcome["submission_uri"])
     assert [row["answer"] for row in sent] == ["red", "2", "yes"], "normalised, and of this split alone"
 

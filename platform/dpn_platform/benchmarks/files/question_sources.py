@@ -128,6 +128,8 @@ def _choose(benchmark: Benchmark, wanted: Wanted) -> Layout:
 
 def _seen_layout(benchmark: Benchmark, wanted: Wanted, names: list[str]) -> str:
     """What the given places look like."""
+    if len(names) == 1:
+        return names[0]
     if wanted.questions is not None:
         return LLAVA if suffix_of(wanted.questions) in _FILES and LLAVA in names else PARQUET
     if wanted.data is not None:

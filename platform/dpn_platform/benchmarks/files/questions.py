@@ -5,13 +5,15 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from dpn_platform.benchmarks.contract import PARQUET, Benchmark, Layout, Row
+from dpn_platform.benchmarks.contract import PARQUET, PUBLISHED, Benchmark, Layout, Row
 from dpn_platform.benchmarks.files.base64_pictures import decoded
 from dpn_platform.benchmarks.files.fields import SCALAR, TEXT, WHOLE, Kind, check_fields, either, list_of
 from dpn_platform.benchmarks.files.file_content import suffix_of
 from dpn_platform.benchmarks.files.parquet_rows import read_placed_rows
+from dpn_platform.benchmarks.files.published import IMAGE_TAG, num_pictures, published_rows
 from dpn_platform.benchmarks.files.question_sources import Sources
 from dpn_platform.benchmarks.files.sources import read_rows
 from dpn_platform.benchmarks.files.tables import TABLES, read_table
@@ -36,8 +38,6 @@ _MORE = {
     "options": either("a list of options, or a text with one", TEXT, list_of(SCALAR, "a list")),
     "ocr_tokens": list_of(TEXT, "a list of texts"),
 }
-#: LLaVA's placeholder, which question files made for training have in them
-IMAGE_TAG = "<image>"
 # VLMEvalKit's tables write the index of another row where a picture repeats; no encoded picture is that short.
 _LONGEST_INDEX = 64
 
@@ -59,10 +59,12 @@ class Question:
 
     Attributes:
         place: in the question file.
-        text: what the model is asked, without conversation template and image tag.
+        text: what the model is asked, without conversation template. Of a published data set with its image tags, which
+            say where the pictures stand; else without, and they stand before it.
         stored_prompt: what the answer file keeps of it.
         group: questions of one picture have the same.
         family: for routing statistics.
+        difficulty: as recorded.
         fixed_answer: the answer where the protocol does not run the model.
         fields: what the answer's line has beside LLaVA's common fields.
     """
@@ -76,6 +78,7 @@ class Question:
     group: str
     family: str
     fixed_answer: str | None = None
+    difficulty: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -94,20 +97,25 @@ def read_questions(benchmark: Benchmark, sources: Sources, variant: str, limit: 
         DpnError: not the benchmark's question file, or pictures that are missing: how many, and the first of them.
     """
     layout = sources.layout
-    if layout.name == PARQUET:
+    records: Iterator[_Record]
+    if layout.name == PUBLISHED:
+        records = _of_published(sources)
+    elif layout.name == PARQUET:
         records = _of_parquet(sources, benchmark)
     elif suffix_of(sources.questions) in TABLES:
         records = _of_table(sources)
     else:
         records = _of_lines(sources, benchmark)
-    asked = [record for record in records if layout.is_asked is None or layout.is_asked(record.row)]
+    taken = (record for record in records if layout.is_asked is None or layout.is_asked(record.row))
+    asked = list(islice(taken, limit))
     if not asked:
         raise DpnError(f"{sources.questions}: no question of {benchmark.name} in it")
-    return [_question(benchmark, sources, variant, place, record) for place, record in enumerate(asked[:limit])]
+    return [_question(benchmark, sources, variant, place, record) for place, record in enumerate(asked)]
 
 
 def _question(benchmark: Benchmark, sources: Sources, variant: str, place: int, record: _Record) -> Question:
     row, layout = record.row, sources.layout
+    is_published = layout.name == PUBLISHED
     try:
         prompt = benchmark.prompt(row, variant)
         identity = row[layout.id] if layout.id else place
@@ -118,15 +126,17 @@ def _question(benchmark: Benchmark, sources: Sources, variant: str, place: int, 
         ) from None
     pictures = () if prompt.fixed_answer is not None else _shown(prompt.images, record, sources, identity)
     return Question(
-        place=place,
+        place=row["row_id"] if is_published else place,
         id=identity,
-        text=prompt.text.replace(IMAGE_TAG, "").strip(),  # the model's own side says where pictures stand
+        # Elsewhere the model's own side says where pictures stand.
+        text=prompt.text if is_published else prompt.text.replace(IMAGE_TAG, "").strip(),
         stored_prompt=prompt.text if benchmark.stored_prompt is None else benchmark.stored_prompt(prompt),
         max_new_tokens=prompt.max_new_tokens,
         pictures=pictures,
         group=_group(layout, row, place),
         family=str(row.get(layout.family) or benchmark.name) if layout.family else benchmark.name,
         fixed_answer=prompt.fixed_answer,
+        difficulty=None if row.get("difficulty") is None else str(row["difficulty"]),
         fields={} if benchmark.answer_fields is None else benchmark.answer_fields(row),
     )
 
@@ -192,6 +202,14 @@ def _of_table(sources: Sources) -> Iterator[_Record]:
             raise DpnError(f"{sources.questions}: the picture of {row[sources.layout.id]} {error}") from None
         plain = {name: value for name, value in row.items() if name != "image"}
         yield _Record(plain, {"image": (PictureRef(data=data),)} if data else {})
+
+
+def _of_published(sources: Sources) -> Iterator[_Record]:
+    for placed in published_rows(sources.questions, sources.layout.split):
+        count = num_pictures(placed.row)
+        first = [PictureRef(placed.uri, "image", placed.number)] if count else []
+        more = [PictureRef(placed.uri, "more_images", placed.number, item) for item in range(count - 1)]
+        yield _Record(placed.row, {"image": (*first, *more)})
 
 
 def _of_parquet(sources: Sources, benchmark: Benchmark) -> Iterator[_Record]:

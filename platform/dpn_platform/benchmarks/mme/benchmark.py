@@ -12,6 +12,7 @@ from dpn_platform.benchmarks.contract import (
     HARNESS,
     LLAVA,
     PARQUET,
+    POINTS,
     REFERENCE,
     Benchmark,
     Headline,
@@ -91,9 +92,8 @@ def score(inputs: Inputs) -> Report:
     draws = [resampled_means(subtasks[name]["images"], inputs.seed, PERCEPTION.index(name)) for name in perception]
     for figures in subtasks.values():
         del figures["images"]
-    headline = Headline(
-        "perception", sum(subtasks[name]["score"] for name in perception), interval(np.sum(draws, axis=0))
-    )
+    total = sum(subtasks[name]["score"] for name in perception)
+    headline = Headline("perception", total, interval(np.sum(draws, axis=0)), POINTS)
     cognition = [name for name in COGNITION if name in subtasks]
     scores: dict[str, Any] = {
         "perception": headline.value,
@@ -117,6 +117,7 @@ def _grade(answer: Answer, row: Row, variant: str, pair_number: int) -> Question
         part=row["category"],
         unit=row["image"] + (f" pair {pair_number + 1}" if pair_number else ""),
         in_headline=row["category"] in PERCEPTION,
+        prompt=answer.prompt,
     )
 
 

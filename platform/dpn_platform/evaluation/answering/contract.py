@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from dpn_platform.evaluation.answering.variants import Variant
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -86,12 +88,21 @@ class Timing:
 class AnsweringModel(Protocol):
     """A model on one device."""
 
+    def become(self, variant: Variant) -> None:
+        """Run as another variant from now on; questions are encoded for it, pictures stay known.
+
+        Raises:
+            DpnError: this model cannot be run as that.
+        """
+
     @property
     def facts(self) -> Mapping[str, Any]:
         """What must be known beside its figures: dtype, attention implementation, device."""
 
     def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
-        """A question without conversation template and image tag, with its pictures in order.
+        """A question without conversation template, with its pictures in order.
+
+        The pictures stand before it, or where its image tags are if it has one for each.
 
         Raises:
             DpnError: more pictures than the model takes.

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dpn_platform.config.errors import DpnError
@@ -28,11 +28,15 @@ class Checkpoint:
         fingerprint: changes with its files' names, sizes or times.
         method: the reduction method of a checkpoint that runs packed: ours, or in the layout of LLaVA's authors; None
             for a model of transformers.
+        settings: of that method.
+        config: its config.json.
     """
 
     uri: str
     fingerprint: str
     method: str | None
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -56,8 +60,10 @@ def find_checkpoint(uri: str) -> Checkpoint:
     stamps = sorted((info.base_name, info.size, info.mtime_ns) for info in infos)
     config = read_json(f"{location.uri.rstrip('/')}/config.json")
     is_ours = _OURS in names or _is_original(config)
-    method = str((config.get("method") or {}).get("name", "dense")) if is_ours else None
-    return Checkpoint(location.uri, hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16], method)
+    settings = (config.get("method") or {}) if is_ours else {}
+    method = str(settings.get("name", "dense")) if is_ours else None
+    digest = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16]
+    return Checkpoint(location.uri, digest, method, settings, config)
 
 
 def _is_original(config: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ Shape letters: V visual tokens of some images together, D model width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,38 +16,68 @@ from transformers import StoppingCriteriaList
 from dpn_model import DpnForConditionalGeneration, RoutingReport
 from dpn_model.bases.vision.contract import ImageInputs, ImageSide
 from dpn_model.cost.flops import MAC_CONVENTIONS
+from dpn_model.methods.contract import Parts
+from dpn_model.methods.probe import TowerPicture, is_of_tower
 from dpn_model.processing import EncodedSample, Processor, picture_inputs
 from dpn_model.processing.images import normalise
 from dpn_model.special_texts import IMAGE_TEXT
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens, now
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
+from dpn_platform.evaluation.answering.variants import Variant
 
 
 class RememberedImages:
-    """An image side whose pictures are encoded beforehand, once; they are told apart as the tensors they are.
+    """An image side whose pictures go through the tower beforehand, once; they are told apart as the tensors they are.
 
-    Pictures that it has not learned, those of another processor than ours, are encoded where they are shown.
+    Pictures that it has not learned, those of another processor than ours, are encoded where they are shown. Once a
+    method has looked at the tower, what it looks at is kept of every picture, so that all variants share one run.
     """
 
     def __init__(self, inner: ImageSide) -> None:
         self.inner = inner
+        self._looks: frozenset[str] | None = None
         self._features: dict[int, Tensor] = {}
+        self._towers: dict[int, TowerPicture] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
+    def over(self, inner: ImageSide, parts: Parts) -> None:
+        """The side of another method, on the same pictures."""
+        self.inner = inner
+        looks = frozenset(look for part in parts.all() for look in part.looks if is_of_tower(look))
+        if looks or (parts.selector is not None and parts.selector.before_projector):
+            if self._looks is None or not looks <= self._looks:
+                self._towers.clear()
+            self._looks = (self._looks or frozenset()) | looks
+
     def encode(self, model: Any, pixel_values: Sequence[Tensor], inputs: ImageInputs) -> Tensor:
-        """float[V, D]: what `learn` found, in reading order."""
-        if not self._features:
+        """float[V, D]: of what `learn` found, in reading order."""
+        if not self._features and not self._towers:
             return self.inner.encode(model, pixel_values, inputs)
+        for pixels in pixel_values:
+            if id(pixels) not in self._features:
+                self._features[id(pixels)] = self.inner.project(model, self._towers[id(pixels)].features_PC)
         return torch.cat([self._features[id(pixels)] for pixels in pixel_values])
+
+    def tower(
+        self, model: Any, pixel_values: Sequence[Tensor], inputs: ImageInputs, looks: Collection[str]
+    ) -> list[TowerPicture]:
+        """See `ImageSide`: what `learn` found, in reading order."""
+        if not self._towers:
+            return self.inner.tower(model, pixel_values, inputs, looks)
+        return [self._towers[id(pixels)] for pixels in pixel_values]
 
     @torch.no_grad()
     def learn(self, model: Any, pixel_values: Sequence[Tensor]) -> None:
         """Runs the tower over the pictures it has not seen."""
-        new = [pixels for pixels in {id(one): one for one in pixel_values}.values() if id(pixels) not in self._features]
-        if new:
+        known: Mapping[int, Any] = self._features if self._looks is None else self._towers
+        new = [pixels for pixels in {id(one): one for one in pixel_values}.values() if id(pixels) not in known]
+        if new and self._looks is not None:
+            pictures = self.inner.tower(model, torch.stack(new), {}, self._looks)
+            self._towers.update((id(pixels), one) for pixels, one in zip(new, pictures, strict=True))
+        elif new:
             sizes = [sum(piece.num_tokens for piece in pieces) for pieces in self.inner.pieces(new, {})]
             features = self.inner.encode(model, torch.stack(new), {}).split(sizes)
             self._features.update((id(pixels), one) for pixels, one in zip(new, features, strict=True))
@@ -55,6 +85,7 @@ class RememberedImages:
     def forget(self) -> None:
         """Drops all features."""
         self._features.clear()
+        self._towers.clear()
 
 
 class PackedModel:
@@ -68,8 +99,9 @@ class PackedModel:
         processor.max_length = None  # a limit of training: a prompt that is cut loses its end, where the answer begins
         self.device, self.dtype = device, dtype
         self.images = RememberedImages(model.image_side)
-        self.model.image_side = self.images
+        self._remember()
         self._pixels: dict[str, Tensor] = {}
+        self._own = (model.config.method_settings, model.parts, model.config.dial)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -77,10 +109,35 @@ class PackedModel:
         backend = getattr(self.model.model.language_model.config, "_attn_implementation", None)
         return {"dtype": str(self.dtype).removeprefix("torch."), "attention": backend, "device": self.device.type}
 
+    def become(self, variant: Variant) -> None:
+        """See `AnsweringModel`."""
+        settings, parts, dial = self._own
+        try:
+            if self.model.parts is not parts:
+                self.model.attach(settings, parts)
+            self.model.set_dial(dial)
+            if variant.method is not None:
+                self.model.configure_method(variant.method)
+                if any(True for part in self.model.parts.all() for _ in part.parameters()):
+                    raise ValueError(f"method {variant.method['name']} has weights, which were not trained here")
+            if variant.budget is not None:
+                self.model.set_budget(variant.budget)
+        except (ValueError, TypeError) as error:
+            raise DpnError(f"variant '{variant.name}': {error}") from error
+        self._remember()
+
+    def _remember(self) -> None:
+        """Every method's image side stands in front of the same pictures."""
+        if self.model.image_side is not self.images:
+            self.images.over(self.model.image_side, self.model.parts)
+            self.model.image_side = self.images
+
     def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
         """See `AnsweringModel`."""
         shown = [self.processor.fit(picture.image) for picture in pictures]
-        question = f"{IMAGE_TEXT}\n" * len(pictures) + text.replace(IMAGE_TEXT, "").strip()
+        question = text
+        if text.count(IMAGE_TEXT) != len(pictures):
+            question = f"{IMAGE_TEXT}\n" * len(pictures) + text.replace(IMAGE_TEXT, "").strip()
         try:
             sample = self.processor.encode_prompt(question, shown, router=self.model.needs_router_token)
         except ValueError as error:

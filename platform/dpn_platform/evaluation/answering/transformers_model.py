@@ -19,6 +19,7 @@ from dpn_model.special_texts import IMAGE_TEXT
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
+from dpn_platform.evaluation.answering.variants import AS_IT_IS, Variant
 
 
 class TransformersModel:
@@ -53,6 +54,11 @@ class TransformersModel:
         """See `AnsweringModel`."""
         backend = getattr(self.model.config, "_attn_implementation", None)
         return {"dtype": str(self.dtype).removeprefix("torch."), "attention": backend, "device": self.device.type}
+
+    def become(self, variant: Variant) -> None:
+        """See `AnsweringModel`."""
+        if variant != AS_IT_IS:
+            raise DpnError(f"variant '{variant.name}': a model of transformers has neither a dial nor methods")
 
     def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
         """See `AnsweringModel`."""

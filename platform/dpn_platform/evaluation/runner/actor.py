@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +16,9 @@ from dpn_platform.benchmarks.files.questions import PictureRef, Question
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
 from dpn_platform.evaluation.answering.loading import Checkpoint, load_model
+from dpn_platform.evaluation.answering.variants import AS_IT_IS, Variant
 from dpn_platform.evaluation.image_statistics import image_statistics
-from dpn_platform.evaluation.runner.lines import Line, ShardFiles, answer_line
+from dpn_platform.evaluation.runner.lines import ShardFiles, answer_line
 from dpn_platform.evaluation.runner.pictures import decode, fetch
 from dpn_platform.evaluation.runner.shards import Shard
 
@@ -32,6 +34,7 @@ class AnswererSettings:
         output_uri: folder that shards are written below.
         batch_size: questions per forward pass.
         num_threads: of torch; 0 leaves torch's own choice.
+        variants: what the checkpoint answers as, one after another over every shard's pictures.
     """
 
     checkpoint: Checkpoint
@@ -40,6 +43,7 @@ class AnswererSettings:
     dtype: str = "auto"
     num_threads: int = 0
     use_gpu: bool = False
+    variants: tuple[Variant, ...] = (AS_IT_IS,)
 
 
 def with_pictures(table: pa.Table) -> Iterator[pa.Table]:
@@ -103,32 +107,45 @@ class ShardAnswerer:
             references = shard.pictures()
             decoded = pool.map(lambda reference: decode(encoded[reference], reference), references)
             pictures = dict(zip(references, decoded, strict=True))
-        answers, timing = self.answer(shard.questions, pictures)
+        shown = [_shown(question, pictures, encoded) for question in shard.questions]
+        lines, times = [], []
+        for variant in self.settings.variants:
+            self.model.become(variant)
+            answers, timing, latency_ms = self.answer(shard.questions, pictures)
+            lines += [
+                answer_line(question, answers.get(question.place), self.settings.checkpoint.name, more, variant.name)
+                for question, more in zip(shard.questions, shown, strict=True)
+            ]
+            wall_s, started = time.perf_counter() - started, time.perf_counter()
+            run = {"batch_size": self.settings.batch_size, **self.model.facts}
+            took = {"timing": asdict(timing), "wall_s": wall_s, "num_questions": len(shard.questions), "run": run}
+            times.append({"variant": variant.name, **took, "latency_ms": latency_ms})
         self.model.forget_pictures()
-        lines = [
-            answer_line(
-                question, answers.get(question.place), self.settings.checkpoint.name, _shown(question, pictures)
-            )
-            for question in shard.questions
-        ]
-        self._write(shard, lines, timing, time.perf_counter() - started)
+        self.files.write(shard, lines, times)
 
     def answer(
         self, questions: Sequence[Question], pictures: Mapping[PictureRef, Picture]
-    ) -> tuple[dict[int, Answered], Timing]:
-        """By place in the question file; what the first batch of a worker took is not counted."""
+    ) -> tuple[dict[int, Answered], Timing, dict[int, float]]:
+        """By place in the question file: the answer, and its share of its batch's time.
+
+        What the first batch of a worker took is not counted.
+        """
         asked = [question for question in questions if question.fixed_answer is None]
         encoded = [
             self.model.encode(question.text, [pictures[picture] for picture in question.pictures]) for question in asked
         ]
         answers: dict[int, Answered] = {}
         total = Timing()
+        latency_ms: dict[int, float] = {}
         for places in batches(asked, encoded, self.settings.batch_size):
             found, timing = self._answer_batch([asked[place] for place in places], [encoded[place] for place in places])
             answers |= {asked[place].place: answered for place, answered in zip(places, found, strict=True)}
-            total = total + timing if self.is_warm else total
+            if self.is_warm:
+                total += timing
+                share = 1000 * (timing.vision_s + timing.prefill_s + timing.decode_s) / len(places)
+                latency_ms |= {asked[place].place: share for place in places}
             self.is_warm = True
-        return answers, total
+        return answers, total, latency_ms
 
     def _answer_batch(
         self, asked: Sequence[Question], encoded: Sequence[EncodedQuestion]
@@ -139,11 +156,6 @@ class ShardAnswerer:
             return self.model.answer(encoded, asked[0].max_new_tokens)
         except NotFiniteError as error:
             raise DpnError(str(error.named([question.id for question in asked]))) from error
-
-    def _write(self, shard: Shard, lines: Sequence[Line], timing: Timing, wall_s: float) -> None:
-        times = {"timing": asdict(timing), "wall_s": wall_s, "num_questions": len(lines)}
-        run = {"batch_size": self.settings.batch_size, **self.model.facts}
-        self.files.write(shard, lines, times | {"run": run})
 
 
 def batches(
@@ -159,8 +171,11 @@ def batches(
             yield by_length[start : start + batch_size]
 
 
-def _shown(question: Question, pictures: Mapping[PictureRef, Picture]) -> dict[str, Any]:
-    """Figures of the question's first picture, against which routes are held."""
-    first = pictures[question.pictures[0]] if question.pictures else None
-    statistics = image_statistics(None if first is None else first.image)
-    return {"image_sha": None if first is None else first.sha, **statistics}
+def _shown(
+    question: Question, pictures: Mapping[PictureRef, Picture], encoded: Mapping[PictureRef, bytes]
+) -> dict[str, Any]:
+    """What tells the question's pictures, and figures of the first, against which routes are held."""
+    if not question.pictures:
+        return {"image_sha": None, **image_statistics(None)}
+    digest = hashlib.sha256(b"".join(encoded[picture] for picture in question.pictures)).hexdigest()[:16]
+    return {"image_sha": digest, **image_statistics(pictures[question.pictures[0]].image)}

@@ -10,25 +10,27 @@ from typing import Any
 import numpy as np
 
 from dpn_platform.evaluation.runner.lines import Line, timing_of
-from dpn_platform.evaluation.scoring import flops_ratio
+from dpn_platform.evaluation.scoring import CONVENTIONS, flops_ratios
 
-_CONVENTIONS = ("eq8", "swiglu")
 _MIB = 2**20
 
 
 def cost_of(lines: Sequence[Line], times: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The cost columns; what was not measured, or what nobody can know of a foreign model, is None.
 
-    FLOPs ratios and visual tokens are over questions with a picture (spec base-models E); times are per question, of
-    batches of the size that `run` names, the first batch of each worker left out.
+    FLOPs ratios, KV caches and token counts are over all questions that the model ran for, `population` of them;
+    visual tokens and routes over the `with_picture` that show one, and `flops_ratio_swiglu_with_picture` is the ratio
+    over these (spec base-models E). Times are per question, of batches of the size that `run` names, the first batch of
+    each worker left out.
     """
     ran = [line["metadata"] for line in lines if "new_tokens" in line["metadata"]]
     shown = [one for one in ran if one["visual_tokens"][0]]
-    costs: dict[str, Any] = {
-        f"flops_ratio_{name}": _or_none(flops_ratio(shown, name)) if shown and f"{name}_macs" in shown[0] else None
-        for name in _CONVENTIONS
-    }
+    ratios = flops_ratios(ran)
+    costs: dict[str, Any] = {f"flops_ratio_{name}": _or_none(ratios.get(name, math.nan)) for name in CONVENTIONS}
     costs |= {
+        "population": len(ran),
+        "with_picture": len(shown),
+        "flops_ratio_swiglu_with_picture": _or_none(flops_ratios(shown).get("swiglu", math.nan)),
         "visual_tokens_mean": _mean([one["visual_tokens_mean"] for one in shown]),
         "visual_tokens_before_reduction": _mean([one["visual_tokens"][0] for one in shown]),
         "kv_mib_mean": _mean([one["kv_bytes"] / _MIB for one in ran if one["kv_bytes"] is not None]),

@@ -28,15 +28,15 @@ class ShardFiles:
         """Names of the shards that are answered."""
         return {uri.rpartition("/")[2].removesuffix(".jsonl") for uri in list_files(self.folder, ".jsonl")}
 
-    def write(self, shard: Shard, lines: Sequence[Line], times: Mapping[str, Any]) -> None:
+    def write(self, shard: Shard, lines: Sequence[Line], times: Sequence[Mapping[str, Any]]) -> None:
         """Keeps a shard; the answers come last, for their presence says that the shard is done."""
-        write_json(f"{self.folder}/{shard.name}.json", dict(times))
+        write_json(f"{self.folder}/{shard.name}.json", list(times))
         write_bytes(f"{self.folder}/{shard.name}.jsonl", encoded(lines))
 
     def read(self, shards: Sequence[Shard]) -> tuple[list[Line], list[dict[str, Any]]]:
-        """All lines in the order of the question file, and every shard's times."""
+        """All lines, variant after variant, in the order of the question file; and every shard's times of each."""
 
-        def one(shard: Shard) -> tuple[list[Line], dict[str, Any]]:
+        def one(shard: Shard) -> tuple[list[Line], list[dict[str, Any]]]:
             text = read_bytes(f"{self.folder}/{shard.name}.jsonl").decode()
             lines = [json.loads(line) for line in text.split("\n") if line]
             return lines, read_json(f"{self.folder}/{shard.name}.json")
@@ -44,7 +44,7 @@ class ShardFiles:
         with ThreadPoolExecutor(_READERS) as pool:
             found = list(pool.map(one, shards))
         lines = sorted((line for lines, _ in found for line in lines), key=lambda line: line["metadata"]["place"])
-        return lines, [times for _, times in found]
+        return lines, [one for _, times in found for one in times]
 
 
 def encoded(lines: Sequence[Line]) -> bytes:
@@ -52,7 +52,9 @@ def encoded(lines: Sequence[Line]) -> bytes:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
 
 
-def answer_line(question: Question, answered: Answered | None, model: str, more: Mapping[str, Any]) -> Line:
+def answer_line(
+    question: Question, answered: Answered | None, model: str, more: Mapping[str, Any], variant: str = ""
+) -> Line:
     """One line of LLaVA's answer file; what the answer took stands under `metadata`.
 
     Args:
@@ -60,12 +62,15 @@ def answer_line(question: Question, answered: Answered | None, model: str, more:
         answered: None where the protocol does not run the model.
         model: its name.
         more: figures of the picture, for `metadata`.
+        variant: of the model; its name follows the model's.
     """
     text = answered.text if answered is not None else question.fixed_answer
+    model = f"{model}-{variant}" if variant else model
     identity = json.dumps([model, question.place, question.id], default=str)
     took = {} if answered is None else asdict(answered)
     took.pop("text", None)
-    metadata = {"place": question.place, "family": question.family, **more, **took.pop("macs", {}), **took}
+    known = {"place": question.place, "family": question.family, "difficulty": question.difficulty}
+    metadata = {"variant": variant, **known, **more, **took.pop("macs", {}), **took}
     return {
         "question_id": question.id,
         "prompt": question.stored_prompt,

@@ -1,4 +1,4 @@
-"""From answers to files: LLaVA's answer file, scores or the server's file, predictions with routes, result.json."""
+"""From answers to files: LLaVA's answer file of every variant, the server's file, the outcome table."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from dpn_platform.benchmarks.contract import REFERENCE, Benchmark, Inputs, QuestionScore
+from dpn_platform.benchmarks.contract import PUBLISHED, REFERENCE, Benchmark, Inputs, QuestionScore
 from dpn_platform.benchmarks.files.question_sources import Sources
 from dpn_platform.benchmarks.files.questions import Question
 from dpn_platform.benchmarks.files.sources import is_folder
-from dpn_platform.benchmarks.scoring import question_lines, score_file
+from dpn_platform.benchmarks.outcomes import OUTCOMES, encode_table, scored_columns
+from dpn_platform.benchmarks.scoring import score_file
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.answering.loading import Checkpoint
+from dpn_platform.evaluation.answering.variants import AS_IT_IS, Variant
 from dpn_platform.evaluation.examples import choose_examples
-from dpn_platform.evaluation.predictor import PREDICTION_SCHEMA
-from dpn_platform.evaluation.recorded_runs import PREDICTIONS, gallery_entry
+from dpn_platform.evaluation.recorded_runs import gallery_entry
 from dpn_platform.evaluation.runner.lines import Line, encoded
 from dpn_platform.evaluation.runner.pictures import fetch
 from dpn_platform.storage import write_bytes
 
 ANSWERS = "answers.jsonl"
-_SCHEMA = pa.schema(
-    [*PREDICTION_SCHEMA, ("prompt_tokens", pa.int32()), ("new_tokens", pa.int32()), ("kv_bytes", pa.int64())]
-)
 _MOST_EXAMPLES = 12
 
 
@@ -36,7 +32,7 @@ class Evaluated:
     """One benchmark, answered.
 
     Attributes:
-        name: of the checkpoint, for people.
+        label: what it is called in metrics where that is not the benchmark's name: the data set's.
         is_whole: every question of the split was asked.
     """
 
@@ -44,9 +40,10 @@ class Evaluated:
     variant: str
     sources: Sources
     output_uri: str
-    name: str
+    checkpoint: Checkpoint
     seed: int
     is_whole: bool = True
+    label: str = ""
 
 
 def check_annotations(run: Evaluated, questions: Sequence[Question]) -> None:
@@ -55,7 +52,7 @@ def check_annotations(run: Evaluated, questions: Sequence[Question]) -> None:
     Raises:
         DpnError: annotations and questions do not fit each other.
     """
-    if not _is_scored(run):
+    if not _is_scored(run) or run.sources.layout.name == PUBLISHED:  # questions and gold are one file
         return
     lines = [
         {"question_id": question.id, "prompt": question.stored_prompt, "text": "A", **question.fields}
@@ -70,45 +67,66 @@ def check_annotations(run: Evaluated, questions: Sequence[Question]) -> None:
             raise DpnError(str(error).replace(stand_in, run.sources.questions)) from None
 
 
-def write_outcome(run: Evaluated, lines: Sequence[Line], questions: Sequence[Question]) -> dict[str, Any]:
-    """Writes all but result.json; returns what that says of score and files."""
-    answers_uri = f"{run.output_uri}/{ANSWERS}"
-    write_bytes(answers_uri, encoded(lines))
-    found: dict[str, Any] = {"answers_uri": answers_uri, "headline": None, "scores": None, "caution": None}
-    scored: Sequence[QuestionScore] = ()
-    if _is_scored(run):
-        document, report = _score(run, answers_uri)
-        scored = report.questions
-        each = f"{run.output_uri}/{run.name}_{run.benchmark.name}.jsonl"
-        write_bytes(each, question_lines(report))
-        found |= {name: document[name] for name in ("n", "headline", "scores")} | {"per_question_uri": each}
-        found |= {"caution": run.sources.layout.caution or None, "notes": list(report.notes)}
-    else:
-        found |= _unscored(run, answers_uri, questions)
-    rows = _rows(lines, scored)
-    predictions_uri = f"{run.output_uri}/{PREDICTIONS}"
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), sink, compression="zstd")
-    write_bytes(predictions_uri, bytes(sink.getvalue()))
-    return found | {"predictions_uri": predictions_uri, "examples": _examples(rows, questions)}
+def write_outcome(
+    run: Evaluated,
+    lines: Sequence[Line],
+    questions: Sequence[Question],
+    variants: Sequence[Variant] = (AS_IT_IS,),
+    times: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Writes answer files and the outcome table, and returns what there is to say of score and files.
+
+    Beside what ends up in result.json: `rows`, variant name -> rows of the table, and `reports`, variant name ->
+    document of its scores.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {}
+    reports: dict[str, dict[str, Any]] = {}
+    found: dict[str, Any] = {"caution": run.sources.layout.caution or None, "notes": []}
+    for variant in variants:
+        answers_uri = f"{run.output_uri}/answers{f'-{variant.name}' if variant.name else ''}.jsonl"
+        of_variant = [line for line in lines if line["metadata"].get("variant", "") == variant.name]
+        write_bytes(answers_uri, encoded(of_variant))
+        found.setdefault("answers_uri", answers_uri)
+        scored: Sequence[QuestionScore] = ()
+        if _is_scored(run):
+            reports[variant.name], report = _score(run, answers_uri)
+            scored, found["notes"] = report.questions, [*found["notes"], *report.notes]
+        elif variant == AS_IT_IS:
+            found |= _unscored(run, answers_uri, questions)
+        latencies = [one["latency_ms"] for one in times if one["variant"] == variant.name]
+        rows[variant.name] = _rows(
+            run, variant, of_variant, scored, {k: v for one in latencies for k, v in one.items()}
+        )
+    outcomes_uri = f"{run.output_uri}/{OUTCOMES}"
+    write_bytes(outcomes_uri, encode_table(row for of_variant in rows.values() for row in of_variant))
+    examples = _examples(rows[AS_IT_IS.name], questions)
+    return found | {"outcomes_uri": outcomes_uri, "examples": examples, "rows": rows, "reports": reports}
 
 
 def label_of(run: Evaluated, scores: Mapping[str, Any] | None) -> str:
     """What the score is called in metrics: a proxy split and another variant than the reference show in it."""
+    if run.label:
+        return run.label
     is_proxy = scores is not None and "proxy" in str(scores.get("protocol", {}).get("split", ""))
     variant = "" if run.variant == REFERENCE else f"-{run.variant}"
     return f"{run.benchmark.name}{'-val' if is_proxy else ''}{variant}"
 
 
 def _is_scored(run: Evaluated) -> bool:
-    return run.sources.annotations is not None and run.is_whole
+    return run.sources.annotations is not None and (run.is_whole or run.benchmark.scores_parts)
 
 
 def _score(run: Evaluated, predictions: str) -> tuple[dict[str, Any], Any]:
     assert run.sources.annotations is not None
     own_questions = None if run.sources.annotations == run.sources.questions else run.sources.questions
     return score_file(
-        run.benchmark.name, predictions, run.sources.annotations, own_questions, run.variant, seed=run.seed
+        run.benchmark.name,
+        predictions,
+        run.sources.annotations,
+        own_questions,
+        run.variant,
+        seed=run.seed,
+        split=run.sources.layout.split,
     )
 
 
@@ -130,38 +148,57 @@ def _unscored(run: Evaluated, answers_uri: str, questions: Sequence[Question]) -
     return {"n": count, "caution": caution, "submission_uri": target}
 
 
-def _rows(lines: Sequence[Line], scored: Sequence[QuestionScore]) -> list[dict[str, Any]]:
-    """Rows of predictions.parquet. A question that was not run took no route, so it counts as one without picture."""
+def _rows(
+    run: Evaluated,
+    variant: Variant,
+    lines: Sequence[Line],
+    scored: Sequence[QuestionScore],
+    latencies: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Rows of the outcome table. A question that was not run took no route, so it counts as one without picture."""
     by_id: dict[str, list[QuestionScore]] = {}
     for question in scored:
         by_id.setdefault(str(question.id), []).append(question)
+    attached = variant.method or run.checkpoint.settings
+    of_run = {
+        "benchmark": run.benchmark.name,
+        "checkpoint": run.checkpoint.fingerprint,
+        "method": str(attached.get("name", run.checkpoint.method or "transformers")),
+        "settings": json.dumps(attached, sort_keys=True),
+        "budget": variant.budget,
+        "seed": run.seed,
+    }
     rows = []
     for line in lines:
         took = line["metadata"]
         ran = "new_tokens" in took
-        # Where an id stands for several questions nothing here says which is which.
-        graded = by_id.get(str(line["question_id"]), ())
-        one = graded[0] if len(graded) == 1 else None
-        rows.append(
-            {
-                **took,
-                "row_id": took["place"],
-                "id": str(line["question_id"]),
-                "has_image": ran and took["visual_tokens"][0] > 0,
-                "question": line["prompt"],
-                "gold": None if one is None else one.gold if isinstance(one.gold, str) else json.dumps(one.gold),
-                "answer": line["text"],
-                "correct": None if one is None else one.score >= 0.5,
-                "route": took.get("route", ""),
-                "text_tokens": took["prompt_tokens"] - took["visual_tokens"][0] if ran else None,
-            }
-        )
+        graded = by_id.get(str(line["question_id"]), [])
+        if len({one.prompt for one in graded}) > 1:  # MME's two questions of an image share an id
+            graded = [one for one in graded if one.prompt == line["prompt"]]
+        one = graded.pop(0) if graded else None
+        row = {
+            **took,
+            **of_run,
+            "question_id": str(line["question_id"]),
+            "has_image": ran and took["visual_tokens"][0] > 0,
+            "question": line["prompt"],
+            "answer": line["text"],
+            "route": took.get("route", ""),
+            "text_tokens": took["prompt_tokens"] - took["visual_tokens"][0] if ran else None,
+            "latency_ms": latencies.get(str(took["place"])),
+            **({"score": None, "gold": None} if one is None else scored_columns(one)),
+        }
+        if run.sources.layout.name == PUBLISHED:
+            row["unit"] = took["image_sha"]
+        rows.append(row)
     return rows
 
 
 def _examples(rows: Sequence[dict[str, Any]], questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """Some samples with their pictures, for galleries."""
-    chosen = [row for row in choose_examples(rows) if row["has_image"]][:_MOST_EXAMPLES]
+    """Some samples for galleries, with their pictures; of a data set's families, those without pictures too."""
     shown = {question.place: question.pictures[0] for question in questions if question.pictures}
-    pictures = fetch([shown[row["row_id"]] for row in chosen])
-    return [gallery_entry(row, pictures[shown[row["row_id"]]]) for row in chosen]
+    chosen = choose_examples(rows)
+    if len({row["family"] for row in rows}) == 1 or len(chosen) > _MOST_EXAMPLES * 2:
+        chosen = [row for row in chosen if row["has_image"]][:_MOST_EXAMPLES]
+    pictures = fetch([shown[row["place"]] for row in chosen if row["has_image"]])
+    return [gallery_entry(row, pictures[shown[row["place"]]] if row["has_image"] else None) for row in chosen]

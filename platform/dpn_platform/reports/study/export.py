@@ -74,7 +74,8 @@ def _points(record: StudyRecord) -> list[dict[str, Any]]:
                 family: is_above_guessing(score) for family, score in sorted(point.per_family.items())
             },
         }
-        rows.append(point.to_json() | extra)
+        ratios = {f"flops_ratio_{name}": value for name, value in point.to_json()["flops_ratio"].items()}
+        rows.append(point.to_json() | ratios | extra)
     return rows
 
 
@@ -104,7 +105,7 @@ def points_csv(record: StudyRecord) -> str:
         scores = (plain["per_family"].get(family) for family in families)
         writer.writerow(
             [plain["name"], plain["method"], plain["is_control"], on_front, plain["accuracy"], *plain["accuracy_ci"]]
-            + [plain["n"], plain["flops_ratio_eq8"], plain["flops_ratio_swiglu"], plain["visual_tokens_mean"]]
+            + [plain["n"], *(plain["flops_ratio"].get(name) for name in ("eq8", "swiglu")), plain["visual_tokens_mean"]]
             + [json.dumps(plain["params"], sort_keys=True)]
             + ["" if score is None else score["accuracy"] for score in scores]
         )

@@ -122,7 +122,7 @@ def _hover(point: Point) -> str:
     lines = [
         f"<b>{html.escape(point.name)}</b>",
         f"accuracy {percent(point.accuracy)}%  ({interval(point.accuracy_ci)})",
-        f"FLOPs ratio {ratio(point.flops_ratio_swiglu)} swiglu, {ratio(point.flops_ratio_eq8)} eq8",
+        f"FLOPs ratio {ratio(flops_ratio(point, 'swiglu'))} swiglu, {ratio(flops_ratio(point, 'eq8'))} eq8",
         f"visual tokens {ratio(point.visual_tokens_mean, 1)} per layer, mean",
     ]
     parameters = html.escape(short_params(point.params))

@@ -25,7 +25,7 @@ REFERENCE = Reference()
 
 def flops_ratio(point: Point, convention: Convention = "swiglu") -> float:
     """The point's cost relative to the uncompressed model, in the named convention."""
-    return point.flops_ratio_swiglu if convention == "swiglu" else point.flops_ratio_eq8
+    return point.flops_ratio.get(convention, math.nan)
 
 
 def is_measured(point: Point, convention: Convention = "swiglu") -> bool:

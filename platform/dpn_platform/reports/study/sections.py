@@ -67,7 +67,7 @@ def _point_row(
 ) -> str:
     control = ' <span class="chip">control</span>' if point.is_control else ""
     accuracy = f"{percent(point.accuracy)}<br><small>{interval(point.accuracy_ci)}</small>"
-    costs = (ratio(point.flops_ratio_swiglu), ratio(point.flops_ratio_eq8), ratio(point.visual_tokens_mean, 1))
+    costs = (ratio(flops_ratio(point, "swiglu")), ratio(flops_ratio(point, "eq8")), ratio(point.visual_tokens_mean, 1))
     numbers = "".join(f'<td class="number">{text}</td>' for text in (accuracy, *costs))
     compared = "<small>the yardstick</small>" if is_yardstick else _change_cell(change)
     place = (

@@ -29,8 +29,8 @@ def front_table(record: StudyRecord) -> Table:
             percent(point.accuracy),
             interval(point.accuracy_ci),
             "0" if point is dense else _change(changes.get(point.name)),
-            ratio(point.flops_ratio_swiglu),
-            ratio(point.flops_ratio_eq8, 2),
+            ratio(flops_ratio(point, "swiglu")),
+            ratio(flops_ratio(point, "eq8"), 2),
             ratio(point.visual_tokens_mean, 1),
             short_params(point.params, () if point.is_control else common),
         )

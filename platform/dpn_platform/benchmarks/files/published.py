@@ -1,0 +1,50 @@
+"""Rows of a published data set as a benchmark reads them: the manifest names the shards, pictures stay in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from dpn_platform.benchmarks.contract import Row
+from dpn_platform.benchmarks.files.parquet_rows import PlacedRow, read_placed_rows
+from dpn_platform.config.errors import DpnError
+from dpn_platform.storage import join_uri, read_json
+
+#: LLaVA's placeholder for a picture
+IMAGE_TAG = "<image>"
+_COLUMNS = ("row_id", "id", "source", "difficulty", "conversations", "has_image")
+
+
+def published_rows(uri: str, split: str) -> Iterator[PlacedRow]:
+    """The rows of a split in their order, shard by shard.
+
+    Args:
+        uri: the data set's folder, or its manifest.
+        split: which one.
+
+    Raises:
+        DpnError: no manifest there, or none with such a split.
+    """
+    manifest = uri if uri.endswith(".json") else join_uri(uri, "manifest.json")
+    document = read_json(manifest)
+    try:
+        shards = [shard["path"] for shard in document["splits"][split]["shards"]]
+    except (KeyError, TypeError):
+        raise DpnError(f"{manifest}: not the manifest of a data set with a split '{split}'") from None
+    root = manifest.rpartition("/")[0].removesuffix("/manifests")
+    for path in shards:
+        yield from read_placed_rows(join_uri(root, path), None, _COLUMNS)
+
+
+def first_turn(row: Row) -> tuple[str, str]:
+    """Question, with its tags, and answer of a row's conversation."""
+    ask, reply = json.loads(row["conversations"])[:2]
+    return ask["value"], reply["value"]
+
+
+def num_pictures(row: Row) -> int:
+    """One per tag of the conversation; a picture without a tag is shown too."""
+    if not row["has_image"]:
+        return 0
+    turns = json.loads(row["conversations"])
+    return max(1, sum(str(turn["value"]).count(IMAGE_TAG) for turn in turns[::2]))

@@ -1,0 +1,63 @@
+"""What one checkpoint is evaluated as: itself, itself at a budget of its dial, or with another method attached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpn_platform.config.errors import DpnError
+from dpn_platform.config.evaluation import EvalConfig
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of running a checkpoint; all of them share its weights and its pictures' features.
+
+    Attributes:
+        name: in tables and file names; empty for the checkpoint as it is.
+        budget: FLOPs ratio of the dial.
+        method: settings of a method without weights that takes the place of the checkpoint's own.
+    """
+
+    name: str = ""
+    budget: float | None = None
+    method: Mapping[str, Any] | None = None
+
+
+AS_IT_IS = Variant()
+
+
+def variants_of(settings: EvalConfig) -> tuple[Variant, ...]:
+    """The checkpoint as it is, then a variant per budget and per method.
+
+    Raises:
+        DpnError: two of one name.
+    """
+    at_budgets = [Variant(f"budget-{budget:g}", budget=budget) for budget in settings.budgets]
+    with_methods = [Variant(one.name, method=one.method) for one in settings.variants]
+    found = (AS_IT_IS, *at_budgets, *with_methods)
+    names = [variant.name for variant in found]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise DpnError(f"eval.variants: the name '{repeated[0]}' is given twice; every variant needs its own")
+    return found
+
+
+def check_variants(variants: Sequence[Variant], config: Mapping[str, Any], uri: str) -> None:
+    """Refuses what the checkpoint cannot be run as, before anything is loaded.
+
+    Args:
+        variants: of `variants_of`.
+        config: the checkpoint's config.json.
+        uri: names it.
+
+    Raises:
+        DpnError: budgets of a checkpoint without a calibrated dial.
+    """
+    budgets = [variant.budget for variant in variants if variant.budget is not None]
+    if budgets and not config.get("dial"):
+        raise DpnError(
+            f"{uri}: budget {budgets[0]:g} needs a calibrated dial, which this checkpoint has not; train it with "
+            "method dpn and calibrate it (dpn_model.calibrate), or leave out eval.budgets"
+        )
