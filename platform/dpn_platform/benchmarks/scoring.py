@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpn_platform.benchmarks.contract import Inputs, Report
+from dpn_platform.benchmarks.outcomes import encode_table, scored_columns
 from dpn_platform.benchmarks.registry import check_variant, find_benchmark
 from dpn_platform.config.errors import DpnError
 from dpn_platform.storage import create_bytes, exists, open_uri, read_bytes, with_retries, write_bytes
@@ -100,6 +101,16 @@ def question_lines(report: Report) -> bytes:
     """One JSON line per question: `id`, `parsed`, `gold`, `score`."""
     lines = [json.dumps(question.to_json(), ensure_ascii=False) for question in report.questions]
     return ("\n".join(lines) + "\n").encode()
+
+
+def outcome_table(benchmark: str, report: Report, seed: int = 0) -> bytes:
+    """The scored questions as an outcome table, without costs: nobody knows what answers of other programs took."""
+    name = find_benchmark(benchmark).name
+    common = {"benchmark": name, "variant": "", "seed": seed}
+    return encode_table(
+        {**common, "place": place, "question_id": str(one.id), **scored_columns(one)}
+        for place, one in enumerate(report.questions)
+    )
 
 
 def publish(uri: str, data: bytes, *, force: bool) -> None:

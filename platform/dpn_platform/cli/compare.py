@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(help="Per-question files of `dpn score`, or folders of them; the control first."),
+        typer.Argument(help="Folders of `dpn evaluate`, or per-question files of `dpn score`; the control first."),
     ],
     benchmark: Annotated[
         list[str] | None, typer.Option(help="Compare only this one (repeatable); says what single files hold.")

@@ -43,7 +43,9 @@ def score(
     annotations: Annotated[str | None, typer.Option(help="Gold: LLaVA's files or folders, or the parquet.")] = None,
     questions: Annotated[str | None, typer.Option(help="Question file, where it is apart from the gold.")] = None,
     variant: Annotated[str | None, typer.Option(help="Convention; the help's end lists each benchmark's.")] = None,
-    per_question: Annotated[str | None, typer.Option(help="Write id, parsed answer and score of each here.")] = None,
+    per_question: Annotated[
+        str | None, typer.Option(help="Write each parsed answer and score: .parquet or lines.")
+    ] = None,
     submission: Annotated[
         str | None, typer.Option(help="Write what the server or judge is sent here, and do not score.")
     ] = None,
@@ -57,13 +59,15 @@ def score(
         return
     with clean_stdout():
         from dpn_platform.benchmarks.registry import find_benchmark
-        from dpn_platform.benchmarks.scoring import publish, question_lines, score_file
+        from dpn_platform.benchmarks.scoring import outcome_table, publish, question_lines, score_file
 
         if annotations is None:
             raise DpnError(f"{find_benchmark(benchmark).name}: --annotations is needed, the file with the gold answers")
         document, report = score_file(benchmark, predictions, annotations, questions, variant, seed)
         if per_question is not None:
-            publish(per_question, question_lines(report), force=force)
+            is_table = per_question.endswith(".parquet")
+            lines = outcome_table(benchmark, report, seed) if is_table else question_lines(report)
+            publish(per_question, lines, force=force)
     for sentence in report.notes:
         note(sentence)
     if as_json:

@@ -87,6 +87,12 @@ def _f1_of_draws(kinds: Sequence[Hashable], counts: Array) -> Array:
     return 100.0 * np.divide(2 * hits, 2 * hits + wrong, out=np.zeros(len(counts)), where=2 * hits + wrong > 0)
 
 
+def _share_of_draws(kinds: Sequence[Hashable], counts: Array) -> Array:
+    """Percent of right questions, where whole pictures with their questions are drawn."""
+    outcomes = np.array(kinds, dtype=np.float64)
+    return 100.0 * (counts @ outcomes[:, 0]) / (counts @ outcomes[:, 1])
+
+
 _MEAN = HeadlineRule(_mean_outcome, _mean_of_draws)
 _MMBENCH = HeadlineRule(_mean_outcome, _mean_of_draws, compares_units=True)
 _RULES = {
@@ -94,4 +100,5 @@ _RULES = {
     "pope": HeadlineRule(lambda unit: (str(unit[0].parsed), str(unit[0].gold)), _f1_of_draws),
     "mmbench": _MMBENCH,
     "mmbench-cn": _MMBENCH,
+    "heldout": HeadlineRule(lambda unit: (sum(one.score for one in unit), len(unit)), _share_of_draws),
 }

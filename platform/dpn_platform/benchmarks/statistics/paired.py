@@ -134,7 +134,7 @@ def _wins_and_losses(
     else:
         # MME's two questions of an image share an id: their answers tell them apart.
         items = [
-            (base.id if base.unit is None else f"{base.id} ({base.gold})", base.score, other.score)
+            (base.id if base.part is None or base.unit is None else f"{base.id} ({base.gold})", base.score, other.score)
             for base, other in pairs
         ]
     wins = tuple(identity for identity, base, other in items if other > base)

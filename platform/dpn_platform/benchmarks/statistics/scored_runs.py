@@ -1,4 +1,4 @@
-"""Scored runs, as `dpn score --per-question` leaves them: one file per benchmark, and how two runs are joined."""
+"""Scored runs and how two are joined: outcome tables, or a file per benchmark of `dpn score --per-question`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dpn_platform.benchmarks.contract import QuestionScore
+from dpn_platform.benchmarks.outcomes import OUTCOMES, read_table, scored_question
 from dpn_platform.benchmarks.registry import MODULES, benchmark_in_name
 from dpn_platform.config.errors import DpnError
-from dpn_platform.storage import list_files, open_uri, read_bytes
+from dpn_platform.storage import exists, list_files, open_uri, read_bytes
 
 SUFFIXES = (".jsonl", ".json")
 Key = tuple[str, ...]
@@ -30,7 +31,7 @@ def read_runs(uris: Sequence[str], benchmarks: Sequence[str] = ()) -> list[Score
     """The runs in the order given, their names made different.
 
     Args:
-        uris: per-question files, or folders with one such file per benchmark, named after it.
+        uris: outcome tables; per-question files; or folders with one of these per benchmark, files named after it.
         benchmarks: canonical names; of a folder only these are read. A single one says what single files hold,
             whatever they are called.
 
@@ -81,6 +82,9 @@ def _same_benchmarks(base: ScoredRun, other: ScoredRun) -> None:
 
 def _read_run(uri: str, benchmarks: Sequence[str]) -> ScoredRun:
     location = open_uri(uri).uri
+    tables = [location] if location.endswith(".parquet") else _tables_in(location)
+    if tables:
+        return _read_tables(uri, location, tables, benchmarks)
     if location.endswith(SUFFIXES):
         held = benchmarks[0] if len(benchmarks) == 1 else _benchmark_of(location)
         folder, _, file = location.rpartition("/")
@@ -108,6 +112,37 @@ def _read_run(uri: str, benchmarks: Sequence[str]) -> ScoredRun:
     )
 
 
+def _tables_in(folder: str) -> list[str]:
+    """The outcome table of a folder; where it has none, those of the folders in it."""
+    if folder.endswith(SUFFIXES):
+        return []
+    own = f"{folder.rstrip('/')}/{OUTCOMES}"
+    if exists(own):
+        return [own]
+    return [file for file in list_files(folder, ".parquet") if _file_name(file) == OUTCOMES]
+
+
+def _read_tables(uri: str, location: str, tables: Sequence[str], benchmarks: Sequence[str]) -> ScoredRun:
+    """The scored questions of the checkpoint as it is.
+
+    Raises:
+        DpnError: nothing there was scored, or a benchmark that was asked for is missing.
+    """
+    found: dict[str, list[QuestionScore]] = {}
+    for table in tables:
+        for row in read_table(table):
+            if row.get("score") is not None and not row.get("variant"):
+                found.setdefault(row["benchmark"], []).append(scored_question(row))
+    absent = [name for name in benchmarks if name not in found]
+    if not found or absent:
+        what = ", ".join(absent) or "benchmark"
+        raise DpnError(f"{uri}: no scored question of {what} there; found {', '.join(found) or 'none'}")
+    parts = location.rstrip("/").split("/")
+    name = parts[-1] if not location.endswith(".parquet") else parts[-2] if parts[-1] == OUTCOMES else parts[-1]
+    ordered = [name for name in MODULES if name in found and name in (benchmarks or found)]
+    return ScoredRun(name, uri, {name: keyed(tables[0], name, found[name]) for name in ordered})
+
+
 def _benchmark_of(location: str) -> str:
     name = benchmark_in_name(_file_name(location).rpartition(".")[0])
     if name is None:
@@ -125,23 +160,31 @@ def read_questions(uri: str, benchmark: str) -> dict[Key, QuestionScore]:
         DpnError: a line is no scored question; the line is named.
     """
     lines = read_bytes(uri).decode("utf-8", errors="replace").splitlines()
-    rows = [_question(uri, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    rows = [row for row in rows if row.in_headline]
+    return keyed(uri, benchmark, [_question(uri, place, line) for place, line in enumerate(lines, 1) if line.strip()])
+
+
+def keyed(uri: str, benchmark: str, questions: Sequence[QuestionScore]) -> dict[Key, QuestionScore]:
+    """The questions that the headline counts, by part, id and (where ids repeat) answer.
+
+    Raises:
+        DpnError: there are none, or they lack what the headline is made of.
+    """
+    rows = [row for row in questions if row.in_headline]
     if not rows:
         raise DpnError(f"{uri}: no scored question that {benchmark}'s headline counts")
     if benchmark == "mme" and any(row.part is None or row.unit is None for row in rows):
         raise DpnError(f"{uri}: MME questions without subtask and image; score them again with `dpn score mme`")
     ids = Counter((row.part or "", str(row.id)) for row in rows)
     seen: Counter[Key] = Counter()
-    keyed: dict[Key, QuestionScore] = {}
+    found: dict[Key, QuestionScore] = {}
     for row in rows:
         key: Key = (row.part or "", str(row.id))
         if ids[key[0], key[1]] > 1:  # MME's two questions of an image share an id and differ in their answer
             key += (json.dumps(row.gold),)
             seen[key] += 1
             key += (str(seen[key]),)
-        keyed[key] = row
-    return keyed
+        found[key] = row
+    return found
 
 
 def _question(uri: str, number: int, line: str) -> QuestionScore:
