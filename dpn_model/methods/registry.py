@@ -19,6 +19,8 @@ from dpn_model.methods.spec import MethodSpec
 GROUP = "dpn_lab.methods"
 #: the method without any part, which every other is compared with
 DENSE = "dense"
+#: controls of a study that names none
+DEFAULT_CONTROLS = ("dense", "static_1x2", "static_2x2", "random_drop")
 #: what a recipe without a method's name means
 DEFAULT = "dpn"
 

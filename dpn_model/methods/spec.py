@@ -88,6 +88,11 @@ class MethodSpec:
         return self.settings.name
 
     @property
+    def has_routes(self) -> bool:
+        """Whether it chooses for every sample by what it has learned, so that routes tell something."""
+        return self.chooses == "per sample" and not self.is_random
+
+    @property
     def reduces(self) -> bool:
         """Whether it changes anything: `dense` does not."""
         return self.parts is not None

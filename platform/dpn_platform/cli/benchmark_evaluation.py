@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpn_model.methods.registry import find_method, method_names
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
 from dpn_platform.cli.evaluation_tracking import log_evaluation
 from dpn_platform.cli.starting import services_for
@@ -121,7 +122,8 @@ def _check_names(options: BenchmarkOptions) -> None:
 
 def _routing_files(result: EvaluationResult) -> dict[str, str]:
     """Name -> URI of what `dpn report routing` writes; nothing for a model that chooses no routes."""
-    if result.about["method"] != "dpn":
+    method = result.about["method"]
+    if method not in method_names() or not find_method(method).has_routes:
         return {}
     from dpn_platform.cli.routing import routing_contents
     from dpn_platform.evaluation.recorded_runs import read_recorded

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, create_model, model_validator
 
-from dpn_model.methods.registry import DEFAULT
+from dpn_model.methods.registry import DEFAULT, DEFAULT_CONTROLS
 from dpn_platform.config.controls import Control, all_control_trials
 from dpn_platform.config.evaluation import EvalConfig
 from dpn_platform.config.guards import GuardConfig
@@ -176,9 +176,7 @@ class SweepConfig(Section):
     num_trials: int = Field(6, gt=0)
     max_concurrent_trials: int = Field(1, gt=0)
     search: SearchConfig = Field(SearchConfig(), validate_default=False)
-    controls: tuple[Control, ...] = Field(
-        ("dense", "static_1x2", "static_2x2", "random_drop"), description="always run, under the same recipe"
-    )
+    controls: tuple[Control, ...] = Field(DEFAULT_CONTROLS, description="always run, under the same recipe")
     early_stopping: EarlyStopping = EarlyStopping()
     flops_convention: Literal["eq8", "swiglu"] = "swiglu"
     seed: int = 0

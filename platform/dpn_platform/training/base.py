@@ -44,6 +44,12 @@ def build_model(
         # Said before the method is attached, which makes a row for it where there is none.
         model.config.router_token_id = None if router_id == processor.tokenizer.unk_token_id else router_id
         model.configure_method(method_of(config.method, config.train.seed))
+        if model.parts.projector is not None:
+            if not isinstance(processor, DpnProcessor):
+                raise ValueError(
+                    "a projector with its own grid; allowed: bases whose pictures are one square each"
+                )
+            processor.tokens_per_image = model.num_visual_tokens()
     except (FileNotFoundError, ValueError) as error:
         raise DpnError(f"model.base {config.model.base}, method {config.method.name}: {error}") from error
     if model.needs_router_token and model.config.router_token_id is None:

@@ -23,6 +23,8 @@ PREFIXES = {
     "model.vision_model.": "vision",
     "model.vision_tower.": "vision",
     "reducers.": "router",
+    "patches.": "router",
+    "selector.": "router",
 }
 LANGUAGE_MODEL = "llm"
 PARTS = (LANGUAGE_MODEL, *dict.fromkeys(PREFIXES.values()))

@@ -100,7 +100,7 @@ def _executed(report: RoutingReport, sample: int, passes: Passes) -> float:
 
 def _part_of(name: str) -> str | None:
     """Part of the model a parameter belongs to; None for reducers and embeddings, which multiply next to nothing."""
-    if "reducers." in name or "embed_tokens" in name:
+    if any(part in name for part in ("reducers.", "patches.", "selector.")) or "embed_tokens" in name:
         return None
     if "lora_" in name:
         return "adapters"

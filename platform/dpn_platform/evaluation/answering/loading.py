@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dpn_model.methods.registry import DENSE, find_method
 from dpn_platform.config.errors import DpnError
 from dpn_platform.storage import download_folder, list_files, open_uri, read_json
 
@@ -39,6 +40,18 @@ class Checkpoint:
     config: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
+    def has_routes(self) -> bool:
+        """Whether its method chooses for every sample.
+
+        Raises:
+            DpnError: a method that is not registered here.
+        """
+        try:
+            return self.method is not None and find_method(self.method).has_routes
+        except ValueError as error:
+            raise DpnError(f"{self.uri}: {error}") from error
+
+    @property
     def name(self) -> str:
         """For people: the folder's name, with the run's before it where the folder is only called `export`."""
         parts = self.uri.rstrip("/").split("/")
@@ -61,7 +74,7 @@ def find_checkpoint(uri: str) -> Checkpoint:
     config = read_json(f"{location.uri.rstrip('/')}/config.json")
     is_ours = _OURS in names or _is_original(config)
     settings = (config.get("method") or {}) if is_ours else {}
-    method = str(settings.get("name", "dense")) if is_ours else None
+    method = str(settings.get("name", DENSE)) if is_ours else None
     digest = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16]
     return Checkpoint(location.uri, digest, method, settings, config)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from dpn_model.methods.registry import DENSE, methods_with
 from dpn_platform.benchmarks.contract import Benchmark
 from dpn_platform.benchmarks.files.question_sources import Sources, Wanted, find_sources
 from dpn_platform.benchmarks.files.questions import Question, read_questions
@@ -69,10 +70,11 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
     checkpoint = find_checkpoint(request.checkpoint_uri)
     variants = variants_of(config.eval)
     check_variants(variants, checkpoint.config, checkpoint.uri)
-    if request.needs_routing and checkpoint.method != "dpn":
+    if request.needs_routing and not checkpoint.has_routes:
         what = f"method {checkpoint.method}" if checkpoint.method else "a model of transformers"
+        able = ", ".join(methods_with("has_routes"))
         raise DpnError(
-            f"{checkpoint.uri}: {what} has no routers; routing statistics need a model trained with method dpn"
+            f"{checkpoint.uri}: {what} has no routers; routing statistics need a model trained with method {able}"
         )
     key: dict[str, Any] = {"checkpoint_uri": checkpoint.uri, "checkpoint_fingerprint": checkpoint.fingerprint}
     key |= {"variant": convention, "use_gpu": config.train.use_gpu}
@@ -82,7 +84,7 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
         wanted, label, more = _held_out(config)
         key |= more
         # A folder of transformers is run as training runs it, packed and without reductions.
-        checkpoint = replace(checkpoint, method=checkpoint.method or "dense")
+        checkpoint = replace(checkpoint, method=checkpoint.method or DENSE)
     sources = find_sources(benchmark, wanted)
     key |= {"split": sources.layout.split, "limit": config.eval.limit}
     if len(variants) > 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dpn_model.methods.registry import DENSE, find_method, method_names
+from dpn_model.methods.spec import MethodSpec
 from dpn_platform.evaluation.points import Point
 
 
@@ -25,23 +27,26 @@ _DENSE = ("#334155", "diamond", "D", 1.0)
 _CONTROLS = (("#c2410c", "square", "s", 1.0), ("#7c3aed", "x", "X", 1.15), ("#be185d", "cross", "P", 1.1))
 
 
-#: to be answered by the methods' specifications: the three functions below are all that reports ask of them
-_WITHOUT_REDUCTION, _FIXED = frozenset({"dense"}), frozenset({"static"})
+def _spec(method: str) -> MethodSpec | None:
+    """None for a method that is not registered here: a study of somebody else's is drawn all the same."""
+    return find_method(method) if method in method_names() else None
 
 
 def label_of_method(method: str) -> str:
-    """What people call the method; its name where it says nothing else."""
-    return method.replace("_", " ")
+    """What people call the method; its name where nothing is known of it."""
+    spec = _spec(method)
+    return method.replace("_", " ") if spec is None else spec.label
 
 
 def is_dense(method: str) -> bool:
     """Whether it reduces nothing: what every other point is compared with."""
-    return method in _WITHOUT_REDUCTION
+    return method == DENSE
 
 
 def is_fixed(method: str) -> bool:
-    """Whether it does the same to every sample and pools: its strongest setting shows which families need detail."""
-    return method in _FIXED
+    """Whether it does the same to every sample: its strongest setting shows which families need detail."""
+    spec = _spec(method)
+    return spec is not None and spec.reduces and spec.chooses == "fixed" and not spec.is_random
 
 
 def styles_of(points: Sequence[Point]) -> dict[str, Style]:
