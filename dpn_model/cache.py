@@ -5,16 +5,18 @@ Shape letters: B samples, T packed tokens, N heads, H head width, S columns of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from dpn_model.packing import PackedSequence, contiguous_positions
+from dpn_model.cache_stages import CacheSlots, CacheStage
+from dpn_model.packing import PackedSequence
 from dpn_model.positions import positions_behind
 
 #: what the installed transformers calls a cache in calls of layers, in `generate` and in outputs; renamed in 5.24
@@ -25,37 +27,6 @@ DEFAULT_ROOM = 64  # free slots behind the longest sample where the number of ne
 def cache_of(output: Any) -> Any:
     """The cache in an output of any of transformers' models, under whichever name; None without one."""
     return getattr(output, CACHE_NAME, None)
-
-
-@dataclass
-class CacheStage:
-    """Layers between two reductions, which hold the same tokens.
-
-    Attributes:
-        lengths: tokens per sample, on the host.
-        position_offset_B: int64[B] or int64[B, 3], rotary position of a token behind the prompt minus its slot (0
-            where positions are contiguous).
-    """
-
-    lengths: tuple[int, ...]
-    position_offset_B: Tensor
-
-
-@dataclass(frozen=True)
-class CacheSlots:
-    """Where the rows of one step go: sample and slot of every packed row, int64[T]."""
-
-    sample_T: Tensor
-    slot_T: Tensor
-    longest: int
-
-    @classmethod
-    def behind(cls, past: tuple[int, ...], new: tuple[int, ...], device: torch.device) -> CacheSlots:
-        """`new` rows per sample behind `past` ones."""
-        sample = np.repeat(np.arange(len(new)), new)
-        slot = np.repeat(past, new) + contiguous_positions(new)
-        longest = max(p + n for p, n in zip(past, new, strict=True))
-        return cls(torch.from_numpy(sample).to(device), torch.from_numpy(slot).to(device), longest)
 
 
 class PackedCache(Cache):
@@ -71,8 +42,8 @@ class PackedCache(Cache):
     def __init__(self, room: int = DEFAULT_ROOM) -> None:
         super().__init__(layers=[])
         self.room = room
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
+        self._keys: list[Tensor | None] = []  # None: nobody owns keys in that layer
+        self._values: list[Tensor | None] = []
         self._stages: list[CacheStage] = []  # per layer; layers of one stage share the object
         self._open: CacheStage | None = None  # of the layers a prefill runs next
         self._slots: CacheSlots | None = None
@@ -100,12 +71,25 @@ class PackedCache(Cache):
 
     def open_stage(self, state: PackedSequence) -> None:
         """Prefill: the next layers run `state`."""
-        device = state.hidden_TD.device
-        lengths_B = torch.tensor(state.lengths, device=device)
-        behind_B = positions_behind(state.position_ids_T, lengths_B.cumsum(0) - 1)
-        offset_B = behind_B - lengths_B.view(-1, *[1] * (behind_B.ndim - 1))
+        offset_B = _behind(state) - _column(state.lengths, state.hidden_TD.device, state.position_ids_T.ndim)
         self._open = CacheStage(state.lengths, offset_B)
-        self._slots = CacheSlots.behind((0,) * state.num_samples, state.lengths, device)
+        self._slots = CacheSlots.behind((0,) * state.num_samples, state.lengths, state.hidden_TD.device)
+
+    @contextmanager
+    def only(self, state: PackedSequence, lengths: tuple[int, ...]) -> Iterator[None]:
+        """Prefill: one layer runs so many of each sample's rows; the stage that was open goes on behind it."""
+        before = self._open, self._slots
+        device = state.hidden_TD.device
+        offset_B = _behind(state) - _column(lengths, device, state.position_ids_T.ndim)
+        nothing_BN = torch.zeros(len(lengths), 0, dtype=torch.bool, device=device)
+        self._open = CacheStage(lengths, offset_B, nothing_BN)
+        self._slots = CacheSlots.behind((0,) * len(lengths), lengths, device)
+        yield
+        if not any(lengths):  # the layer did not run
+            self._stages.append(self._open)
+            self._keys.append(None)
+            self._values.append(None)
+        self._open, self._slots = before
 
     def place(self, slots: CacheSlots) -> None:
         """Later steps: where the next layers write."""
@@ -117,22 +101,27 @@ class PackedCache(Cache):
         """Store float[1, N, T, H] rows of layer `layer_idx` (0-based); see the class for what is returned."""
         assert self._slots is not None
         slots = self._slots
-        if layer_idx == len(self._keys):
+        is_prefill = layer_idx == len(self._keys)
+        if is_prefill:
             assert self._open is not None
             self._stages.append(self._open)
-            shape = (len(self._open.lengths), key_states.shape[1], slots.longest + self.room, key_states.shape[3])
-            self._keys.append(key_states.new_zeros(shape))
-            self._values.append(value_states.new_zeros((*shape[:3], value_states.shape[3])))
-            returned = key_states, value_states
-        else:
-            missing = slots.longest - self._keys[layer_idx].shape[2]
-            if missing > 0:
-                self._grow(layer_idx, missing + self.room)
-            whole = self._keys[layer_idx], self._values[layer_idx]
-            returned = whole[0][:, :, : slots.longest], whole[1][:, :, : slots.longest]
-        self._keys[layer_idx][slots.sample_T, :, slots.slot_T] = key_states[0].transpose(0, 1)
-        self._values[layer_idx][slots.sample_T, :, slots.slot_T] = value_states[0].transpose(0, 1)
-        return returned
+            self._keys.append(None)
+            self._values.append(None)
+        stored = []
+        for tensors, states in ((self._keys, key_states), (self._values, value_states)):
+            whole = tensors[layer_idx]
+            if whole is None:
+                shape = (self.num_samples, states.shape[1], slots.longest + self.room, states.shape[3])
+                whole = states.new_zeros(shape)
+            elif (missing := slots.longest - whole.shape[2]) > 0:
+                more = whole.new_zeros((*whole.shape[:2], missing + self.room, whole.shape[3]))
+                whole = torch.cat([whole, more], dim=2)
+            whole[slots.sample_T, :, slots.slot_T] = states[0].transpose(0, 1)
+            tensors[layer_idx] = whole
+            stored.append(whole)
+        if is_prefill:
+            return key_states, value_states
+        return stored[0][:, :, : slots.longest], stored[1][:, :, : slots.longest]
 
     def close_step(self, new: tuple[int, ...], is_token_BS: Tensor) -> None:
         """All layers have stored their rows: `new` per sample, from the columns bool[B, S] of the padded ids."""
@@ -141,7 +130,8 @@ class PackedCache(Cache):
             self._prompt_columns = is_token_BS.shape[1]
             return
         self._seen_BP = torch.cat([self._seen_BP, is_token_BS], dim=1)
-        self._change_lengths(new)
+        for stage in self._distinct_stages():
+            stage.grow(new, is_token_BS)
 
     def forget_masked(self, attention_mask: Tensor) -> None:
         """Drop answers' last tokens that a later turn masks out, as the padding behind an early end of answer.
@@ -169,7 +159,8 @@ class PackedCache(Cache):
                 "generated tokens of a sample"
             )
         self._seen_BP = self._seen_BP & kept_BP
-        self._change_lengths(tuple((-dropped_BP.sum(1)).tolist()))
+        for stage in self._distinct_stages():
+            stage.drop(dropped_BP, self._prompt_columns)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Every sample `repeats` times, copies side by side."""
@@ -184,21 +175,28 @@ class PackedCache(Cache):
         assert self._seen_BP is not None
         on_device = indices.to(self._seen_BP.device)
         samples = indices.tolist()
-        self._keys = [key.index_select(0, on_device) for key in self._keys]
-        self._values = [value.index_select(0, on_device) for value in self._values]
+        self._keys, self._values = (
+            [None if one is None else one.index_select(0, on_device) for one in tensors]
+            for tensors in (self._keys, self._values)
+        )
         self._seen_BP = self._seen_BP.index_select(0, on_device)
         for stage in self._distinct_stages():
             stage.lengths = tuple(stage.lengths[sample] for sample in samples)
             stage.position_offset_B = stage.position_offset_B.index_select(0, on_device)
-
-    def _change_lengths(self, by: tuple[int, ...]) -> None:
-        for stage in self._distinct_stages():
-            stage.lengths = tuple(length + change for length, change in zip(stage.lengths, by, strict=True))
+            if stage.owned_BN is not None:
+                stage.owned_BN = stage.owned_BN.index_select(0, on_device)
 
     def _distinct_stages(self) -> list[CacheStage]:
         return list({id(stage): stage for stage in self._stages}.values())
 
-    def _grow(self, layer_idx: int, slots: int) -> None:
-        for tensors in (self._keys, self._values):
-            old = tensors[layer_idx]
-            tensors[layer_idx] = torch.cat([old, old.new_zeros((*old.shape[:2], slots, old.shape[3]))], dim=2)
+
+def _behind(state: PackedSequence) -> Tensor:
+    """int64[B] or int64[B, 3]: rotary position of the token that comes behind each sample."""
+    return positions_behind(
+        state.position_ids_T, torch.tensor(state.lengths, device=state.hidden_TD.device).cumsum(0) - 1
+    )
+
+
+def _column(lengths: tuple[int, ...], device: torch.device, ndim: int) -> Tensor:
+    """int64[B] or int64[B, 1]."""
+    return torch.tensor(lengths, device=device).view(-1, *[1] * (ndim - 1))

@@ -1,4 +1,4 @@
-"""DpnConfig: a base model's own configuration plus the method attached to it."""
+"""DpnConfig: a base model's own configuration plus the method attached to it; and that of a named base."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Any
 
 from transformers import AutoConfig, LlavaConfig, PreTrainedConfig
 
-from dpn_model.bases.llava_hr.config import LlavaHrConfig
-from dpn_model.methods.method import Method
+from dpn_model.bases.catalogue import NamedBase, named_base
+from dpn_model.bases.llava_hr.model import LlavaHrConfig
+from dpn_model.methods.registry import DENSE, settings_of
+from dpn_model.methods.settings import MethodSettings
 
 
 class DpnConfig(PreTrainedConfig):
@@ -15,7 +17,7 @@ class DpnConfig(PreTrainedConfig):
 
     Args:
         base_config: the base's configuration (LLaVA, LLaVA-HR, Qwen-VL), or its dictionary.
-        method: a `Method`, or its dictionary; default: no reduction.
+        method: its settings, or their dictionary; default: no reduction.
         router_token_id: id of `<ROUTER>`; None while the tokenizer has none.
         dial: a calibrated budget dial and where it stands (`dpn_model.methods.dpn.calibration`), or None.
     """
@@ -25,7 +27,7 @@ class DpnConfig(PreTrainedConfig):
     def __init__(
         self,
         base_config: dict[str, Any] | PreTrainedConfig | None = None,
-        method: dict[str, Any] | Method | None = None,
+        method: dict[str, Any] | MethodSettings | None = None,
         router_token_id: int | None = None,
         dial: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -33,7 +35,7 @@ class DpnConfig(PreTrainedConfig):
         if isinstance(base_config, PreTrainedConfig):
             base_config = base_config.to_dict()
         self.base_config = base_config or LlavaConfig().to_dict()
-        method = method if isinstance(method, Method) else Method.from_dict(method or {"name": "dense"})
+        method = method if isinstance(method, MethodSettings) else settings_of(method or {"name": DENSE})
         self.method = method.to_dict()
         self.router_token_id = router_token_id
         self.dial = dial
@@ -57,9 +59,9 @@ class DpnConfig(PreTrainedConfig):
         return bool(getattr(self.base, "tie_word_embeddings", False))
 
     @property
-    def method_settings(self) -> Method:
-        """The method as the object the reducers take."""
-        return Method.from_dict(self.method)
+    def method_settings(self) -> MethodSettings:
+        """The method's settings."""
+        return settings_of(self.method)
 
     def get_text_config(self, *args: Any, **kwargs: Any) -> PreTrainedConfig:
         """transformers asks for the decoder's configuration through this."""
@@ -68,3 +70,17 @@ class DpnConfig(PreTrainedConfig):
 
 AutoConfig.register(LlavaHrConfig.model_type, LlavaHrConfig)
 AutoConfig.register(DpnConfig.model_type, DpnConfig)
+
+
+def base_config(name: str) -> DpnConfig:
+    """Configuration of a named base (`bases.catalogue`), dense.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    return config_of(named_base(name))
+
+
+def config_of(base: NamedBase) -> DpnConfig:
+    """The same of a base's plain data, with every other field at transformers' default."""
+    return DpnConfig(AutoConfig.for_model(**base.base_config), router_token_id=base.router_token_id)

@@ -1,89 +1,116 @@
 """The one loop: layer, reduce, layer, reduce ... over the base model's own decoder layers.
 
-Shape letters: B samples, T packed tokens, D model width.
+Shape letters: B samples, T packed tokens, R rows that a patched layer runs, D model width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import signature
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from dpn_model.attention.layout import AttentionLayout
-from dpn_model.attention.packed import CachedLayout
-from dpn_model.cache import CACHE_NAME, CacheSlots, CacheStage, PackedCache
-from dpn_model.methods.contract import ReductionRecord, TokenReducer
+from dpn_model.attention.watch import Watch
+from dpn_model.cache import PackedCache
+from dpn_model.cache_stages import CacheStage
+from dpn_model.layers import (
+    cached_arguments,
+    embedding_scale,
+    layer_arguments,
+    look_ahead,
+    run_cached_rows,
+    run_rows,
+)
+from dpn_model.methods.contract import LayerPatch, Parts, PatchRecord, ReductionRecord
+from dpn_model.methods.layer_call import LayerCall
+from dpn_model.methods.probe import ATTENTION, EMBEDDINGS, NEXT_LAYER, Probe, VisionProbe
 from dpn_model.packing import PackedSequence
-from dpn_model.positions import rotary_ids
+
+
+@dataclass(frozen=True)
+class DecoderPass:
+    """What a pass left: the batch behind the final norm, and what every part did, in order of depth.
+
+    Attributes:
+        probe_macs: per sample, multiply-accumulates of everything that parts looked at.
+    """
+
+    final: PackedSequence
+    reductions: tuple[ReductionRecord, ...]
+    patches: tuple[PatchRecord, ...]
+    probe_macs: tuple[int, ...]
 
 
 def run_decoder(
     language_model: Any,
     state: PackedSequence,
-    reducers: Mapping[int, TokenReducer],
+    parts: Parts,
     cache: PackedCache | None = None,
-) -> tuple[PackedSequence, list[ReductionRecord]]:
+    vision: VisionProbe | None = None,
+    *,
+    joins_ranks: bool = False,
+) -> DecoderPass:
     """Prefill or training pass over a packed batch.
 
     Args:
         language_model: a transformers decoder with `layers`, `norm` and `rotary_emb` whose attention is `dpn_packed`.
         state: the batch, hidden states being input embeddings.
-        reducers: method per site, keyed by the 1-based layer after which it acts.
+        parts: of the method.
         cache: filled when given.
-
-    Returns:
-        The batch after the final norm, and one record per site in order.
+        vision: what the tower showed, for reducers that look at it.
+        joins_ranks: every module with weights takes part, whatever the batch holds (training does so anyway).
     """
-    records: list[ReductionRecord] = []
+    reducers, patches = parts.reducers, parts.patches
+    layers = language_model.layers
+    joins = joins_ranks or language_model.training
+    entered = state if any(EMBEDDINGS in reducer.looks for reducer in reducers.values()) else None
+    reductions: list[ReductionRecord] = []
+    patched: list[PatchRecord] = []
+    probe_macs_B = np.zeros(state.num_samples, dtype=np.int64)
     state = state.with_hidden(state.hidden_TD * embedding_scale(language_model))
-    arguments = _layer_arguments(language_model, state, cache)
-    for number, layer in enumerate(language_model.layers, start=1):
-        state = state.with_hidden(layer(state.hidden_TD[None], **arguments[number - 1])[0]).injected()
+    watch = Watch(-1)
+    arguments: list[dict[str, object]] = []
+    for number in range(len(layers) + 1):
+        if number in patches:
+            run = partial(run_rows, language_model, number - 1, state, cache, arguments, joins)
+            call = LayerCall(number, state.hidden_TD, state.lengths, run, state=state, training=joins)
+            hidden_TD, record = patches[number](call)
+            assert record is not None
+            patched.append(record)
+            state = state.with_hidden(hidden_TD).injected()
+        elif number:
+            watch.layer = number - 1 if number in reducers and ATTENTION in reducers[number].looks else -1
+            state = state.with_hidden(layers[number - 1](state.hidden_TD[None], **arguments[number - 1])[0]).injected()
         if number in reducers:
-            state, record = reducers[number](state)
-            records.append(record)
-            arguments = _layer_arguments(language_model, state, cache)
-    return state.with_hidden(language_model.norm(state.hidden_TD)), records
+            looks = reducers[number].looks
+            probe = Probe(
+                number,
+                state,
+                watch.seen if ATTENTION in looks and number else None,
+                partial(look_ahead, language_model, number, state) if NEXT_LAYER in looks else None,
+                None if entered is None else entered.rows_at(state.token_index_T),
+                vision,
+            )
+            state, reduction = reducers[number](state, probe)
+            reductions.append(reduction)
+            probe_macs_B += np.asarray(probe.macs)
+        if number in reducers or not number:
+            watch = Watch(-1)
+            arguments = layer_arguments(language_model, state, cache, watch)
+    final = state.with_hidden(language_model.norm(state.hidden_TD))
+    return DecoderPass(final, tuple(reductions), tuple(patched), tuple(probe_macs_B.tolist()))
 
 
-def embedding_scale(language_model: Any) -> float:
-    """What a decoder's model multiplies all input embeddings with, pictures included: Granite's multiplier, else 1.
-
-    Gemma's scale is in its embedding module, for words alone. What a head does to logits (`logits_scaling`,
-    `logit_scale`, `final_logit_softcapping`) belongs to a decoder's own causal LM: transformers' VLMs put a plain head
-    on the decoder, and so do we.
-    """
-    return float(getattr(language_model, "embedding_multiplier", 1.0))
-
-
-def _layer_arguments(language_model: Any, state: PackedSequence, cache: PackedCache | None) -> list[dict[str, object]]:
-    """Keyword arguments of every layer until the next reduction."""
-    position_ids = rotary_ids(state.position_ids_T)
-    if cache is not None:
-        cache.open_stage(state)
-    shared: dict[str, object] = {
-        "position_ids": position_ids,
-        CACHE_NAME: cache,
-        "use_cache": cache is not None,
-        "layout": AttentionLayout(state.lengths, state.hidden_TD.device),
-    }
-    return _with_rotary(language_model, state.hidden_TD, shared)
-
-
-def _with_rotary(language_model: Any, hidden_TD: Tensor, shared: dict[str, object]) -> list[dict[str, object]]:
-    """`shared` for every layer, with its rotary table: one for all, or one per kind of layer (Gemma 3, OLMo 3)."""
-    rotary, x = language_model.rotary_emb, hidden_TD[None]
-    if "layer_type" not in signature(rotary.forward).parameters:
-        table = rotary(x, position_ids=shared["position_ids"])
-        return [shared | {"position_embeddings": table}] * len(language_model.layers)
-    kinds = language_model.config.layer_types
-    tables = {kind: rotary(x, position_ids=shared["position_ids"], layer_type=kind) for kind in sorted(set(kinds))}
-    return [shared | {"position_embeddings": tables[kind]} for kind in kinds]
-
-
-def run_cached(language_model: Any, hidden_TD: Tensor, new: tuple[int, ...], cache: PackedCache) -> Tensor:
+def run_cached(
+    language_model: Any,
+    hidden_TD: Tensor,
+    new: tuple[int, ...],
+    cache: PackedCache,
+    patches: Mapping[int, LayerPatch],
+) -> Tensor:
     """New tokens behind cached ones through all layers: float[T, D] in and out (after the final norm).
 
     Args:
@@ -91,6 +118,7 @@ def run_cached(language_model: Any, hidden_TD: Tensor, new: tuple[int, ...], cac
         hidden_TD: embeddings, packed; text only, for visual tokens are reduced at the first prefill alone.
         new: tokens per sample (one each when decoding).
         cache: appended to; the caller closes the step.
+        patches: by 1-based layer.
 
     Every layer has its own lengths, and the position of a new token there follows from them (spec A.3, "after
     pooling, inference").
@@ -99,21 +127,16 @@ def run_cached(language_model: Any, hidden_TD: Tensor, new: tuple[int, ...], cac
     arguments: list[dict[str, object]] = []
     stage: CacheStage | None = None
     for index, layer in enumerate(language_model.layers):
+        if index + 1 in patches:
+            own = cache.stage(index)
+            run = partial(run_cached_rows, language_model, index, hidden_TD, new, cache)
+            call = LayerCall(index + 1, hidden_TD, new, run, past=own.lengths)
+            hidden_TD, _ = patches[index + 1](call)
+            stage = None
+            continue
         if cache.stage(index) is not stage:
             stage = cache.stage(index)
-            arguments = _cached_arguments(language_model, hidden_TD, new, cache, stage)
+            arguments = cached_arguments(language_model, hidden_TD, new, cache, stage)
         hidden_TD = layer(hidden_TD[None], **arguments[index])[0]
     normed: Tensor = language_model.norm(hidden_TD)
     return normed
-
-
-def _cached_arguments(
-    language_model: Any, hidden_TD: Tensor, new: tuple[int, ...], cache: PackedCache, stage: CacheStage
-) -> list[dict[str, object]]:
-    slots = CacheSlots.behind(stage.lengths, new, hidden_TD.device)
-    cache.place(slots)
-    offset_T = stage.position_offset_B[slots.sample_T]
-    position_ids = rotary_ids(offset_T + slots.slot_T.view(-1, *[1] * (offset_T.ndim - 1)))
-    layout = CachedLayout(stage.lengths, new, hidden_TD.device)
-    shared: dict[str, object] = {"position_ids": position_ids, CACHE_NAME: cache, "use_cache": True, "layout": layout}
-    return _with_rotary(language_model, hidden_TD, shared)

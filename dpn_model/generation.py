@@ -21,6 +21,7 @@ from transformers import GenerationConfig, GenerationMixin
 from dpn_model.bases.vision.contract import ImageSide
 from dpn_model.cache import CACHE_NAME, DEFAULT_ROOM, PackedCache, cache_of
 from dpn_model.decoder import run_cached
+from dpn_model.methods.contract import Parts
 from dpn_model.outputs import DpnOutput
 
 DEFAULT_NEW_TOKENS = 16
@@ -33,6 +34,7 @@ class PackedGenerationMixin(GenerationMixin):
 
     image_token_id: int
     image_side: ImageSide
+    parts: Parts
 
     @property
     def _image_names(self) -> tuple[str, ...]:
@@ -164,7 +166,9 @@ class PackedGenerationMixin(GenerationMixin):
             is_token_BQ = attention_mask[:, -input_ids.shape[1] :].bool()
             lengths = tuple(is_token_BQ.sum(dim=1).tolist())
             ids_T = input_ids[is_token_BQ]
-        hidden_TD = run_cached(self.model.language_model, self.model.get_input_embeddings()(ids_T), lengths, cache)
+        hidden_TD = run_cached(
+            self.model.language_model, self.model.get_input_embeddings()(ids_T), lengths, cache, self.parts.patches
+        )
         cache.close_step(lengths, is_token_BQ)
         return DpnOutput(logits=self.last_logits(hidden_TD, lengths, logits_to_keep), **{CACHE_NAME: cache})
 

@@ -1,7 +1,7 @@
 """DpnForConditionalGeneration: a VLM whose decoder runs packed, with a token-reduction method attached.
 
 Parameter names are those of transformers' own model of the base (`model.*`, `lm_head.*`), so its weights load
-unchanged; the method adds `reducers.<layer>.*`.
+unchanged; the method adds `reducers.<layer>.*`, `patches.<layer>.*` and `selector.*`.
 
 Shape letters: B samples, S padded length, T packed tokens, I images, V visual tokens of one image, D model width,
 C vocabulary.
@@ -20,19 +20,13 @@ from transformers import PreTrainedModel
 from dpn_model.attention.backends import check_backend
 from dpn_model.attention.packed import BACKEND_SETTING
 from dpn_model.bases.attach import build_base_model
-from dpn_model.bases.shapes import model_shape
 from dpn_model.bases.vision.contract import Pixels
 from dpn_model.bases.vision.image_side import image_side_of
 from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.configuration import DpnConfig
 from dpn_model.decoder import run_decoder
 from dpn_model.generation import PackedGenerationMixin, copy_prompts
-from dpn_model.methods.dpn.budget import Dial
-from dpn_model.methods.dpn.router import Router
-from dpn_model.methods.dpn.routing_loss import routing_loss
-from dpn_model.methods.dpn.score_gradient import score_term
-from dpn_model.methods.method import Method
-from dpn_model.methods.registry import build_reducers
+from dpn_model.methods.contract import LossInputs
 from dpn_model.outputs import DpnOutput, RoutingReport
 from dpn_model.packed_inputs import PackedInputs
 from dpn_model.packing import PackedSequence, TokenKind
@@ -57,45 +51,22 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
     def __init__(self, config: DpnConfig) -> None:
         super().__init__(config)
         base = config.base
-        self.image_side = image_side_of(base)  # first: what is refused is not built
+        image_side_of(base)  # first: what is refused is not built
         self.model = build_base_model(base)
         self.lm_head = nn.Linear(base.text_config.hidden_size, base.text_config.vocab_size, bias=False)
         self._tied_weights_keys = {"lm_head.weight": f"model.{self.embedding_name()}"}
-        self.reducers = nn.ModuleDict()
         self.last_routing: RoutingReport | None = None
-        self.model_shape = model_shape(base)
         self.image_token_id = base.image_token_id
         self.post_init()
         dial = config.dial
         self.configure_method(config.method_settings)
-        self.set_dial(None if dial is None else Dial.from_dict(dial))
+        self._bases_projector = ()  # of a saved model only the method's own projector will be loaded
+        self.set_dial(dial)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Routers have their own initialisation; the base's modules keep transformers' rules."""
-        if not isinstance(module, Router):
+        """What methods bring has its own initialisation; the base's modules keep transformers' rules."""
+        if not hasattr(module, "reset_parameters") or isinstance(module, (nn.Linear, nn.Embedding, nn.LayerNorm)):
             super()._init_weights(module)
-
-    def configure_method(self, method: Method) -> None:
-        """Attach `method` to the loaded base, in place of what was attached. Routers start fresh.
-
-        Raises:
-            ValueError: unknown method, or sites that do not fit the decoder.
-        """
-        text_config = self.model.language_model.config
-        reducers = build_reducers(method, text_config.num_hidden_layers, text_config.hidden_size)
-        for reducer in reducers.values():
-            for module in reducer.modules():
-                if isinstance(module, Router):
-                    module.reset_parameters()
-        like = self.lm_head.weight
-        self.reducers = nn.ModuleDict({str(layer): reducer for layer, reducer in reducers.items()}).to(
-            like.device, like.dtype
-        )
-        self.reducers.train(self.training)
-        self.config.method = method.to_dict()
-        self.set_dial(None)
-        if self.needs_router_token:
-            self.make_room_for_router()
 
     def set_attention_backend(self, name: str | None) -> None:
         """Use the attention backend `name` (see `attention_backends.BACKENDS`); None: the fastest that can run.
@@ -145,10 +116,14 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
             return self.run_behind_cache(input_ids, attention_mask, past_key_values, logits_to_keep)
         if labels is not None and labels.shape != input_ids.shape:
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
-        state, ids = self.pack(input_ids, attention_mask, pixel_values, inputs)
+        packed = self.pack(input_ids, attention_mask, pixel_values, inputs, labels)
+        state, ids = packed.state, packed.ids
         runs = self.tower_runs(pixel_values, inputs, ids)
-        final, records = run_decoder(self.model.language_model, state, self.reducers_by_layer(), past_key_values)
-        routing = RoutingReport.of_pass(state, records, self.model_shape, runs)
+        done = run_decoder(
+            self.model.language_model, state, self.parts, past_key_values, packed.vision, joins_ranks=self.joins_ranks
+        )
+        final, shape = done.final, self.model_shape
+        routing = RoutingReport.of_pass(packed.before, packed.selections, done, shape, runs, packed.macs)
         self.last_routing = routing.detached()
         if past_key_values is not None:
             past_key_values.close_step(final.lengths, ids.columns_with_tokens(input_ids))
@@ -168,14 +143,17 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
         losses_R = cross_entropy(self.lm_head(final.hidden_TD[rows]).float(), targets_T[rows], reduction="none")
         # Without a supervised token a zero with a gradient, not a NaN: every rank joins the backward pass.
         loss_lm = losses_R.mean() if len(rows) else losses_R.sum()
-        method = self.config.method_settings
-        hinge = routing_loss(routing.records, method.routing_loss)
-        if method.router_gradient == "score":  # to the language loss: who weights it weights its gradient
-            loss_lm = loss_lm + score_term(losses_R, torch.bucketize(rows, ends), routing.records)
-        loss = loss_lm if hinge is None else loss_lm + method.routing_loss.weight * hinge
-        return DpnOutput(
-            loss=loss, loss_lm=loss_lm, loss_routing=hinge, num_supervised_tokens=len(rows), routing=routing
-        )
+        seen = LossInputs(routing.records, routing.patches, losses_R, torch.bucketize(rows, ends), final)
+        terms: dict[str, Tensor] = {}
+        weights = {term.name: term.weight for term in self.parts.losses}
+        for term in self.parts.losses:
+            value = term(seen)
+            if value is not None and term.joins_language_loss:  # who weights it weights its gradient
+                loss_lm = loss_lm + term.weight * value
+            elif value is not None:
+                terms[term.name] = value
+        loss = loss_lm + sum(weights[name] * value for name, value in terms.items())
+        return DpnOutput(loss=loss, loss_lm=loss_lm, loss_terms=terms, num_supervised_tokens=len(rows), routing=routing)
 
     @property
     def image_grid(self) -> tuple[int, int]:

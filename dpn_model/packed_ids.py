@@ -15,6 +15,7 @@ from torch import Tensor
 from dpn_model.packing import ImageSpan, Piece, TokenKind, find_image_spans
 
 PADDING = -1  # an id that no token has
+IGNORE_INDEX = -100
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class PackedIds:
         images: spans of the images.
         pictures: the first span of every picture.
         router_rows_R: int64[R] on the host, rows of the routing tokens.
+        asking_rows_R: int64[Q] on the host: the row before every answer, or every sample's last without labels.
     """
 
     ids_T: Tensor
@@ -42,6 +44,7 @@ class PackedIds:
     images: tuple[ImageSpan, ...]
     pictures: tuple[ImageSpan, ...]
     router_rows_R: np.ndarray
+    asking_rows_R: np.ndarray
 
     def columns_with_tokens(self, input_ids: Tensor) -> Tensor:
         """bool[B, S]: the tokens among the padded ids this was packed from."""
@@ -59,6 +62,7 @@ def pack_ids(
     router_token_id: int | None,
     pictures: Sequence[Sequence[Piece]],
     positions: Callable[[Sequence[int], Sequence[ImageSpan]], np.ndarray],
+    labels: Tensor | None = None,
 ) -> PackedIds:
     """Pack int64[B, S] ids, padded on either side.
 
@@ -71,6 +75,7 @@ def pack_ids(
         router_token_id: of `<ROUTER>`; None where the tokenizer has none.
         pictures: pieces of every picture, in reading order.
         positions: rotary positions from lengths and spans (`vision.image_side`).
+        labels: int64[B, S], -100 where not supervised: where answers begin.
 
     Raises:
         ValueError: a mask of another shape, a sample without tokens, or placeholders that do not fit the images.
@@ -95,7 +100,16 @@ def pack_ids(
     )
     routers = np.flatnonzero(kind == TokenKind.ROUTER)
     firsts = tuple(picture[0] for picture in spans)
-    return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, images, firsts, routers)
+    last_B = np.cumsum(lengths) - 1
+    asking = last_B
+    if labels is not None:  # a sample without a label asks with its last row
+        is_answer = labels.cpu().numpy()[is_token_BS] != IGNORE_INDEX
+        begins = is_answer[1:] & ~is_answer[:-1]
+        begins[last_B[:-1]] = False
+        rows = np.flatnonzero(begins)
+        silent = np.setdiff1d(np.arange(len(lengths)), np.searchsorted(last_B, rows))
+        asking = np.sort(np.concatenate([rows, last_B[silent]]))
+    return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, images, firsts, routers, asking)
 
 
 def _tokens_on_host(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:

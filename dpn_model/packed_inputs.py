@@ -6,29 +6,59 @@ Shape letters: B samples, S padded length, T packed tokens, V visual tokens of a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dpn_model.bases.vision.contract import ImageInputs, ImageSide, Pixels
-from dpn_model.methods.contract import joined
+from dpn_model.bases.vision.contract import ImageInputs, Pixels
+from dpn_model.cost.ledger import Rows
+from dpn_model.method_parts import MethodParts
+from dpn_model.methods.contract import ReductionRecord
+from dpn_model.methods.probe import ATTENTION, NEXT_LAYER, VisionProbe
 from dpn_model.packed_ids import PackedIds, pack_ids
 from dpn_model.packing import PackedSequence
 from dpn_model.sample_keys import sample_keys
-from dpn_model.steering import Steering
+from dpn_model.seeing import blank_tokens, see, selected, with_tokens
 
 #: what transformers, its Trainer and peft hand to any forward and what changes nothing here
 _IGNORED = ("return_dict",)
 
 
-class PackedInputs(Steering):
+@dataclass(frozen=True)
+class Packed:
+    """A batch in front of the first layer.
+
+    Attributes:
+        state: embeddings, pictures' tokens in their rows; behind the selector, if there is one.
+        ids: where its rows came from.
+        before: rows of every sample as the base alone would run them.
+        selections: what the selector did.
+        vision: what the tower showed; None where no part looks.
+    """
+
+    state: PackedSequence
+    ids: PackedIds
+    before: tuple[Rows, ...]
+    selections: tuple[ReductionRecord, ...] = ()
+    vision: VisionProbe | None = None
+
+    @property
+    def macs(self) -> dict[str, tuple[int, ...]]:
+        """Spent on looking at the tower, by tag and sample."""
+        if self.vision is None or not self.vision.macs_per_picture:
+            return {}
+        spent = [0] * len(self.before)
+        for picture in self.ids.pictures:
+            spent[picture.sample] += self.vision.macs_per_picture
+        return {"tower": tuple(spent)}
+
+
+class PackedInputs(MethodParts):
     """`pack`, for models with `config`, `model` and an `image_side`."""
 
-    model: Any
     device: torch.device
-    training: bool
-    image_side: ImageSide
     image_token_id: int
 
     def image_inputs(self, others: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -51,7 +81,8 @@ class PackedInputs(Steering):
         attention_mask: Tensor | None,
         pixel_values: Pixels | None,
         inputs: ImageInputs | None = None,
-    ) -> tuple[PackedSequence, PackedIds]:
+        labels: Tensor | None = None,
+    ) -> Packed:
         """Padded ids and images, as in `forward`, to one packed batch of embeddings and where its rows came from."""
         pixels = pixel_values if pixel_values is not None and len(pixel_values) else None
         inputs = inputs or {}
@@ -63,26 +94,33 @@ class PackedInputs(Steering):
             router_token_id=self.config.router_token_id,
             pictures=() if pixels is None else self.image_side.pieces(pixels, inputs),
             positions=self.image_side.positions,
+            labels=labels if any(part.looks & {ATTENTION, NEXT_LAYER} for part in self.parts.all()) else None,
         )
         hidden_TD = self.model.get_input_embeddings()(ids.ids_T)
-        injections: tuple[Tensor, ...] = ()
-        if pixels is not None:
-            hidden_TD, injections = _filled(hidden_TD, ids.is_image_T, self.encode_images(pixels, inputs))
-        elif self.training or self.joins_ranks:
-            # A text-only batch runs tower and projector as well: every rank joins the same collectives (spec
-            # platform-conventions 3.1).
-            hidden_TD = joined(hidden_TD, [self.encode_images(*self.image_side.blank(hidden_TD))])
-        index_T = torch.arange(len(ids.ids_T), device=hidden_TD.device)
         keys: tuple[int, ...] = ()
         if self.needs_sample_keys:
             pictures = None if pixels is None else self.image_side.pictures(pixels, inputs)
             keys = sample_keys(ids.ids_T, ids.lengths, pictures, ids.pictures)
+        index_T = torch.arange(len(ids.ids_T), device=hidden_TD.device)
         packed = (hidden_TD, ids.kind_T, index_T, ids.position_ids_T, ids.lengths, ids.images, ids.router_rows_R, keys)
-        return PackedSequence(*packed, injections=injections), ids
-
-    def encode_images(self, pixel_values: Pixels, inputs: ImageInputs | None = None) -> Tensor:
-        """Images as in `forward` -> float[visual tokens of all, D], projected features (see `ImageSide.encode`)."""
-        return self.image_side.encode(self.model, pixel_values, inputs or {})
+        state = PackedSequence(*packed, asking_rows_R=ids.asking_rows_R)
+        texts = [length - visual for length, visual in zip(ids.lengths, state.visual_tokens(), strict=True)]
+        before = tuple(Rows(*rows) for rows in zip(state.visual_tokens(), texts, strict=True))
+        if pixels is None:
+            if self.training or self.joins_ranks:
+                # A text-only batch runs tower and projector as well: every rank joins the same collectives (spec
+                # platform-conventions 3.1).
+                hidden_TD = blank_tokens(self.model, self.parts, self.image_side, hidden_TD)
+            return Packed(state.with_hidden(hidden_TD), ids, before)
+        samples = [picture.sample for picture in ids.pictures]
+        seen = see(self.model, self.parts, self.image_side, pixels, inputs, samples)
+        if seen.rows is None:
+            state = with_tokens(state, seen)
+        selections: tuple[ReductionRecord, ...] = ()
+        if self.parts.selector is not None:
+            state, record = selected(self.parts.selector, state, seen, self.model_shape)
+            selections = (record,)
+        return Packed(state, ids, before, selections, seen.vision)
 
     def tower_runs(self, pixel_values: Pixels | None, inputs: ImageInputs, ids: PackedIds) -> list[tuple[int, ...]]:
         """For each sample, the patches of every run of the vision tower (`ImageSide.tower_runs`)."""
@@ -92,11 +130,3 @@ class PackedInputs(Steering):
             for picture, patches in zip(ids.pictures, of_pictures, strict=True):
                 runs[picture.sample] += patches
         return runs
-
-
-def _filled(hidden_TD: Tensor, is_image_T: Tensor, tokens_VX: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Embeddings with a picture's features in its rows, and what later layers add there: float[T, D] each."""
-    first, *later = tokens_VX.to(hidden_TD.dtype).split(hidden_TD.shape[1], dim=1)
-    rows_T1 = is_image_T[:, None]
-    filled = hidden_TD.masked_scatter(rows_T1, first)
-    return filled, tuple(torch.zeros_like(hidden_TD).masked_scatter(rows_T1, added) for added in later)

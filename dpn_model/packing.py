@@ -6,7 +6,7 @@ Shape letters: B samples, T packed tokens, V visual tokens, I images, D model wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import accumulate
 from typing import Any
@@ -86,6 +86,10 @@ class PackedSequence:
         sample_keys: a number per sample for draws at inference; empty where no reducer asks for it.
         injections: float[T, D] each, what is added behind each of the next layers (Qwen3-VL), 0 where text is.
         passages: per sample, what a reducer leaves for the ones behind it; empty where none does.
+        asking_rows_R: int64[Q] on the host, the rows that ask, ascending: the last token of every turn's prompt where
+            answers are known, the sample's last row where they are not.
+        weight_T: float[T], mass of every row: how many of the first packed rows were merged into it; None while every
+            row stands for itself.
     """
 
     hidden_TD: Tensor
@@ -98,6 +102,8 @@ class PackedSequence:
     sample_keys: tuple[int, ...] = ()
     injections: tuple[Tensor, ...] = ()
     passages: tuple[Any, ...] = ()
+    asking_rows_R: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    weight_T: Tensor | None = None
 
     @property
     def num_samples(self) -> int:
@@ -123,6 +129,12 @@ class PackedSequence:
     def with_hidden(self, hidden_TD: Tensor) -> PackedSequence:
         """The same batch with another residual stream of the same shape."""
         return replace(self, hidden_TD=hidden_TD)
+
+    def rows_at(self, token_index_T: Tensor) -> Tensor:
+        """float[T', D]: this batch's rows of some tokens, int64[T'] as in `token_index_T`; all must be in it."""
+        places = torch.empty(int(self.token_index_T.max()) + 1, dtype=torch.int64, device=token_index_T.device)
+        places[self.token_index_T] = torch.arange(len(self.token_index_T), device=token_index_T.device)
+        return self.hidden_TD[places[token_index_T]]
 
     def injected(self) -> PackedSequence:
         """The batch behind a layer: with what is added there, if anything is."""

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpn_model.attention.watch import Watch
+
 # A bucket may waste this share of its rows on padding before a new one is opened: one larger SDPA call beats two
 # small ones until about a sixth of it is waste (CPU, 16-64 samples).
 MAX_PADDING_SHARE = 0.15
@@ -28,11 +30,15 @@ class Bucket:
 
 
 class AttentionLayout:
-    """A packed batch of samples of `lengths` rows. Index tensors are made once, for all layers that share them."""
+    """A packed batch of samples of `lengths` rows. Index tensors are made once, for all layers that share them.
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+    `watch`: keep queries and keys of one of these layers.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device, watch: Watch | None = None) -> None:
         self.lengths = tuple(lengths)
         self.device = device
+        self.watch = watch
 
     @property
     def is_uniform(self) -> bool:

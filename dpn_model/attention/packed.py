@@ -19,6 +19,7 @@ from transformers import AttentionInterface
 
 from dpn_model.attention.backends import AttentionOptions, choose_backend
 from dpn_model.attention.layout import AttentionLayout
+from dpn_model.attention.watch import Watched
 
 ATTENTION_NAME = "dpn_packed"
 #: attribute of the decoder's configuration that names a backend; absent or None: chosen by device and dtype
@@ -28,11 +29,20 @@ _SILENT = {"position_ids", "use_cache", "output_attentions"}
 
 
 class CachedLayout:
-    """New rows behind the cached rows of their sample: causal, each sample with its own lengths."""
+    """New rows behind the cached rows of their sample: causal, each sample with its own lengths.
 
-    def __init__(self, past: Sequence[int], new: Sequence[int], device: torch.device) -> None:
+    Args:
+        past, new: rows of every sample that runs the layer.
+        device: of the rows.
+        samples: which samples of the cache those are; None: all.
+    """
+
+    def __init__(
+        self, past: Sequence[int], new: Sequence[int], device: torch.device, samples: Sequence[int] | None = None
+    ) -> None:
         self.past = tuple(past)
         self.new = AttentionLayout(new, device)
+        self.samples_B = None if samples is None else torch.tensor(samples, device=device)
         self.longest = max(p + n for p, n in zip(past, new, strict=True))
 
         self.mask = cache(self._mask)  # made once per window, for all layers that share it
@@ -90,6 +100,11 @@ def packed_attention(
     window = sliding_window if sliding_window is not None and sliding_window < longest else None
     options = AttentionOptions(scaling, dropout, has_groups=key.shape[1] != query.shape[1], window=window)
     query_TNH = query[0].transpose(0, 1)
+    watch = layout.watch if isinstance(layout, AttentionLayout) else None
+    if watch is not None and watch.layer == module.layer_idx:
+        watch.seen = Watched(query_TNH.detach(), key[0].transpose(0, 1).detach(), scaling, window)
+        if watch.only_look:
+            return value.new_zeros(1, *query_TNH.shape[:2], value.shape[-1]), None
     if isinstance(layout, CachedLayout):
         return _attend_to_cache(query_TNH, key, value, layout, options)[None], None
     backend = choose_backend(getattr(module.config, BACKEND_SETTING, None), query_TNH, options)
@@ -99,6 +114,8 @@ def packed_attention(
 def _attend_to_cache(
     query_TNH: Tensor, key: Tensor, value: Tensor, layout: CachedLayout, options: AttentionOptions
 ) -> Tensor:
+    if layout.samples_B is not None:
+        key, value = key[layout.samples_B, :, : layout.longest], value[layout.samples_B, :, : layout.longest]
     rows, inverse = layout.new.rectangle
     rectangle = query_TNH if rows is None else query_TNH[rows]
     query = rectangle.unflatten(0, (key.shape[0], -1)).transpose(1, 2)

@@ -1,40 +1,163 @@
-"""The named bases. A new base is one line here."""
+"""The named bases as plain data, and what they cost; needs neither torch nor transformers.
+
+LLaVA-1.5 is laid out as `llava-hf/llava-1.5-*-hf` (spec base-models B.1, B.6), LLaVA-HR has its published sizes and the
+vocabulary of the authors' checkpoints (C.1, C.2). A new base is one entry of `BASES`; `configuration.base_config` makes
+a `DpnConfig` of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import json
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
-from dpn_model.bases.llava import llava_7b_config, llava_13b_config
-from dpn_model.bases.llava_hr.sizes import llava_hr_7b_config, llava_hr_x_13b_config
+from dpn_model.bases.llava_hr.shape import ADAPTER_LAYERS, IMAGE_SIZE
 from dpn_model.bases.shapes import model_shape
-from dpn_model.bases.tiny import tiny_config
-from dpn_model.configuration import DpnConfig
 from dpn_model.cost.bill import ModelShape
+from dpn_model.special_texts import SPECIAL_TOKENS
 
 #: words of the demo set's tokenizer; only `lm_head` and the number of parameters depend on it
 TINY_VOCAB_SIZE = 70
 
-BASES: dict[str, Callable[[], DpnConfig]] = {
-    "tiny": partial(tiny_config, TINY_VOCAB_SIZE),
-    "llava-1.5-7b": llava_7b_config,
-    "llava-1.5-13b": llava_13b_config,
-    "llava-hr-7b": llava_hr_7b_config,
-    "llava-hr-x-13b": llava_hr_x_13b_config,
-}
+
+@dataclass(frozen=True)
+class NamedBase:
+    """What `DpnConfig` takes of a base: its configuration, in transformers' names, and the id of `<ROUTER>`."""
+
+    base_config: dict[str, Any]
+    router_token_id: int
 
 
-def base_config(name: str) -> DpnConfig:
-    """Configuration of a named base, dense.
+def tiny_base(vocab_size: int = TINY_VOCAB_SIZE, *, image_size: int = 96, patch_size: int = 12) -> NamedBase:
+    """CLIP-style tower (4 layers of 64), mlp2x projector, Llama decoder (8 layers of 96), 8x8 = 64 visual tokens."""
+    vision = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_channels": 3,
+        "image_size": image_size,
+        "patch_size": patch_size,
+        "projection_dim": 64,
+    }
+    text = {
+        "model_type": "llama",
+        "vocab_size": vocab_size,
+        "hidden_size": 96,
+        "intermediate_size": 192,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 512,
+        "bos_token_id": SPECIAL_TOKENS.index("<s>"),
+        "eos_token_id": SPECIAL_TOKENS.index("</s>"),
+        "pad_token_id": SPECIAL_TOKENS.index("<pad>"),
+        "tie_word_embeddings": False,
+        # With transformers' 0.02 a decoder this narrow stays at chance for thousands of steps; 0.08 (about
+        # hidden_size ** -0.5) leaves the plateau within 500 (measured side by side on the demo set).
+        "initializer_range": 0.08,
+    }
+    base = {
+        "model_type": "llava",
+        "vision_config": vision,
+        "text_config": text,
+        "image_token_index": SPECIAL_TOKENS.index("<image>"),
+        "image_seq_length": (image_size // patch_size) ** 2,
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "default",
+    }
+    return NamedBase(base, SPECIAL_TOKENS.index("<ROUTER>"))
+
+
+def base_shape(name: str) -> ModelShape:
+    """What a named base's cost follows from. Raises as `named_base`."""
+    attributes = json.dumps(named_base(name).base_config)
+    return model_shape(json.loads(attributes, object_hook=lambda values: SimpleNamespace(**values)))
+
+
+def named_base(name: str) -> NamedBase:
+    """The plain data of a base.
 
     Raises:
         ValueError: unknown name.
     """
     if name not in BASES:
         raise ValueError(f"model = {name!r} is not a named base; allowed: {', '.join(BASES)}")
-    return BASES[name]()
+    return BASES[name]
 
 
-def base_shape(name: str) -> ModelShape:
-    """What a named base's cost follows from. Raises as `base_config`."""
-    return model_shape(base_config(name).base)
+def _vicuna(hidden_size: int, intermediate_size: int, num_layers: int, vocab_size: int, pad: int) -> dict[str, Any]:
+    """Vicuna v1.5 (LLaMA-2): heads of 128, RMSNorm 1e-5, RoPE base 10000, no grouped queries, untied lm_head."""
+    return {
+        "model_type": "llama",
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "intermediate_size": intermediate_size,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": hidden_size // 128,
+        "num_key_value_heads": hidden_size // 128,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": pad,
+        "tie_word_embeddings": False,
+    }
+
+
+_VICUNA_7B, _VICUNA_13B = (4096, 11008, 32), (5120, 13824, 40)
+_CLIP_LARGE_336 = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_channels": 3,
+    "image_size": 336,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+
+
+def _llava(decoder: tuple[int, int, int]) -> NamedBase:
+    # 32000 words and two ids behind them, padded by transformers to 32064, whose first padding row is `<ROUTER>`'s.
+    base = {
+        "model_type": "llava",
+        "vision_config": _CLIP_LARGE_336,
+        "text_config": _vicuna(*decoder, vocab_size=32064, pad=32001),
+        "image_token_index": 32000,
+        "image_seq_length": 576,
+        "projector_hidden_act": "gelu",
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+    }
+    return NamedBase(base, router_token_id=32002)
+
+
+def _llava_hr(decoder: tuple[int, int, int], widths: list[int], depths: list[int], norm_eps: float) -> NamedBase:
+    # 32000 words, then `<ROUTER>`. `<image>` comes after the embedding's last row: placeholders are never embedded.
+    slow = {"model_type": "convnext", "hidden_sizes": widths, "depths": depths, "patch_size": 4}
+    base = {
+        "model_type": "llava_hr",
+        "vision_config": _CLIP_LARGE_336,
+        "slow_vision_config": {**slow, "layer_norm_eps": norm_eps},
+        "text_config": _vicuna(*decoder, vocab_size=32001, pad=0),
+        "image_size": IMAGE_SIZE,
+        "adapter_layers": list(ADAPTER_LAYERS),
+        "image_token_index": 32001,
+        "projector_hidden_act": "gelu",
+    }
+    return NamedBase(base, router_token_id=32000)
+
+
+BASES: dict[str, NamedBase] = {
+    "tiny": tiny_base(),
+    # CLIP ViT-L/14 at 336 px, mlp2x projector, Vicuna v1.5; 24x24 = 576 visual tokens
+    "llava-1.5-7b": _llava(_VICUNA_7B),
+    "llava-1.5-13b": _llava(_VICUNA_13B),
+    # CLIP ViT-L/14 at 448 px beside ConvNeXt-L, or -XXL, at 1024 px; 32x32 = 1024 visual tokens
+    "llava-hr-7b": _llava_hr(_VICUNA_7B, [192, 384, 768, 1536], [3, 3, 27, 3], norm_eps=1e-6),
+    "llava-hr-x-13b": _llava_hr(_VICUNA_13B, [384, 768, 1536, 3072], [3, 4, 30, 3], norm_eps=1e-5),
+}

@@ -7,20 +7,37 @@ Outside the decoder `eq8` and `swiglu` both count multiply-accumulates, and `tru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from transformers import PreTrainedConfig
+from dpn_model.cost.flops import UNITS_PER_MAC, Convention, DecoderShape, layer_macs
+from dpn_model.cost.ledger import PROJECTOR, Ledger
 
-from dpn_model.bases.vision.feature_choice import CLASS_TOKENS, class_tokens_kept
-from dpn_model.cost.flops import (
-    UNITS_PER_MAC,
-    Convention,
-    DecoderShape,
-    decode_cost,
-    layer_macs,
-    layers_per_stage,
-    sample_cost,
-)
+
+@dataclass(frozen=True)
+class TowerShape:
+    """A vision transformer as transformers runs it: every layer, also those behind the feature layer.
+
+    Attributes:
+        patch_values: numbers in one patch of pixels.
+        patches: of a picture of the tower's own size.
+        class_tokens: that run beside the patches; `class_tokens_kept` of them go on to the projector.
+        has_pooling_head: SigLIP's pooled output, which no VLM reads: one query against all patches, and an MLP.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    patch_values: int
+    patches: int
+    class_tokens: int = 0
+    class_tokens_kept: int = 0
+    has_pooling_head: bool = False
+
+    def macs(self, patches: int) -> int:
+        """Multiply-accumulates of one picture of `patches` patches."""
+        width, inner = self.hidden_size, self.intermediate_size
+        blocks = vit_macs(width, inner, self.num_layers, patches + self.class_tokens)
+        head = 2 * width**2 * (1 + patches) + 2 * width * patches + 2 * width * inner if self.has_pooling_head else 0
+        return patches * self.patch_values * width + blocks + head
 
 
 @dataclass(frozen=True)
@@ -32,27 +49,16 @@ class ModelShape:
         image_grid: visual tokens of one image that enter it, as (height, width); None where every image has its own.
         vision_macs, projector_macs: multiply-accumulates of one image (or tile) of the tower's own size; None where
             nobody has counted them.
-        tower: configuration of LLaVA, whose tower takes pictures of other sizes too.
+        tower: of LLaVA, which takes pictures of other sizes too.
     """
 
     decoder: DecoderShape
     image_grid: tuple[int, int] | None = None
     vision_macs: int | None = None
     projector_macs: int | None = None
-    tower: PreTrainedConfig | None = None
+    tower: TowerShape | None = None
 
-    @classmethod
-    def from_llava(cls, config: PreTrainedConfig) -> ModelShape:
-        """Shape of a LLaVA configuration of transformers."""
-        side = config.vision_config.image_size // config.vision_config.patch_size
-        decoder = DecoderShape.from_config(config.text_config)
-        vision = clip_macs(config.vision_config)
-        chosen = config.vision_feature_layer
-        width = config.vision_config.hidden_size * (1 if isinstance(chosen, int) else len(chosen))
-        projector = (side**2 + class_tokens_kept(config)) * mlp2x_macs(width, decoder.hidden_size)
-        return cls(decoder, (side, side), vision, projector, tower=config)
-
-    def vision_and_projector(self, run: SampleRun) -> tuple[int, int]:
+    def vision_and_projector(self, ledger: Ledger) -> tuple[int, int]:
         """Multiply-accumulates of all pictures of a sample, each at its own size.
 
         Raises:
@@ -60,34 +66,15 @@ class ModelShape:
         """
         if self.vision_macs is None or self.projector_macs is None:
             raise ValueError("this base's vision tower has no account; `prefill_cost` and `kv_groups` need none")
-        native = run.num_images - len(run.other_sizes)
+        native = ledger.num_images - len(ledger.other_sizes)
         vision, projector = native * self.vision_macs, native * self.projector_macs
-        if run.other_sizes:
+        if ledger.other_sizes:
             assert self.tower is not None
-            vision += sum(clip_macs(self.tower.vision_config, patches) for patches in run.other_sizes)
-            kept = class_tokens_kept(self.tower)
-            tokens = (self.tower.vision_config.image_size // self.tower.vision_config.patch_size) ** 2 + kept
-            projector += sum(patches + kept for patches in run.other_sizes) * (self.projector_macs // tokens)
-        return vision, projector
-
-
-def clip_macs(vision_config: Any, patches: int | None = None) -> int:
-    """One image through a CLIP tower as transformers runs it: every layer, also those behind the feature layer.
-
-    Args:
-        vision_config: of CLIP, or SigLIP, which has no class token.
-        patches: of the image; default: of the tower's own size.
-    """
-    patches = (vision_config.image_size // vision_config.patch_size) ** 2 if patches is None else patches
-    patch_values = vision_config.num_channels * vision_config.patch_size**2
-    width, layers = vision_config.hidden_size, vision_config.num_hidden_layers
-    class_tokens = CLASS_TOKENS.get(vision_config.model_type, 0)
-    inner = vision_config.intermediate_size
-    blocks = vit_macs(width, inner, layers, patches + class_tokens)
-    # SigLIP's pooled output, which no VLM reads: one query against all patches, and an MLP.
-    has_head = vision_config.model_type == "siglip_vision_model" and getattr(vision_config, "vision_use_head", True)
-    head = 2 * width**2 * (1 + patches) + 2 * width * patches + 2 * width * inner if has_head else 0
-    return patches * patch_values * width + blocks + head
+            kept = self.tower.class_tokens_kept
+            vision += sum(self.tower.macs(patches) for patches in ledger.other_sizes)
+            per_token = self.projector_macs // (self.tower.patches + kept)
+            projector += sum(patches + kept for patches in ledger.other_sizes) * per_token
+        return vision, ledger.macs.get(PROJECTOR, projector)
 
 
 def vit_macs(width: int, intermediate_size: int, num_layers: int, num_tokens: int) -> int:
@@ -101,34 +88,13 @@ def mlp2x_macs(vision_size: int, hidden_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class SampleRun:
-    """What one sample ran: tokens per stage, images, and what the method itself spent.
-
-    Attributes:
-        sites: 1-based layers after which a reduction ran, ascending.
-        visual_tokens: before the first site and after each.
-        text_tokens: all other tokens.
-        num_images: encoded for this sample.
-        method_macs: multiply-accumulates of routers and scores.
-        other_sizes: patches of those images that have not the tower's own size.
-    """
-
-    sites: tuple[int, ...]
-    visual_tokens: tuple[int, ...]
-    text_tokens: int
-    num_images: int
-    method_macs: int = 0
-    other_sizes: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class CostParts:
     """Cost of one sample by part, in the unit of one convention.
 
     Attributes:
         vision, projector: of all its images.
         prefill: decoder layers over the prompt; `sample_cost(...).total`.
-        method: routers and scores of the reduction method.
+        method: what the method spent beside the layers (routers, probes, selectors).
         lm_head: one logit row, the one that gives the first answer token.
         decode_per_token: decoder layers for the first generated token; each further one attends to one more.
     """
@@ -146,50 +112,20 @@ class CostParts:
         return self.vision + self.projector + self.prefill + self.method + self.lm_head
 
 
-def cost_parts(shape: ModelShape, run: SampleRun, convention: Convention) -> CostParts:
+def cost_parts(shape: ModelShape, ledger: Ledger, convention: Convention) -> CostParts:
     """The bill of one sample.
 
     Raises:
-        ValueError: unknown convention, tokens that do not fit the sites, or a base whose vision tower has no account.
+        ValueError: unknown convention, or a base whose vision tower has no account.
     """
-    vision, projector = shape.vision_and_projector(run)
+    vision, projector = shape.vision_and_projector(ledger)
     decoder = shape.decoder
-    counted = (decoder, run.sites, run.visual_tokens, run.text_tokens, convention)
-    prefill = sample_cost(*counted).total
     unit = UNITS_PER_MAC[convention]
     return CostParts(
         vision=unit * vision,
         projector=unit * projector,
-        prefill=prefill,
-        method=unit * run.method_macs,
+        prefill=ledger.prefill(decoder, convention).total,
+        method=unit * sum(macs for tag, macs in ledger.macs.items() if tag != PROJECTOR),
         lm_head=unit * decoder.hidden_size * decoder.vocab_size,
-        decode_per_token=decode_cost(*counted),
+        decode_per_token=ledger.decode(decoder, convention),
     )
-
-
-@dataclass(frozen=True)
-class KvGroup:
-    """KV cache of the layers between two sites after prefill: `first_layer` to `last_layer`, 1-based, inclusive."""
-
-    first_layer: int
-    last_layer: int
-    tokens: int
-    num_bytes: int
-
-
-def kv_groups(decoder: DecoderShape, run: SampleRun, bytes_per_element: int = 2) -> list[KvGroup]:
-    """KV cache of one sample, layer group by layer group.
-
-    Args:
-        decoder: shape of the language model.
-        run: what the sample ran.
-        bytes_per_element: of keys and values; 2 for fp16 and bf16.
-    """
-    groups: list[KvGroup] = []
-    first = 1
-    for layers, visual in zip(layers_per_stage(decoder.num_layers, run.sites), run.visual_tokens, strict=True):
-        tokens = visual + run.text_tokens
-        num_bytes = layers * tokens * 2 * decoder.kv_width * bytes_per_element
-        groups.append(KvGroup(first, first + layers - 1, tokens, num_bytes))
-        first += layers
-    return groups

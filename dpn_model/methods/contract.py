@@ -1,23 +1,44 @@
-"""The contract of every token-reduction method, and the record of what one reduction did.
+"""The parts a method may be made of, and the records of what they did.
 
-A method looks at a packed state after a layer and returns a smaller one with a `ReductionRecord`. The routing loss,
-the FLOPs account, the routing statistics and the logged curves all read that one record.
+A method is a `MethodSpec` (`spec.py`, no torch) whose `build` gives `Parts`: a reducer after a layer, a selector
+between tower and decoder, a projector, a patch on a layer, terms of the loss. Cost, routing statistics, losses and
+curves all read the records.
 
-Shape letters: B samples, T packed tokens, D model width, E experts.
+Shape letters: B samples, T packed tokens, D model width, E experts, V visual tokens, R supervised tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from dpn_model.methods.windows import PoolWindows, WindowGroup, max_of_windows, pool_rows
+from dpn_model.cost.ledger import LayerLoad, Rows
+from dpn_model.methods.layer_call import LayerCall
+from dpn_model.methods.probe import Probe, VisionProbe
+from dpn_model.methods.rows import ImageRows
 from dpn_model.packing import ImageSpan, PackedSequence
-from dpn_model.positions import renumbered_positions
+
+
+@dataclass(frozen=True)
+class Host:
+    """The base that parts are attached to.
+
+    Attributes:
+        num_layers, hidden_size: of the decoder.
+        base: the base's configuration.
+        image_grid: visual tokens of one picture as (height, width); None where each has its own.
+        vision_size: width of the tower's features; None where nobody has said.
+    """
+
+    num_layers: int
+    hidden_size: int
+    base: Any = None
+    image_grid: tuple[int, int] | None = None
+    vision_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -25,7 +46,7 @@ class ReductionRecord:
     """What one reduction did.
 
     Attributes:
-        layer: 1-based, "after layer N".
+        layer: 1-based, "after layer N"; 0: before the first.
         tokens_in, tokens_out: visual tokens per sample before and after.
         choices: what was chosen per sample ("1x2", "keep 50%"); "-" for a sample without an image.
         router_probs_BE: float[B', E] of the samples that have images, None for methods without a router.
@@ -33,7 +54,8 @@ class ReductionRecord:
         router_logits_BE: float32[B', E] behind the probabilities, over the temperature; -inf where not feasible.
         kernels_E: (height, width) of every expert.
         expert_tokens_BE: visual tokens of those samples each expert would have left (0: not feasible).
-        method_macs: per sample, multiply-accumulates the method itself spent (routers, scores); () for none.
+        macs: by tag, multiply-accumulates per sample that were spent on it ("router", "selector" ...; what a probe was
+            asked for is billed by the probe).
     """
 
     layer: int
@@ -45,7 +67,7 @@ class ReductionRecord:
     router_logits_BE: Tensor | None = None
     kernels_E: tuple[tuple[int, int], ...] = ()
     expert_tokens_BE: tuple[tuple[int, ...], ...] = ()
-    method_macs: tuple[int, ...] = ()
+    macs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def detached(self) -> ReductionRecord:
         """The same without gradients."""
@@ -58,31 +80,219 @@ class ReductionRecord:
         return sum(self.tokens_out) / sum(self.tokens_in) if sum(self.tokens_in) else 1.0
 
 
-class TokenReducer(nn.Module):
-    """A method at one site. Subclasses implement `forward`; text and router tokens are never dropped.
+@dataclass(frozen=True)
+class PatchRecord:
+    """What a patched layer ran, per sample.
 
-    In training, every module of a reducer that has weights runs once a call, in one order, and gets a gradient,
-    whatever the batch holds: sharded training (ZeRO-3) gathers weights where a module runs, on all ranks together, and
-    a rank that leaves one out stops the others for good. What has nothing to do runs on no rows (see `joined`).
+    Attributes:
+        layer: 1-based.
+        attention, ffn, keys: rows that ran in the attention, in the FFN, and that own keys.
+        choices: what was chosen per sample ("run", "skip", "keep 50%").
+        ffn_factor: multiply-accumulates of the FFN per row, over the dense one's.
+        runs_new: per sample, whether a token behind the cache runs the layer.
+        macs: by tag, multiply-accumulates per sample spent beside the layer.
+        router_probs_BE, expert_index: as in `ReductionRecord`.
+    """
+
+    layer: int
+    attention: tuple[Rows, ...]
+    ffn: tuple[Rows, ...]
+    keys: tuple[Rows, ...]
+    choices: tuple[str, ...]
+    ffn_factor: float = 1.0
+    runs_new: tuple[bool, ...] = ()
+    macs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    router_probs_BE: Tensor | None = None
+    expert_index: tuple[int, ...] = ()
+
+    def load(self, sample: int, stream: Rows) -> LayerLoad:
+        """For the ledger; `stream`: rows of the sample in front of the layer."""
+        rows = (self.attention[sample], self.ffn[sample], self.keys[sample])
+        return LayerLoad(stream, *rows, self.ffn_factor, not self.runs_new or self.runs_new[sample])
+
+    def detached(self) -> PatchRecord:
+        """The same without gradients."""
+        probs = None if self.router_probs_BE is None else self.router_probs_BE.detach()
+        return replace(self, router_probs_BE=probs)
+
+
+class Part(nn.Module):
+    """What every part is.
+
+    In training, every module of a part that has weights runs once a call, in one order, and gets a gradient, whatever
+    the batch holds: sharded training (ZeRO-3) gathers weights where a module runs, on all ranks together, and a rank
+    that leaves one out stops the others for good. What has nothing to do runs on no rows (see `joined`).
     """
 
     #: whether prompts must carry the `<ROUTER>` token
     needs_router_token = False
     #: whether every module runs in evaluation too, for ranks that evaluate a sharded model together
     joins_ranks = False
-
-    def __init__(self, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
+    #: what it may ask the probe for; only this is kept while layers and tower run ("attention", or the vision probe's)
+    looks: frozenset[str] = frozenset()
 
     @property
     def needs_sample_keys(self) -> bool:
         """Whether the next batch must carry `sample_keys`: something is drawn at inference."""
         return False
 
-    def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+
+class TokenReducer(Part):
+    """Looks at the batch after a layer (0: before the first) and returns a smaller one.
+
+    Text and router tokens are never dropped.
+    """
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, state: PackedSequence, probe: Probe) -> tuple[PackedSequence, ReductionRecord]:
         """Reduce the visual tokens of `state` after layer `self.layer`."""
         raise NotImplementedError
+
+
+class Selector(Part):
+    """Chooses or merges visual tokens between the tower and the decoder.
+
+    Attributes:
+        before_projector: whether it works on the tower's features, so that only what it keeps is projected; else on
+            the projected tokens, where the text's embeddings can be seen too.
+        positions: as in `SitedSettings`.
+    """
+
+    before_projector = False
+    positions = "contiguous"
+
+    def forward(self, tokens_VD: Tensor, images: Sequence[ImageSpan], probe: VisionProbe) -> list[ImageRows]:
+        """For each picture (its span gives sample and grid, `start` its first row of `tokens_VD`), the rows after."""
+        raise NotImplementedError
+
+    def macs(self, image: ImageSpan, rows: ImageRows) -> int:
+        """Multiply-accumulates spent on one picture; what the probe was asked for is billed by the probe."""
+        return 0
+
+    def describe(self, image: ImageSpan, rows: ImageRows) -> str:
+        """What was chosen of one picture, for routes and tables."""
+        return f"{len(rows.windows)}"
+
+
+class Projector(Part):
+    """Visual features to the decoder's tokens, with a grid of its own. It takes the place of the base's projector.
+
+    Attributes:
+        levels: hidden states of the tower that it reads, counted as transformers does; () for the base's own choice.
+    """
+
+    levels: tuple[int, ...] = ()
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Tokens of a picture of height x width patches; placeholders and positions follow it."""
+        raise NotImplementedError
+
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates of one picture of height x width patches."""
+        raise NotImplementedError
+
+    def forward(self, features_IPC: Tensor, height: int, width: int) -> Tensor:
+        """float[I, height * width, C] (levels side by side in C) to float[I, grid, D], row-major."""
+        raise NotImplementedError
+
+
+class LayerPatch(Part):
+    """Runs, skips or replaces one layer, or its FFN, for some samples or tokens.
+
+    It does so in prefill, in training and behind a cache alike: `call.past` tells the last apart, and how many rows of
+    every sample own keys in this layer.
+    """
+
+    #: whether `ffn` stands in place of the layer's own
+    replaces_ffn = False
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, call: LayerCall) -> tuple[Tensor, PatchRecord | None]:
+        """float[T, D] behind the layer, and what ran (behind a cache nobody reads it). Default: the layer as it is."""
+        return call.run(), call.record()
+
+    def ffn(self, hidden: Tensor, dense: Any) -> Tensor:
+        """float[1, T, D] to the same, in place of the FFN `dense`, which may be called on any rows."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """What a term of the loss may look at.
+
+    Attributes:
+        reductions, patches: records of the pass, in order of depth.
+        losses_R: cross entropy per supervised token.
+        sample_R: int64[R], which sample each of them is of.
+        final: the batch behind the final norm.
+    """
+
+    reductions: Sequence[ReductionRecord]
+    patches: Sequence[PatchRecord]
+    losses_R: Tensor
+    sample_R: Tensor
+    final: PackedSequence
+
+
+class LossTerm(Protocol):
+    """What a method adds to the training loss.
+
+    Attributes:
+        name: in logs, `train/loss_<name>`.
+        weight: λ; the loss is loss_lm + sum of weight * term.
+        joins_language_loss: the term belongs to `loss_lm`: whoever weights that weights it, and it is not logged alone.
+    """
+
+    name: str
+    weight: float
+    joins_language_loss: bool
+
+    def __call__(self, seen: LossInputs) -> Tensor | None:
+        """A scalar; None where there was nothing to judge."""
+
+
+class Steering(Protocol):
+    """What a user may decide in the place of a method that chooses: a fixed route, or a budget (see `set_budget`)."""
+
+    def set_route(self, route: Sequence[str] | None) -> None:
+        """Force one choice per site for every sample; None: the method decides again."""
+
+    def turned(self, dial: Mapping[str, Any], flops_ratio: float | None) -> Mapping[str, Any]:
+        """A calibrated dial, turned to a ratio."""
+
+    def set_dial(self, dial: Mapping[str, Any] | None, decoder: Any) -> None:
+        """Take a calibrated dial as it stands (None: forget it); `decoder` is its `DecoderShape`."""
+
+
+@dataclass
+class Parts:
+    """What a method attaches to a base.
+
+    Attributes:
+        reducers: by 1-based layer after which they act; 0: before the first.
+        selector, projector: see there.
+        patches: by 1-based layer.
+        losses: terms of the training loss.
+        steering: of a method that chooses per sample.
+    """
+
+    reducers: dict[int, TokenReducer] = field(default_factory=dict)
+    selector: Selector | None = None
+    projector: Projector | None = None
+    patches: dict[int, LayerPatch] = field(default_factory=dict)
+    losses: tuple[LossTerm, ...] = ()
+    steering: Steering | None = None
+
+    def all(self) -> list[Part]:
+        """Every part with modules, in the order they run."""
+        first = [part for part in (self.projector, self.selector) if part is not None]
+        return [*first, *self.patches.values(), *self.reducers.values()]
 
 
 def joined(hidden_TD: Tensor, outputs: Iterable[Tensor]) -> Tensor:
@@ -95,130 +305,9 @@ def joined(hidden_TD: Tensor, outputs: Iterable[Tensor]) -> Tensor:
     return hidden_TD
 
 
-@dataclass(frozen=True)
-class ImageRows:
-    """How one image's rows are made from old ones.
-
-    Attributes:
-        windows: int64[V_out, K], rows relative to the image's first; -1 where a window lacks a cell, never its first.
-        height, width, is_grid, row_end: of the image after (`ImageSpan`).
-        pool: what becomes of a window of several cells.
-    """
-
-    windows: np.ndarray
-    height: int
-    width: int
-    is_grid: bool = True
-    pool: PoolWindows = max_of_windows
-    row_end: int = 0
-
-
-def replace_image_rows(
-    state: PackedSequence,
-    rows: Sequence[ImageRows],
-    *,
-    keep_positions: bool = False,
-    always: Sequence[tuple[PoolWindows, int]] = (),
-) -> tuple[PackedSequence, Tensor]:
-    """Rebuild a packed batch in which every image's rows are pooled from windows of its old rows.
-
-    Args:
-        state: the batch before.
-        rows: one entry per `state.images`.
-        keep_positions: keep the rotary position of each window's first cell instead of renumbering 0..n-1.
-        always: poolings, with the cells of their windows, that run first and in this order, on no window if need be.
-
-    Returns:
-        The batch after, and int64[T_out]: the image (index into `images`) behind every row, -1 for text.
-    """
-    first_T, image_T, groups, spans, lengths = _plan_rows(state, rows, always)
-    if state.injections and any(isinstance(group.pool, nn.Module) for group in groups):
-        raise ValueError(
-            f"method.pool = conv at a site behind which {len(state.injections)} more layers add to visual tokens; "
-            "allowed there: max, avg"
-        )
-    device = state.hidden_TD.device
-    first = torch.from_numpy(first_T).to(device)
-    hidden_TD = pool_rows(state.hidden_TD, first, groups)
-    # What later layers add to a picture's tokens is pooled as the tokens are, so that each gets one share of it.
-    injections = tuple(pool_rows(injected_TD, first, groups) for injected_TD in state.injections)
-    positions = (
-        state.position_ids_T[first] if keep_positions else renumbered_positions(state.position_ids_T, lengths, spans)
-    )
-    after = replace(
-        state,
-        hidden_TD=hidden_TD,
-        kind_T=state.kind_T[first],
-        token_index_T=state.token_index_T[first],
-        position_ids_T=positions,
-        lengths=lengths,
-        images=spans,
-        router_rows_R=np.flatnonzero(np.isin(first_T, state.router_rows_R)),
-        injections=injections,
-    )
-    return after, torch.from_numpy(image_T).to(device)
-
-
-def _plan_rows(
-    state: PackedSequence, rows: Sequence[ImageRows], always: Sequence[tuple[PoolWindows, int]]
-) -> tuple[np.ndarray, np.ndarray, list[WindowGroup], tuple[ImageSpan, ...], tuple[int, ...]]:
-    """Index arrays on the host: source row and image of every new row, and the windows by pooling and size."""
-    pieces: list[np.ndarray] = []
-    images: list[np.ndarray] = []
-    groups: dict[tuple[PoolWindows, int], list[tuple[np.ndarray, np.ndarray]]] = {
-        (pool, cells): [(np.empty((0, cells), np.int64), np.empty(0, np.int64))] for pool, cells in always
-    }
-    spans, lengths = [], list(state.lengths)
-    read = written = 0
-    for number, (old, new) in enumerate(zip(state.images, rows, strict=True)):
-        pieces += [np.arange(read, old.start), old.start + new.windows[:, 0]]
-        images += [np.full(old.start - read, -1), np.full(len(new.windows), number)]
-        written += old.start - read
-        if new.windows.shape[1] > 1:
-            target = np.arange(written, written + len(new.windows))
-            source = np.where(new.windows < 0, -1, old.start + new.windows)
-            groups.setdefault((new.pool, new.windows.shape[1]), []).append((source, target))
-        spans.append(ImageSpan(old.sample, written, new.height, new.width, new.is_grid, new.row_end))
-        lengths[old.sample] += len(new.windows) - old.num_tokens
-        written += len(new.windows)
-        read = old.start + old.num_tokens
-    pieces.append(np.arange(read, sum(state.lengths)))
-    images.append(np.full(len(pieces[-1]), -1))
-    pooled = [
-        WindowGroup(pool, np.concatenate([source for source, _ in group]), np.concatenate([t for _, t in group]))
-        for (pool, _), group in groups.items()
-    ]
-    return np.concatenate(pieces), np.concatenate(images), pooled, tuple(spans), tuple(lengths)
-
-
-def router_state(state: PackedSequence, which: str = "mean") -> tuple[Tensor, tuple[int, ...]]:
-    """Hidden state of the routing tokens of every sample that has an image (spec A.3).
-
-    Args:
-        state: the batch, with at least one image.
-        which: of a sample's routing tokens: their "mean", the "first" or the "last" one.
-
-    Returns:
-        float[B', D], and the B' sample numbers.
-
-    Raises:
-        ValueError: a sample has an image but no routing token.
-    """
-    with_images = sorted({image.sample for image in state.images})
-    sample_R = np.searchsorted(np.cumsum(state.lengths), state.router_rows_R, side="right")
-    counts_B = np.bincount(sample_R, minlength=state.num_samples)
-    if counts_B[with_images].min() == 0:
-        raise ValueError(
-            "a sample with an image holds no <ROUTER> token; encode prompts with router=True for this method"
-        )
-    device = state.hidden_TD.device
-    ends_B = counts_B.cumsum()[with_images]
-    if which != "mean" or counts_B[with_images].max() == 1:
-        places_B = ends_B - counts_B[with_images] if which == "first" else ends_B - 1
-        rows_B = torch.from_numpy(state.router_rows_R[places_B]).to(device)
-        return state.hidden_TD[rows_B], tuple(with_images)
-    rows_R, sample_of_R = (torch.from_numpy(array).to(device) for array in (state.router_rows_R, sample_R))
-    sums_BD = state.hidden_TD.new_zeros(state.num_samples, state.hidden_TD.shape[1])
-    sums_BD = sums_BD.index_add(0, sample_of_R, state.hidden_TD[rows_R])
-    counts_B1 = torch.from_numpy(counts_B[with_images, None]).to(device)
-    return sums_BD[torch.tensor(with_images, device=device)] / counts_B1, tuple(with_images)
+def per_sample(state: PackedSequence, images: Mapping[int, int]) -> tuple[int, ...]:
+    """A count for every sample out of counts by image (index into `state.images`)."""
+    counts = np.zeros(state.num_samples, dtype=np.int64)
+    for number, count in images.items():
+        counts[state.images[number].sample] += count
+    return tuple(counts.tolist())

@@ -24,17 +24,24 @@ def max_of_windows(cells_VKD: Tensor, absent_VK: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class WindowGroup:
-    """Windows of one size that are pooled in one call: source rows (-1 absent) and target rows, int64."""
+    """Windows of one size that are pooled in one call: source rows (-1 absent) and target rows, int64.
+
+    With `weights`, float[V, K], a window becomes the sum of its cells times these, in place of what `pool` makes of it.
+    """
 
     pool: PoolWindows
     rows_VK: np.ndarray
     targets_V: np.ndarray
+    weights: Tensor | None = None
 
     def pooled(self, hidden_TD: Tensor) -> Tensor:
         """float[V, D] of old rows float[T, D]."""
         absent = self.rows_VK < 0
         rows = np.where(absent, self.rows_VK[:, :1], self.rows_VK)
         device = hidden_TD.device
+        if self.weights is not None:
+            weights_VK = self.weights.to(device, hidden_TD.dtype).masked_fill(torch.from_numpy(absent).to(device), 0)
+            return (hidden_TD[torch.from_numpy(rows).to(device)] * weights_VK[:, :, None]).sum(dim=1)
         absent_VK = torch.from_numpy(absent).to(device) if absent.any() else None
         return self.pool(hidden_TD[torch.from_numpy(rows).to(device)], absent_VK)
 

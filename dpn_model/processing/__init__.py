@@ -1,4 +1,4 @@
-"""From conversations and pictures to ids, labels and pixels. Pure functions, no I/O."""
+"""From conversations and pictures to ids, labels and pixels, and the processors that a folder holds."""
 
 from dpn_model.processing.chat_processor import ChatProcessor
 from dpn_model.processing.contract import EncodedSample, Processor, picture_inputs

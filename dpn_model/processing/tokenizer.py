@@ -9,10 +9,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from dpn_model.special_texts import IMAGE_TEXT, ROUTER_TEXT
-
-#: ids 0.. in this order; `</s>` is 2 as in LLaMA's tokenizer
-SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<image>", "<ROUTER>")
+from dpn_model.special_texts import IMAGE_TEXT, ROUTER_TEXT, SPECIAL_TOKENS
 
 
 def build_word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -1,18 +1,20 @@
-"""The `pooling` section of the authors' DPN config.json, as a `Method` (spec base-models A.3, "checkpoint keys")."""
+"""Reads the `pooling` section of the release that DPN's authors published, as a method's settings (base-models A.3)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from dpn_model.methods.method import Method, RoutingLoss
+from dpn_model.methods.dpn.settings import RoutingLoss
+from dpn_model.methods.registry import Method
+from dpn_model.methods.settings import MethodSettings
 
 #: weight of the hinge in both stored revisions of the release
 RELEASE_LOSS_WEIGHT = 0.001
 _ROUTERS = {"v1": "v1", "v2": "linear"}
 
 
-def method_of_pooling(pooling: Mapping[str, Any]) -> Method:
+def method_of_pooling(pooling: Mapping[str, Any]) -> MethodSettings:
     """The method a released checkpoint was trained with.
 
     Args:
@@ -40,7 +42,7 @@ def method_of_pooling(pooling: Mapping[str, Any]) -> Method:
         return Method(name="static", sites=sites, kernel=kernels[0])
     router = _ROUTERS[_check(pooling, "router_version", tuple(_ROUTERS))]
     loss = RoutingLoss(weight=RELEASE_LOSS_WEIGHT)
-    return Method.from_dict({"name": "dpn", "sites": sites, "experts": kernels, "router": router, "routing_loss": loss})
+    return Method(name="dpn", sites=sites, experts=kernels, router=router, routing_loss=loss)
 
 
 def _check(pooling: Mapping[str, Any], field: str, allowed: tuple[Any, ...]) -> Any:

@@ -20,7 +20,7 @@ _PARTS = {
     "adapter_config.json": "adapters; merge them into their base and give that folder",
     "adapter_model.safetensors": "adapters; merge them into their base and give that folder",
     "adapter_model.bin": "adapters; merge them into their base and give that folder",
-    "mm_projector.bin": "a projector; dpn_model.weights.assemble makes a model of LLM, tower and projector",
+    "mm_projector.bin": "a projector; dpn_model.assemble makes a model of LLM, tower and projector",
 }
 
 

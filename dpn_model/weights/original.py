@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, ConvNextConfig, LlamaConfig, LlavaConfig, PreTrainedConfig
 
-from dpn_model.bases.llava_hr.config import ADAPTER_LAYERS, IMAGE_SIZE, LlavaHrConfig
+from dpn_model.bases.llava_hr.model import LlavaHrConfig
+from dpn_model.bases.llava_hr.shape import ADAPTER_LAYERS, IMAGE_SIZE
 from dpn_model.configuration import DpnConfig
 from dpn_model.weights.authors_pooling import method_of_pooling
 from dpn_model.weights.original_fields import check_fields, text_config

@@ -17,6 +17,7 @@ CONFINED = {
     "botocore": {"storage"},
     "pyarrow.fs": {"storage"},
 }
+ROOMS = sorted(path.parent.name for path in Path(__file__).parents[2].glob("platform/dpn_platform/*/__init__.py"))
 
 
 def room_of(path):
@@ -27,9 +28,10 @@ def starts_with(name, package):
     return name == package or name.startswith(package + ".")
 
 
-def run_python(root, code):
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "platform"), str(root)])}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=env, timeout=120)
+def run_python(root, code, cwd=None, **variables):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "platform"), str(root)]), **variables}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd or root, env=env, timeout=120)
 
 
 def test_import_linter_keeps_every_contract(root):
@@ -91,17 +93,17 @@ def test_reading_a_config_loads_no_framework(root):
     done = run_python(root, code)
     assert done.returncode == 0, done.stderr
     loaded = {name.split(".")[0] for name in done.stdout.split()}
-    assert loaded.isdisjoint({"torch", "ray", "transformers", "mlflow", "boto3", "pyarrow", "deepspeed", "dpn_model"})
+    assert loaded.isdisjoint({"torch", "ray", "transformers", "mlflow", "boto3", "pyarrow", "deepspeed"})
 
 
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("training.entry", {"torch", "transformers", "deepspeed", "ray", "dpn_model"}),
-        ("training.run", {"transformers", "deepspeed", "dpn_model"}),
-        ("evaluation.run", {"torch", "transformers", "dpn_model"}),
-        ("evaluation.runner.actor", {"torch", "transformers", "dpn_model"}),
-        ("sweeps.study", {"torch", "transformers", "dpn_model"}),
+        ("training.entry", {"torch", "transformers", "deepspeed", "ray"}),
+        ("training.run", {"transformers", "deepspeed"}),
+        ("evaluation.run", {"torch", "transformers"}),
+        ("evaluation.runner.actor", {"torch", "transformers"}),
+        ("sweeps.study", {"torch", "transformers"}),
     ],
 )
 def test_who_runs_no_model_loads_none(root, module, heavy):
@@ -111,10 +113,24 @@ def test_who_runs_no_model_loads_none(root, module, heavy):
     assert {name.split(".")[0] for name in done.stdout.split()}.isdisjoint(heavy)
 
 
-@pytest.mark.parametrize("room", ["cli", "config", "data", "evaluation", "reports", "services", "storage", "sweeps"])
-def test_room_imports_without_side_effects(root, room):
-    """Importing a room neither starts Ray nor prints."""
-    code = f"import sys, dpn_platform.{room}; ray = sys.modules.get('ray'); assert not (ray and ray.is_initialized())"
-    done = run_python(root, code)
+IMPORT_ALL = """
+import importlib, os, psutil, sys, threading
+for name in {modules!r}:
+    importlib.import_module(name)
+    ours = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    assert not ours, f"{{name}} starts threads: {{ours}}"
+ray = sys.modules.get("ray")
+assert not (ray and ray.is_initialized()), "Ray is initialised"
+assert not psutil.Process().children(), "a process was started"
+"""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_imports_without_side_effects(root, tmp_path, room):
+    """Importing every module of a room prints nothing, and starts or writes nothing."""
+    files = sorted((root / "platform/dpn_platform" / room).rglob("*.py"))
+    names = [".".join(path.relative_to(root / "platform").with_suffix("").parts) for path in files]
+    modules = [name.removesuffix(".__init__") for name in names]
+    done = run_python(root, IMPORT_ALL.format(modules=modules), cwd=tmp_path, DPN_HOME=str(tmp_path / "home"))
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    assert Path(root, "platform/dpn_platform", room, "__init__.py").is_file()
+    assert list(tmp_path.iterdir()) == []

@@ -38,6 +38,14 @@ TOP_LEVEL = {
     "tests",
 }
 TOP_LEVEL_ALLOWED = {"docs"}
+#: folders of tests that look at more than one room
+ACROSS_ROOMS = {"architecture", "benchmarks", "e2e", "infra", "integration", "parity", "versions"}
+#: folders of tests that are not called as what they test; tests/benchmarks measures speed
+OTHERWISE_NAMED = {
+    "model": "dpn_model",
+    "model/families": "dpn_model/bases",
+    "scored_benchmarks": "platform/dpn_platform/benchmarks",
+}
 
 
 def folders(path):
@@ -101,3 +109,14 @@ def test_tests_mirror_the_packages(root):
     names = [path.name for path in (root / "tests").rglob("test_*.py")]
     assert len(names) == len(set(names)), "test files need unique names"
     assert list((root / "tests").rglob("__init__.py")) == []
+    mirrored = set()
+    for folder in {path.parent.relative_to(root / "tests") for path in (root / "tests").rglob("test_*.py")}:
+        if folder.parts and folder.parts[0] not in ACROSS_ROOMS:
+            top, below = (
+                OTHERWISE_NAMED.get(folder.parts[0], f"platform/dpn_platform/{folder.parts[0]}"),
+                folder.parts[1:],
+            )
+            room = root / OTHERWISE_NAMED.get(folder.as_posix(), "/".join((top, *below)))
+            assert (room / "__init__.py").is_file(), f"tests/{folder} mirrors no package"
+            mirrored.add(room.relative_to(root).as_posix())
+    assert mirrored >= {f"platform/dpn_platform/{room}" for room in PLATFORM_ROOMS}, "a room without tests"

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from dpn_model import DpnForConditionalGeneration, Method
-from dpn_model.cost.flops import DecoderShape, routing_costs
 from dpn_model.processing.images import normalise
 from dpn_platform.demo.families import VISUAL_FAMILIES, draw_sample
 from dpn_platform.training.base import build_tiny
@@ -73,7 +72,8 @@ def prepared(name: str) -> tuple[Callable[[], None], Callable[[], None], float]:
 def _ratio(model: DpnForConditionalGeneration) -> float:
     if model.last_routing is None:
         return 1.0
-    costs = routing_costs(DecoderShape.from_config(model.config.base.text_config), model.last_routing, "swiglu")
+    routing = model.last_routing
+    costs = [routing.prefill_cost(sample, "swiglu") for sample in range(routing.num_samples)]
     return sum(cost.total for cost in costs) / sum(cost.dense for cost in costs)
 
 

@@ -18,9 +18,10 @@ from torch.nn.functional import cross_entropy
 from dpn_model import DpnForConditionalGeneration
 from dpn_model.attention.packed import ATTENTION_NAME
 from dpn_model.decoder import run_decoder
-from dpn_model.methods.contract import ReductionRecord, TokenReducer
+from dpn_model.methods.contract import Parts, ReductionRecord, TokenReducer
 from dpn_model.methods.dpn.reducer import DynamicPoolingExperts
 from dpn_model.methods.pooling.site import Decision
+from dpn_model.methods.probe import Probe
 from dpn_model.packing import PackedSequence
 
 
@@ -37,9 +38,11 @@ class ToldExperts(nn.Module):
 
         site.decide = told  # type: ignore[method-assign]
 
-    def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+    looks: frozenset[str] = frozenset()
+
+    def forward(self, state: PackedSequence, probe: Probe) -> tuple[PackedSequence, ReductionRecord]:
         """As `TokenReducer`."""
-        result: tuple[PackedSequence, ReductionRecord] = self.site(state)
+        result: tuple[PackedSequence, ReductionRecord] = self.site(state, probe)
         return result
 
 
@@ -66,7 +69,8 @@ class Case:
 def packed(case: Case, reducers: dict[int, TokenReducer]) -> tuple[Tensor, list[ReductionRecord]]:
     """The project's own way; without `reducers`, dense."""
     case.decoder.config._attn_implementation = ATTENTION_NAME
-    final, records = run_decoder(case.decoder, case.state, reducers)
+    done = run_decoder(case.decoder, case.state, Parts(dict(reducers)))
+    final, records = done.final, list(done.reductions)
     ends_B = torch.tensor(final.lengths, device=final.hidden_TD.device).cumsum(0)
     rows_BA = ends_B[:, None] + torch.arange(-case.answer_tokens, 0, device=ends_B.device)
     return case.loss(final.hidden_TD[rows_BA]), records
@@ -88,7 +92,7 @@ def padded(case: Case, reducers: dict[int, TokenReducer], *, shrinks: bool) -> T
     for number, layer in enumerate(case.decoder.layers, start=1):
         hidden_BSD = layer(hidden_BSD, **arguments)
         if number in reducers:
-            state, _ = reducers[number](state.with_hidden(_unpad(hidden_BSD, state)))
+            state, _ = reducers[number](state.with_hidden(_unpad(hidden_BSD, state)), Probe(number, state, None, None))
             width = max(state.lengths) if shrinks else width
             hidden_BSD = _pad(state, width)
             arguments = _arguments(case.decoder, hidden_BSD)

@@ -10,9 +10,9 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
-from dpn_model.bases.catalogue import base_config
-from dpn_model.cost.bill import SampleRun, cost_parts
-from dpn_model.cost.flops import sample_cost
+from dpn_model.configuration import base_config
+from dpn_model.cost.bill import cost_parts
+from dpn_model.cost.ledger import Ledger, sample_cost
 from dpn_model.methods.contract import ReductionRecord
 from tests.benchmarks.execution_paths import Case, ToldExperts
 
@@ -62,7 +62,7 @@ def make_case(options: argparse.Namespace) -> Case:
     generator = torch.Generator().manual_seed(options.seed)
     ids, mask, pixels = picture_inputs(model, options, generator)
     with torch.no_grad():
-        state, _ = model.pack(ids, mask, pixels, None)
+        state = model.pack(ids, mask, pixels, None).state
     return Case(model, state, told_reducers(model, options, generator), min(ANSWER_TOKENS, options.text[0]))
 
 
@@ -149,6 +149,6 @@ def answer_flops(model: DpnForConditionalGeneration, tokens: int) -> int:
     """FLOPs (`true`) of the batch that was just generated, everything included."""
     routing = model.last_routing
     assert routing is not None
-    runs: list[SampleRun] = [routing.run(sample) for sample in range(routing.num_samples)]
+    runs: list[Ledger] = [routing.ledger(sample) for sample in range(routing.num_samples)]
     parts = [cost_parts(model.model_shape, run, "true") for run in runs]
     return sum(part.total + (tokens - 1) * (part.decode_per_token + part.lm_head) for part in parts)

@@ -106,7 +106,7 @@ def build_steps(options: argparse.Namespace, case: Case) -> dict[str, Step]:
 
     def step_of(loss_of: Callable[[Case], torch.Tensor]) -> Step:
         def step() -> None:
-            state, _ = case.model.pack(ids, mask, pixels, None)
+            state = case.model.pack(ids, mask, pixels, None).state
             loss_of(replace(case, state=state)).backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -58,9 +58,9 @@ def test_people_get_tables(capsys):
 
 def test_tiny_is_costed_as_it_is_built(capsys):
     from dpn_model.bases.catalogue import base_shape
-    from dpn_model.cost.bill import ModelShape
+    from dpn_model.bases.shapes import llava_shape
 
-    assert base_shape("tiny") == ModelShape.from_llava(base_config("tiny").base)
+    assert base_shape("tiny") == llava_shape(base_config("tiny").base)
 
 
 @pytest.mark.parametrize(

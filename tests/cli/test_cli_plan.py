@@ -59,7 +59,7 @@ def test_what_is_missing_is_an_error_where_strict(recipe, capfd):
             ["train.global_batch_size=33"],
             "global_batch_size 33 is not a multiple of micro_batch_size x num_workers = 32",
         ),
-        (["method.sites=[3, 8]"], "8 is out of range; allowed: different layers from 1 to 7"),
+        (["method.sites=[3, 8]"], "8 is out of range; allowed: different layers from 0 to 7"),
         (["train.offload=all"], "offload all needs zero_stage 3, this is 1"),
         (["model.base=nowhere"], "model.base = 'nowhere': no from_pretrained folder there; named bases"),
         (["--device", "abacus"], "--device abacus: its peak is not known here"),

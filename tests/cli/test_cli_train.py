@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from dpn_platform.cli.tracked_run import TrackedRun
 from dpn_platform.cli.train import _train_tracked
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.tracking import MemoryTracker
 from dpn_platform.training import run as training_run
 from dpn_platform.training.run_folder import TrainingOutcome
+from dpn_platform.training.tracked_run import TrackedRun
 
 ROUTING = {"router/keep_ratio": 0.5, "router/keep_ratio_layer_02": 0.25, "routes/layer_02/1x1": 1.0}
 LINES = [{"step": 1, "train/loss_lm": 2.0, **ROUTING}, {"step": 2, "train/loss_lm": 1.0, **ROUTING}]

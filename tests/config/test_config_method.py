@@ -1,45 +1,50 @@
-"""The method's section of a recipe and the model's own settings are one list, written twice for a fast `dpn --help`."""
+"""The method's section of a recipe is the method's own settings: keys, ranges and defaults are written once."""
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import fields
 
 import pytest
 
 from dpn_model import Method
 from dpn_model.methods.dpn.profiles import PROFILES, method_profile
-from dpn_model.methods.method import RoutingLoss
-from dpn_model.methods.registry import METHODS
+from dpn_model.methods.registry import find_method, method_names
 from dpn_platform.config.errors import ConfigError
-from dpn_platform.config.load import parse_config
-from dpn_platform.config.method import MethodConfig, MethodName, RoutingLossConfig
+from dpn_platform.config.load import load_config, parse_config
+from dpn_platform.config.method import laid_over, method_config, method_section
 from dpn_platform.training.base import method_of
 
 
-def test_every_setting_of_the_model_can_be_written_in_a_recipe() -> None:
-    assert set(MethodConfig.model_fields) | {"seed"} == {field.name for field in fields(Method)}
-    assert set(RoutingLossConfig.model_fields) == {field.name for field in fields(RoutingLoss)}
-    assert set(MethodName.__args__) == set(METHODS)
-
-
-def test_defaults_are_the_models() -> None:
-    assert method_of(MethodConfig(), seed=0) == Method()
+@pytest.mark.parametrize("name", method_names())
+def test_every_setting_of_a_method_can_be_written_and_has_help(name: str) -> None:
+    section, settings = method_section(name), find_method(name).settings
+    assert set(section.model_fields) == {"name"} | {field.name for field in fields(settings)}
+    assert all(field.description for key, field in section.model_fields.items() if key != "name")
+    assert method_config({"name": name}).settings == Method(name)
 
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_can_be_written_in_a_recipe(name: str) -> None:
     profile = method_profile(name)
-    values = {key: value for key, value in profile.to_dict().items() if key != "seed"}
-    config = parse_config({"name": "x", "method": values})
-    assert method_of(config.method, seed=profile.seed) == profile
+    config = parse_config({"name": "x", "method": profile.to_dict()})
+    assert method_of(config.method, seed=3) == profile
+
+
+def test_a_method_that_draws_moves_its_seed_by_the_runs() -> None:
+    config = parse_config({"name": "x", "method": {"name": "random_drop", "seed": 2}})
+    assert method_of(config.method, seed=5) == Method("random_drop", seed=7)
 
 
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"scaling": "straight_through"}, "router_gradient score needs scaling off or on, this is straight_through"),
-        ({"selection": "top1"}, "router_gradient score needs selection sample, this is top1"),
-        ({"infeasible": "resample"}, "router_gradient score needs infeasible renormalise, this is resample"),
+        (
+            {"scaling": "straight_through"},
+            "router_gradient = 'score' with scaling = 'straight_through'; allowed: off, on",
+        ),
+        ({"selection": "top1"}, "router_gradient = 'score' with selection = 'top1'; allowed: sample"),
+        ({"infeasible": "resample"}, "router_gradient = 'score' with infeasible = 'resample'; allowed: renormalise"),
     ],
 )
 def test_a_score_that_would_be_no_gradient_is_refused_before_anything_starts(
@@ -48,3 +53,50 @@ def test_a_score_that_would_be_no_gradient_is_refused_before_anything_starts(
     parse_config({"name": "x", "method": section})
     with pytest.raises(ConfigError, match=message):
         parse_config({"name": "x", "method": {"router_gradient": "score", **section}})
+
+
+def test_a_key_of_another_method_is_refused_by_name() -> None:
+    for section, line in (
+        (
+            {"name": "random_drop", "router": "v1"},
+            "random_drop has no setting router; allowed: sites, positions",
+        ),
+        ({"name": "static", "experts": ["1x1"]}, "static has no setting experts; allowed: sites, positions, pool"),
+        ({"name": "dense", "sites": [2]}, "dense has no setting sites; allowed: none"),
+        (
+            {"routing_loss": {"wait": 1}},
+            r"dpn has no setting routing_loss.wait \(did you mean 'method.routing_",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            parse_config({"name": "x", "method": section})
+
+
+def test_another_method_in_an_extension_or_override_keeps_what_both_have(tmp_path) -> None:
+    (tmp_path / "base.yaml").write_text("name: base\nmethod: {sites: [2, 5], temperature: 3.0, pool: avg}\n")
+    (tmp_path / "control.yaml").write_text("extends: base.yaml\nname: control\nmethod: {name: static, kernel: 1x2}\n")
+    extended = load_config(tmp_path / "control.yaml").method
+    overridden = load_config(tmp_path / "base.yaml", ["method.name=static", "method.kernel=1x2"]).method
+    assert extended == overridden == method_config({"name": "static", "sites": [2, 5], "pool": "avg", "kernel": "1x2"})
+    with pytest.raises(ConfigError, match="static has no setting temperature"):
+        load_config(tmp_path / "base.yaml", ["method.name=static", "method.temperature=2"])
+    assert laid_over({"name": "dpn", "routing_loss": {"weight": 1}}, {"routing_loss": {"target": 2}}) == {
+        "name": "dpn",
+        "routing_loss": {"weight": 1, "target": 2},
+    }
+
+
+def test_what_earlier_versions_resolved_still_loads() -> None:
+    """Every method's keys side by side, as a run folder or a checkpoint of an earlier version holds them."""
+    flat = {
+        **Method().to_dict(),
+        **Method("static").to_dict(),
+        **Method("random_drop", keep_ratio=0.25).to_dict(),
+        "name": "random_drop",
+    }
+    assert parse_config({"name": "x", "method": flat}).method.settings == Method("random_drop", keep_ratio=0.25)
+
+
+def test_configs_travel_to_other_processes() -> None:
+    config = parse_config({"name": "x", "method": {"name": "static", "kernel": "1x2"}})
+    assert pickle.loads(pickle.dumps(config)) == config

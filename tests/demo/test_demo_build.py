@@ -11,14 +11,16 @@ import pytest
 from PIL import Image
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.demo import FAMILIES, VISUAL_FAMILIES, make_demo
+from dpn_platform.demo.build import make_demo
+from dpn_platform.demo.families import FAMILIES, VISUAL_FAMILIES
+from dpn_platform.demo.recipe import DemoRecipe
 from dpn_platform.storage import list_files, read_bytes, read_json
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
-    make_demo(str(folder), num_train=60, num_test=10, image_size=48)
+    make_demo(str(folder), DemoRecipe(num_train=60, num_test=10, image_size=48))
     return folder
 
 
@@ -63,47 +65,48 @@ def test_the_test_split_asks_every_visual_family_once_per_record(made: Path) -> 
 
 
 def test_with_captions_every_picture_is_described_last(tmp_path: Path) -> None:
-    make_demo(str(tmp_path), num_train=40, num_test=5, image_size=48, captions=True)
+    make_demo(str(tmp_path), DemoRecipe(num_train=40, num_test=5, image_size=48, captions=True))
     pictures = [record for record in read_json(f"{tmp_path}/train.json") if "image" in record]
     assert {record["conversations"][-2]["value"] for record in pictures} == {"list everything ."}
     assert all(len(record["conversations"]) == 2 for record in read_json(f"{tmp_path}/test.json"))
 
 
 def test_the_same_recipe_makes_the_same_bytes(made: Path, tmp_path: Path) -> None:
-    make_demo(str(tmp_path), num_train=60, num_test=10, image_size=48)
+    make_demo(str(tmp_path), DemoRecipe(num_train=60, num_test=10, image_size=48))
     assert content(tmp_path) == content(made)
 
 
 def test_a_larger_set_begins_with_the_smaller_one(made: Path, tmp_path: Path) -> None:
-    make_demo(str(tmp_path), num_train=70, num_test=11, image_size=48)
+    make_demo(str(tmp_path), DemoRecipe(num_train=70, num_test=11, image_size=48))
     assert read_json(f"{tmp_path}/train.json")[:60] == read_json(f"{made}/train.json")
     smaller = {name: data for name, data in content(made).items() if name.endswith(".jpg")}
     assert smaller.items() <= content(tmp_path).items()
 
 
 def test_another_seed_makes_another_set(made: Path, tmp_path: Path) -> None:
-    make_demo(str(tmp_path), num_train=60, num_test=10, seed=1, image_size=48)
+    make_demo(str(tmp_path), DemoRecipe(num_train=60, num_test=10, seed=1, image_size=48))
     assert read_json(f"{tmp_path}/test.json") != read_json(f"{made}/test.json")
 
 
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    summary = make_demo(
-        str(tmp_path), num_train=300, num_test=5, image_size=48, on_progress=lambda *step: seen.append(step)
-    )
+    make_demo(str(tmp_path), DemoRecipe(300, 5, image_size=48), lambda *step: seen.append(step))
     assert seen == [(256, 305), (300, 305), (305, 305)]
-    assert {split: sum(families.values()) for split, families in summary.counts.items()} == {"train": 300, "test": 5}
+    assert {split: len(read_json(f"{tmp_path}/{split}.json")) for split in ("train", "test")} == {
+        "train": 300,
+        "test": 5,
+    }
 
 
 def test_a_set_is_never_overwritten(made: Path) -> None:
     before = content(made)
     with pytest.raises(DpnError, match="holds a demo set already"):
-        make_demo(str(made), num_train=5, num_test=5, image_size=48)
+        make_demo(str(made), DemoRecipe(num_train=5, num_test=5, image_size=48))
     assert content(made) == before
 
 
 @pytest.mark.parametrize("bad", [{"num_train": 0}, {"num_test": 0}, {"image_size": 50}, {"image_size": 24}])
 def test_impossible_sizes_are_refused(tmp_path: Path, bad: dict[str, int]) -> None:
     with pytest.raises(DpnError, match="allowed: at least 1 record"):
-        make_demo(str(tmp_path), **{"num_train": 5, "num_test": 5, **bad})
+        make_demo(str(tmp_path), DemoRecipe(**{"num_train": 5, "num_test": 5, **bad}))
     assert not list(tmp_path.iterdir())

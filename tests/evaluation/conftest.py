@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 
 from dpn_model import DpnForConditionalGeneration, Method
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_model.tiny import tiny_config
 from dpn_platform.config.load import parse_config
 from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
 from dpn_platform.data.published.schema import SCHEMA_VERSION, content_digest, shard_bytes, shard_table
-from dpn_platform.demo import VOCABULARY
+from dpn_platform.demo.families import VOCABULARY
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.evaluation.run import evaluate
 

@@ -6,7 +6,6 @@ import io
 import json
 import uuid
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,12 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.data.ingest.job import IngestOptions, ingest
 from dpn_platform.data.published.manifest import Manifest, load_manifest
 from dpn_platform.data.published.verify import verify
-from dpn_platform.data.reading.order import epoch_row_ids, plan_reads, planned_keys
-from dpn_platform.data.reading.stream import split_dataset, training_stream
-from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
+from dpn_platform.data.reading.batch_plan import BatchPlan, plan_batches
+from dpn_platform.data.reading.batch_settings import BatchSettings
+from dpn_platform.data.reading.order import plan_reads, planned_keys
+from dpn_platform.data.reading.stream import planned_stream, split_dataset
+from dpn_platform.demo.prepare import ensure_demo
+from dpn_platform.demo.recipe import DemoRecipe
 from dpn_platform.services.ray_client import init_ray
 
 pytestmark = [pytest.mark.services, pytest.mark.ray]
@@ -156,39 +158,31 @@ def test_same_source_gives_the_same_fingerprint_and_another_one_is_refused(publi
     assert load_manifest(published.root) == published
 
 
-def test_stream_follows_the_planned_order_over_epochs(published: Manifest) -> None:
-    split = published.split("train")
-    arrived = keys_of(training_stream(published.root, "train", seed=3, num_rows=290))
+def plan_of(published: Manifest, rows: int, consumed: list[int] | None = None) -> BatchPlan:
+    """A run of so many rows in steps of ten, or what is left of it."""
+    settings = BatchSettings(micro_batch_size=5, micro_batches_per_step=2)
+    done = None if consumed is None else np.array(consumed)
+    return plan_batches(published.split("train"), settings, seed=3, steps=rows // 10, consumed=done)
 
+
+def test_stream_follows_the_planned_order_over_epochs(published: Manifest) -> None:
+    split, plan = published.split("train"), plan_of(published, 290)
+    arrived = keys_of(planned_stream(published, plan))
+
+    assert arrived == plan.sample_keys().tolist()
     assert arrived == planned_keys(plan_reads(split, seed=3, num_rows=290), split).tolist()
-    assert arrived[:GOOD_ROWS] == epoch_row_ids(split, seed=3, epoch=0).tolist()
+    assert sorted(arrived[:GOOD_ROWS]) == sorted(row["row_id"] for row in split_dataset(published, "train").take_all())
 
 
 def test_interrupted_run_sees_every_sample_once(published: Manifest) -> None:
     """Two workers, unequally far, stop; what they have not consumed arrives, and nothing else."""
-    whole = keys_of(training_stream(published, "train", seed=3, num_rows=200))
-    shares = training_stream(published, "train", seed=3, num_rows=200).split(2)
-    consumed = [key for share, taken in zip(shares, (70, 30), strict=True) for key in keys_of(share)[:taken]]
+    whole = keys_of(planned_stream(published, plan_of(published, 200)))
+    consumed = [*whole[0:140:2], *whole[1:60:2]]
 
-    rest = keys_of(training_stream(published, "train", seed=3, num_rows=200, consumed=np.array(consumed)))
+    rest = keys_of(planned_stream(published, plan_of(published, 200, consumed)))
 
     assert sorted(rest + consumed) == sorted(whole)
-    assert keys_of(training_stream(published, "train", seed=3, num_rows=200, consumed=np.array(whole))) == []
-
-
-def shares_of(dataset: Any, workers: int) -> list[list[int]]:
-    """What each of several concurrent workers gets, as Ray Train deals it out."""
-    shares = dataset.streaming_split(workers, equal=True)
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(keys_of, shares))
-
-
-def test_workers_get_equal_and_reproducible_shares(published: Manifest) -> None:
-    first, again = (shares_of(training_stream(published, "train", seed=3, num_rows=200), workers=2) for _ in range(2))
-
-    assert first == again
-    assert [len(share) for share in first] == [100, 100]
-    assert sorted(first[0] + first[1]) == sorted(keys_of(training_stream(published, "train", seed=3, num_rows=200)))
+    assert keys_of(planned_stream(published, plan_of(published, 200, whole))) == []
 
 
 def test_storage_error_in_a_task_arrives_as_one_line(raw: str, tmp_path: Path) -> None:

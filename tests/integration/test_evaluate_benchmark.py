@@ -20,15 +20,14 @@ import pytest
 import torch
 
 from dpn_model import DpnForConditionalGeneration, Method
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_model.tiny import tiny_config
 from dpn_platform import storage
 from dpn_platform.benchmarks.files.question_sources import Wanted
 from dpn_platform.benchmarks.gqa.benchmark import fold_harness
 from dpn_platform.config.load import parse_config
-from dpn_platform.demo import VOCABULARY
-from dpn_platform.demo.families import draw_sample
+from dpn_platform.demo.families import VOCABULARY, draw_sample
 from dpn_platform.evaluation.runner.benchmark import evaluate_benchmark
 from dpn_platform.evaluation.runner.plan import Request
 from dpn_platform.services.ray_client import init_ray

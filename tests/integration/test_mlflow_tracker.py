@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrackingConfig
+from dpn_platform.config.tracking import TrackingConfig
 from dpn_platform.evaluation.points import POINT_ARTIFACT, FamilyScore, Point
 from dpn_platform.reports.study.build import build_report
 from dpn_platform.reports.study.publish import publish_report

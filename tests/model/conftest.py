@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
 from dpn_model.processing.images import normalise
 from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_model.tiny import tiny_config
 
 WORDS = "is there a red circle ? yes no what colour is it blue one two".split()
 

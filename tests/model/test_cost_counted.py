@@ -15,9 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dpn_model import DpnForConditionalGeneration, Method, RoutingReport
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.cost.bill import CostParts
-from dpn_model.cost.flops import CONVENTIONS, routing_costs
+from dpn_model.cost.flops import CONVENTIONS
+from dpn_model.cost.ledger import sample_cost
+from dpn_model.tiny import tiny_config
 
 PromptBatch = Callable[..., dict[str, Tensor]]
 METHODS = {
@@ -111,7 +112,12 @@ def test_a_report_tells_the_cost_of_every_sample(
     routing: RoutingReport = model(**training_batch()).routing
     shape = model.model_shape
     for convention in CONVENTIONS:
-        costs = routing_costs(shape.decoder, routing, convention)
+        costs = [
+            sample_cost(
+                shape.decoder, routing.sites, routing.visual_tokens_per_stage(n), routing.text_tokens[n], convention
+            )
+            for n in range(3)
+        ]
         assert [routing.prefill_cost(sample, convention) for sample in range(3)] == costs
         assert [routing.cost(sample, convention).prefill for sample in range(3)] == [cost.total for cost in costs]
     parts = [routing.cost(sample) for sample in range(3)]

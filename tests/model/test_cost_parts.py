@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dpn_model.bases.catalogue import base_shape
-from dpn_model.cost.bill import cost_parts, kv_groups, vit_macs
-from dpn_model.cost.flops import CONVENTIONS, sample_cost
+from dpn_model.cost.bill import cost_parts, vit_macs
+from dpn_model.cost.flops import CONVENTIONS
+from dpn_model.cost.ledger import sample_cost
 from dpn_model.methods.dpn.planned_route import parse_route, planned_run
 from dpn_model.outputs import RoutingReport
 
@@ -41,13 +42,13 @@ def test_outside_the_decoder_conventions_differ_by_their_unit_only() -> None:
 
 @pytest.mark.parametrize(("route", "mib"), [("1,1,1", 318.0), ("2,2,2", 165.0), ("4,2,2", 133.5), ("4,4,4", 125.6)])
 def test_kv_cache_is_the_specs(route: str, mib: float) -> None:
-    groups = kv_groups(SEVEN_B.decoder, planned_run(SEVEN_B, parse_route(route), 60))
+    groups = planned_run(SEVEN_B, parse_route(route), 60).kv_groups(SEVEN_B.decoder)
     assert sum(group.num_bytes for group in groups) / 2**20 == pytest.approx(mib, abs=0.05)  # printed with one decimal
     assert [(group.first_layer, group.last_layer) for group in groups] == [(1, 8), (9, 16), (17, 24), (25, 32)]
 
 
 def test_kv_groups_hold_text_and_visual_tokens() -> None:
-    groups = kv_groups(SEVEN_B.decoder, planned_run(SEVEN_B, ("2x2", "1x2", "1x1"), 60), bytes_per_element=4)
+    groups = planned_run(SEVEN_B, ("2x2", "1x2", "1x1"), 60).kv_groups(SEVEN_B.decoder, bytes_per_element=4)
     assert [group.tokens for group in groups] == [636, 204, 132, 132]
     assert groups[0].num_bytes == 8 * 636 * 2 * 4096 * 4
 

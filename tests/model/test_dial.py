@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method, calibrate
-from dpn_model.bases.tiny import tiny_config
-from dpn_model.cost.flops import DecoderShape, routing_costs
 from dpn_model.methods.dpn.router import Router
+from dpn_model.tiny import tiny_config
 
 TOLERANCE = 0.02
 
@@ -80,11 +79,10 @@ def _model(spread: float, method: Method) -> DpnForConditionalGeneration:
 
 @torch.no_grad()
 def _ratios(model: DpnForConditionalGeneration, batches: list[dict[str, Tensor]], convention: str) -> list[float]:
-    shape = DecoderShape.from_config(model.model.language_model.config)
     ratios = []
     for batch in batches:
         routing = model(**batch).routing
-        costs = routing_costs(shape, routing, convention)
+        costs = [routing.prefill_cost(sample, convention) for sample in range(routing.num_samples)]
         ratios += [cost.ratio for cost, visual in zip(costs, routing.visual_tokens, strict=True) if visual]
     return ratios
 
@@ -190,7 +188,7 @@ def test_impossible_requests_are_named() -> None:
         calibrate(model, batches)
     earlier = {"convention": "eq8", "biases": [[0.0] * 3], "bend": 0.0, "ratios": [1.0], "flops_ratio": None}
     config = _config()
-    config.dial = earlier
+    config.dial, config.method = earlier, Method().to_dict()
     with pytest.raises(ValueError, match="dial in config.json has convention, biases, bend, .*: an earlier version"):
         DpnForConditionalGeneration(config)
     model.configure_method(Method(sites=(1, 2, 3), experts=tuple(f"1x{n}" for n in range(1, 19))))

@@ -9,10 +9,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from dpn_model.cost.flops import DecoderShape, sample_cost
+from dpn_model.cost.flops import DecoderShape
+from dpn_model.cost.ledger import sample_cost
 from dpn_model.methods.dpn.budget import Dial, RouteTable, Standing, build_dial, course
 from dpn_model.methods.dpn.threshold import Passage, Routes, Threshold
-from dpn_model.methods.pooling.experts import pooled_size
+from dpn_model.methods.pooling.grid import pooled_size
 
 KERNELS = ((1, 1), (1, 2), (2, 2))
 ROUTES = Routes(DecoderShape(32, 64, 4), "swiglu", (1, 2, 3), (KERNELS,) * 3, "floor", 1)

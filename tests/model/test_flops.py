@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dpn_model.cost.flops import CONVENTIONS, DecoderShape, decode_cost, layer_macs, mean_over_layers, sample_cost
+from dpn_model.cost.flops import CONVENTIONS, DecoderShape, layer_macs
+from dpn_model.cost.ledger import Ledger, sample_cost
 from dpn_model.methods.dpn.planned_route import parse_route
-from dpn_model.methods.method import parse_kernel
+from dpn_model.methods.settings import parse_kernel
 
 SEVEN_B = DecoderShape(4096, 11008, 32)
 THIRTEEN_B = DecoderShape(5120, 13824, 40)
@@ -58,7 +59,7 @@ def test_route_costs_match_the_spec(route: str) -> None:
     tokens = tokens_of(route)
     # Printed with one and two decimals: half a last digit.
     assert sample_cost(SEVEN_B, (8, 16, 24), tokens, 0, "eq8").total / 1e9 == pytest.approx(gflops, abs=0.05)
-    assert mean_over_layers(SEVEN_B, (8, 16, 24), tokens) == mean
+    assert Ledger.of_stages(32, (8, 16, 24), tokens, 0).mean_visual_tokens() == mean
     for text, ratio in zip((0, 30, 60), ratios, strict=True):
         shifted = tuple(v + text for v in tokens)  # the spec's FR at T tokens: eq. 8 with n = V + T
         assert sample_cost(SEVEN_B, (8, 16, 24), shifted, 0, "eq8").ratio * 100 == pytest.approx(ratio, abs=0.005)
@@ -131,8 +132,9 @@ def test_grouped_queries_shrink_keys_and_values_only() -> None:
 def test_decoding_one_token_is_the_specs_formula() -> None:
     d, m, cached = 4096, 11008, (636, 204, 132, 132)  # peer-methods 1, rule 4; each layer also attends to the new token
     expected = 32 * (4 * d * d + 3 * d * m) + sum(8 * 2 * d * (n + 1) for n in cached)
-    assert decode_cost(SEVEN_B, (8, 16, 24), (576, 144, 72, 72), 60, "swiglu") == expected
-    assert decode_cost(SEVEN_B, (8, 16, 24), (576, 144, 72, 72), 60, "true") == 2 * expected
+    ledger = Ledger.of_stages(32, (8, 16, 24), (576, 144, 72, 72), 60)
+    assert ledger.decode(SEVEN_B, "swiglu") == expected
+    assert ledger.decode(SEVEN_B, "true") == 2 * expected
 
 
 def test_wrong_conventions_and_token_counts_are_refused() -> None:

@@ -141,8 +141,10 @@ def test_prompts_are_prefilled_once_for_all_beams(
     batch = prompt_batch(QUESTIONS)
     _mixed(model, batch)
     seen: list[int] = []
-    encode = model.encode_images
-    monkeypatch.setattr(model, "encode_images", lambda pixels, thw: (seen.append(len(pixels)), encode(pixels, thw))[1])
+    encode = model.image_side.encode
+    monkeypatch.setattr(
+        model.image_side, "encode", lambda base, pixels, _: (seen.append(len(pixels)), encode(base, pixels, _))[1]
+    )
     model.generate(**batch, num_beams=4, max_new_tokens=3)
     assert seen == [3]
     assert model.last_routing.num_samples == 3

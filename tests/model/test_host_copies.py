@@ -7,6 +7,7 @@ import torch
 
 from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.decoder import run_decoder
+from dpn_model.methods.settings import MethodSettings
 from tests.benchmarks.host_copies import HostCopies
 
 
@@ -19,7 +20,7 @@ from tests.benchmarks.host_copies import HostCopies
         (Method(name="dpn", pool="avg", rounding="ceil", scaling="straight_through"), 3),
         (Method(name="dpn", routing_token="last", scaling="off"), 3),
     ],
-    ids=lambda value: value.name if isinstance(value, Method) else None,
+    ids=lambda value: value.name if isinstance(value, MethodSettings) else None,
 )
 @pytest.mark.parametrize("training", [False, True])
 def test_device_to_host_copies_of_a_forward(
@@ -28,9 +29,9 @@ def test_device_to_host_copies_of_a_forward(
     model.configure_method(method)
     model.train(training)
     batch = training_batch()
-    state, _ = model.pack(batch["input_ids"], batch["attention_mask"], batch["pixel_values"], None)
+    packed = model.pack(batch["input_ids"], batch["attention_mask"], batch["pixel_values"], None)
     with HostCopies() as counted:
-        run_decoder(model.model.language_model, state, model.reducers_by_layer())
+        run_decoder(model.model.language_model, packed.state, model.parts)
     assert counted.by_name == ({"tolist": copies} if copies else {})
 
 

@@ -9,10 +9,15 @@ import torch
 from transformers import CLIPVisionConfig, ConvNextConfig, LlamaConfig
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
-from dpn_model.bases.llava_hr.config import LlavaHrConfig
-from dpn_model.bases.llava_hr.mixture_of_resolution import FinalMerge, MixtureOfResolutionAdapter, align_grid
-from dpn_model.bases.llava_hr.model import LlavaHrModel, image_grid
-from dpn_model.bases.llava_hr.sizes import llava_hr_7b_config, llava_hr_x_13b_config
+from dpn_model.bases.llava_hr.model import (
+    FinalMerge,
+    LlavaHrConfig,
+    LlavaHrModel,
+    MixtureOfResolutionAdapter,
+    align_grid,
+)
+from dpn_model.bases.llava_hr.shape import image_grid
+from dpn_model.configuration import base_config
 
 IMAGE_ID, ROUTER_ID, VOCAB = 4, 5, 40
 
@@ -142,15 +147,15 @@ def convnext_parameters(widths: list[int], depths: list[int]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("config", "llm", "projector", "adapters", "merge", "width"),
+    ("name", "llm", "projector", "adapters", "merge", "width"),
     [
-        (llava_hr_7b_config, 6_738_415_616, 20_979_712, 3 * 6_085_121, 2_623_488, 4096),
-        (llava_hr_x_13b_config, 13_015_864_320, 31_467_520, 3 * 14_737_409, 4_196_352, 5120),
+        ("llava-hr-7b", 6_738_415_616, 20_979_712, 3 * 6_085_121, 2_623_488, 4096),
+        ("llava-hr-x-13b", 13_015_864_320, 31_467_520, 3 * 14_737_409, 4_196_352, 5120),
     ],
 )
-def test_published_sizes_on_the_meta_device(config, llm, projector, adapters, merge, width) -> None:
+def test_published_sizes_on_the_meta_device(name, llm, projector, adapters, merge, width) -> None:
     with torch.device("meta"):
-        model = DpnForConditionalGeneration(config())
+        model = DpnForConditionalGeneration(base_config(name))
 
     def count(module: torch.nn.Module) -> int:
         return sum(p.numel() for p in module.parameters())

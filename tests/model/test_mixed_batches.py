@@ -52,7 +52,8 @@ def test_every_sample_comes_out_as_alone(
     model: DpnForConditionalGeneration, batch: dict[str, object], name: str
 ) -> None:
     torch.manual_seed(1)
-    model.configure_method(Method(name=name, kernel="1x2", temperature=1.0, sites=(2, 4)))
+    own = {"static": {"kernel": "1x2"}, "dpn": {"temperature": 1.0}}.get(name, {})
+    model.configure_method(Method(name=name, **own, **({} if name == "dense" else {"sites": (2, 4)})))
     model.eval()
     together = model(**batch)
     generated = model.generate(**batch, max_new_tokens=4, eos_token_id=10_000)[:, -4:]

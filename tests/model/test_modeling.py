@@ -66,7 +66,9 @@ def test_greedy_answers_equal_transformers(model: DpnForConditionalGeneration, p
         assert ours.tolist() == theirs.tolist()
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name}-{m.kernel}-{m.positions}")
+@pytest.mark.parametrize(
+    "method", METHODS, ids=lambda m: f"{m.name}-{getattr(m, 'kernel', '')}-{getattr(m, 'positions', '')}"
+)
 def test_a_samples_answer_does_not_depend_on_its_batch(
     model: DpnForConditionalGeneration, prompt_batch: MakeBatch, method: Method
 ) -> None:
@@ -84,7 +86,9 @@ def test_a_samples_answer_does_not_depend_on_its_batch(
 
 # Without random dropping: it draws for a sample's ids, so a prompt with an answer behind it is another sample.
 @pytest.mark.parametrize(
-    "method", [m for m in METHODS if m.name != "random_drop"], ids=lambda m: f"{m.name}-{m.kernel}-{m.positions}"
+    "method",
+    [m for m in METHODS if m.name != "random_drop"],
+    ids=lambda m: f"{m.name}-{getattr(m, 'kernel', '')}-{getattr(m, 'positions', '')}",
 )
 def test_cached_decoding_equals_recomputing(
     model: DpnForConditionalGeneration, prompt_batch: MakeBatch, method: Method

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedConfig
 
 from dpn_model import DpnForConditionalGeneration
-from dpn_model.bases.catalogue import BASES, base_config, base_shape
+from dpn_model.bases.catalogue import BASES, base_shape
 from dpn_model.bases.llava_hr.model import LlavaHrModel
-from dpn_model.cost.bill import clip_macs
-from dpn_model.cost.flops import sample_cost
+from dpn_model.bases.shapes import clip_tower, model_shape
+from dpn_model.configuration import base_config
+from dpn_model.cost.ledger import sample_cost
 
 # Spec: Vicuna (at 32000 words), projector (base-models, first table and B.1); the 64 words transformers adds stand in
 # the embedding and in lm_head.
@@ -81,7 +87,7 @@ def test_the_clip_of_llava_costs_what_torch_counts() -> None:
     with torch.device("meta"):
         model = DpnForConditionalGeneration(base)
         pixels = torch.empty(1, 3, 336, 336)
-    assert counted(model.model.vision_tower, pixels) == 2 * clip_macs(base.base.vision_config)
+    assert counted(model.model.vision_tower, pixels) == 2 * clip_tower(base.base.vision_config).macs(24 * 24)
 
 
 @pytest.mark.parametrize("name", ["llava-hr-7b", "llava-hr-x-13b"])
@@ -94,3 +100,26 @@ def test_both_towers_of_llava_hr_cost_what_torch_counts(name: str) -> None:
     shape = base_shape(name)
     assert shape.image_grid == (32, 32)
     assert counted(model.vision_tower, pixels) == 2 * shape.vision_macs
+
+
+def test_the_light_half_needs_neither_torch_nor_transformers() -> None:
+    light = "dpn_model.bases.catalogue", "dpn_model.cost.bill", "dpn_model.methods.dpn.planned_route"
+    code = f"import sys, {', '.join(light)}; print({{'torch', 'transformers', 'numpy'}} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "set()\n"
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_plain_data_is_what_transformers_has_of_it(name: str) -> None:
+    def told(values: dict[str, Any], config: PreTrainedConfig) -> None:
+        for field, value in values.items():
+            theirs = getattr(config, field)
+            if isinstance(value, dict):
+                told(value, theirs)
+            else:
+                assert theirs == value, field
+
+    plain, config = BASES[name], base_config(name)
+    told(plain.base_config, config.base)
+    assert config.router_token_id == plain.router_token_id
+    assert model_shape(config.base) == base_shape(name)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
-from dpn_model.methods.contract import replace_image_rows
 from dpn_model.methods.pooling.experts import DepthwiseConv, mean_of_windows, pool_image
+from dpn_model.methods.rows import replace_image_rows
 from dpn_model.methods.windows import PoolWindows, max_of_windows
 from dpn_model.packing import ImageSpan, PackedSequence, TokenKind, contiguous_positions
 

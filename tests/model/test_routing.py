@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
+from dpn_model import Method, RoutingLoss
 from dpn_model.methods.contract import ReductionRecord
 from dpn_model.methods.dpn.router import Router
 from dpn_model.methods.dpn.routing_loss import compression_rates, decision_values, routing_loss
 from dpn_model.methods.dpn.selection import choose_experts
-from dpn_model.methods.method import Method, RoutingLoss
 
 KERNELS = ((1, 1), (1, 2), (2, 2))
 AREAS = (0.0, 1.0, 2.0)
@@ -162,22 +162,30 @@ def test_bad_methods_are_named() -> None:
         Method(experts=("2by2",))
     with pytest.raises(ValueError, match=r"scaling = 'half'; allowed: on, off, straight_through"):
         Method(scaling="half")
-    with pytest.raises(ValueError, match="9 is out of range; allowed: different layers from 1 to 7"):
+    with pytest.raises(ValueError, match="9 is out of range; allowed: different layers from 0 to 7"):
         Method(sites=(2, 9)).resolve_sites(8)
-    with pytest.raises(ValueError, match="one is repeated; allowed: different layers from 1 to 7"):
+    with pytest.raises(ValueError, match="one is repeated; allowed: different layers from 0 to 7"):
         Method(sites=(2, 2)).resolve_sites(8)
     with pytest.raises(ValueError, match="sites is empty"):
         Method(sites=()).resolve_sites(8)
     with pytest.raises(ValueError, match=r"site_experts has 2 entries; sites = \[2, 4, 6\] needs 3"):
-        Method(site_experts=(("1x1",), ("1x1",))).by_site(8)
+        Method(site_experts=(("1x1",), ("1x1",))).kernels_by_site(8)
     with pytest.raises(ValueError, match=r"site_experts\[1\] = \['1x2', '1x2'\]: one is repeated"):
         Method(site_experts=(("1x1",), ("1x2", "1x2")))
-    with pytest.raises(ValueError, match="method has no setting 'temprature'; allowed: name, sites"):
-        Method.from_dict({"temprature": 1.0})
+    with pytest.raises(
+        ValueError, match=r"dpn has no setting temprature \(did you mean temperature\?\); allowed: sites, "
+    ):
+        Method(temprature=1.0)
+    with pytest.raises(
+        ValueError, match="random_drop has no setting temperature; allowed: sites, positions, keep_ratio"
+    ):
+        Method("random_drop", temperature=1.0)
     with pytest.raises(ValueError, match="rounding = 'ceil': a convolution needs whole windows"):
         Method(pool="conv", rounding="ceil")
-    for field in ("temperature", "keep_ratio", "min_tokens", "router_hidden_divisor"):
+    for field in ("temperature", "min_tokens", "router_hidden_divisor"):
         with pytest.raises(ValueError, match=f"{field} = 0; it must be"):
             Method(**{field: 0})
+    with pytest.raises(ValueError, match="keep_ratio = 0; it must be above 0 and at most 1"):
+        Method("random_drop", keep_ratio=0)
     assert Method().resolve_sites(32) == (8, 16, 24)
     assert Method().resolve_sites(40) == (10, 20, 30)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from dpn_model import Method
-from dpn_model.bases.tiny import build_tiny_model, tiny_config
+from dpn_model import Method, RoutingLoss
 from dpn_model.methods.contract import ReductionRecord
+from dpn_model.methods.dpn.losses import ScoreGradient
 from dpn_model.methods.dpn.score_gradient import score_term
-from dpn_model.methods.method import RoutingLoss
+from dpn_model.tiny import build_tiny_model, tiny_config
 
 
 def record(probs: torch.Tensor, chosen: tuple[int, ...], choices: tuple[str, ...]) -> ReductionRecord:
@@ -90,7 +90,7 @@ def test_the_mean_over_all_draws_is_the_gradient_of_the_expected_loss(
     weights = [parameter for name, parameter in model.named_parameters() if name.startswith(("reducers.", "model.l"))]
     found: dict[str, list[torch.Tensor]] = {}
     for kind in ("scale", "score"):
-        model.config.method["router_gradient"] = kind
+        model.parts.losses = (ScoreGradient(),) if kind == "score" else ()
         total, sums = 0.0, [torch.zeros_like(weight) for weight in weights]
         for number in range(16):
             draws = iter(torch.tensor([[number >> 3 & 1, number >> 2 & 1], [number >> 1 & 1, number & 1]]))

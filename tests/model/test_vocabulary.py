@@ -10,7 +10,7 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
-from dpn_model.bases.tiny import tiny_config
+from dpn_model.tiny import tiny_config
 
 
 def build(tied: bool, method: str = "dense") -> DpnForConditionalGeneration:

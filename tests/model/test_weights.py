@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, ConvNextConfig, LlamaConfig, LlavaConfig
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method, RoutingLoss
-from dpn_model.bases.llava_hr.config import LlavaHrConfig
-from dpn_model.weights.assemble import assemble
+from dpn_model.assemble import assemble
+from dpn_model.bases.llava_hr.model import LlavaHrConfig
 
 VOCAB = 20
 LLM = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}

@@ -8,7 +8,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dpn_model.cost.flops import layers_per_stage
+from dpn_model.cost.ledger import layers_per_stage
 from dpn_platform.config.load import parse_config
 from dpn_platform.planning.activations import activation_bytes, trace
 from dpn_platform.planning.base_model import base_config, meta_model

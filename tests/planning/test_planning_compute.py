@@ -3,6 +3,7 @@
 import pytest
 
 from dpn_model.bases.catalogue import base_shape
+from dpn_model.cost.ledger import Ledger
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.planning.compute import PlannedPasses, SampleMeans, device_hours, peak_tflops, training_flops
 from dpn_platform.planning.prices import price_per_hour
@@ -21,7 +22,8 @@ TABLE = [
 
 def tflops(sites, route, text, *, checkpointed=False, trains_vision=False, images=1.0):
     passes = PlannedPasses.of(trains_vision=trains_vision, checkpointed=checkpointed)
-    parts = training_flops(base_shape("llava-1.5-7b"), sites, route, SampleMeans(text, text, images), passes)
+    ledger = Ledger.of_stages(32, sites, route, text)
+    parts = training_flops(base_shape("llava-1.5-7b"), ledger, SampleMeans(text, text, images), passes)
     return {part: flops / 1e12 for part, flops in parts.items()}
 
 

@@ -5,14 +5,18 @@ import pytest
 from dpn_model.bases.catalogue import base_shape
 from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.load import parse_config
-from dpn_platform.planning.base_model import base_config, meta_model, parameters_by_part, parameters_of, router_macs
-from dpn_platform.planning.methods import batch_arithmetic, forward_bill, method_cost, planned_methods
+from dpn_platform.planning.base_model import base_config, meta_model, parameters_by_part, parameters_of
+from dpn_platform.planning.methods import batch_arithmetic, forward_bill, method_cost, method_plan, planned_methods
 from dpn_platform.training.base import load_base
 
 
 @pytest.fixture(scope="module")
 def base():
     return base_config("tiny")
+
+
+def cost_of(base, config, text_tokens):
+    return method_cost(base, method_plan(base, config.method, text_tokens))
 
 
 def experiment(**sections):
@@ -52,7 +56,7 @@ def test_folder_that_transformers_cannot_read_is_refused(tmp_path):
 
 
 def test_static_route_costs_what_eq8_says(base):
-    cost = method_cost(base, experiment(method={"name": "static", "kernel": "2x2"}).method, text_tokens=0)
+    cost = cost_of(base, experiment(method={"name": "static", "kernel": "2x2"}), 0)
     assert cost["sites"] == [2, 4, 6]
     assert (cost["visual_tokens_at_the_end"].low, cost["visual_tokens_at_the_end"].high) == (1, 1)
     d, m = 96, 192
@@ -67,21 +71,21 @@ def test_static_route_costs_what_eq8_says(base):
 
 def test_each_site_has_its_own_experts(base):
     method = {"sites": [2, 5], "site_experts": [["2x2"], ["1x2", "2x2"]]}
-    cost = method_cost(base, experiment(method=method).method, text_tokens=0)
+    cost = cost_of(base, experiment(method=method), 0)
     assert cost["sites"] == [2, 5]
     assert (cost["visual_tokens_at_the_end"].low, cost["visual_tokens_at_the_end"].high) == (4, 8)
 
 
 def test_dpn_lies_between_its_smallest_and_largest_expert(base):
-    dpn = method_cost(base, experiment(method={"experts": ["1x1", "2x2"]}).method, text_tokens=10)
-    static = method_cost(base, experiment(method={"name": "static", "kernel": "2x2"}).method, text_tokens=10)
+    dpn = cost_of(base, experiment(method={"experts": ["1x1", "2x2"]}), 10)
+    static = cost_of(base, experiment(method={"name": "static", "kernel": "2x2"}), 10)
     assert dpn["flops_ratio_swiglu"].high == 1.0
     assert dpn["flops_ratio_swiglu"].low == static["flops_ratio_swiglu"].low
 
 
 def test_random_drop_and_dense(base):
-    dense = method_cost(base, experiment(method={"name": "dense"}).method, text_tokens=10)
-    drop = method_cost(base, experiment(method={"name": "random_drop", "keep_ratio": 0.5}).method, text_tokens=10)
+    dense = cost_of(base, experiment(method={"name": "dense"}), 10)
+    drop = cost_of(base, experiment(method={"name": "random_drop", "keep_ratio": 0.5}), 10)
     assert dense["flops_ratio_eq8"].low == 1.0
     assert drop["visual_tokens_at_the_end"].low == 8
 
@@ -89,14 +93,14 @@ def test_random_drop_and_dense(base):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ({"sites": [3, 8]}, r"method.sites = \[3, 8\]: 8 is out of range; allowed: different layers from 1 to 7"),
+        ({"sites": [3, 8]}, r"method.sites = \[3, 8\]: 8 is out of range; allowed: different layers from 0 to 7"),
         ({"name": "static", "kernel": "9x9"}, "method.kernel = 9x9: too large for a grid of 8x8"),
         ({"experts": ["3x3"]}, "method.experts = 3x3: too large for a grid of 2x2"),
     ],
 )
 def test_method_that_does_not_fit_the_model_is_refused(base, method, message):
     with pytest.raises(ConfigError, match=message):
-        method_cost(base, experiment(method=method).method, text_tokens=10)
+        cost_of(base, experiment(method=method), 10)
 
 
 def test_absent_base_is_refused():
@@ -125,17 +129,16 @@ def test_bill_of_a_forward_pass_is_dpn_flops(base):
 
     config = experiment(model={"base": "llava-1.5-7b"})
     config_7b = base_config("llava-1.5-7b")
-    cost = method_cost(config_7b, config.method, text_tokens=60)
-    routers = router_macs(meta_model(config_7b, config.method, config.train))
+    planned = method_plan(config_7b, config.method, text_tokens=60)
     shape = base_shape("llava-1.5-7b")
-    for convention, bill in forward_bill(config_7b, cost, 60, routers).items():
+    for convention, bill in forward_bill(config_7b, planned).items():
         parts = cost_parts(shape, planned_run(shape, ("2x2", "2x2", "2x2"), 60), convention)
         assert (bill["total"].low, bill["decoder"].low) == (parts.total, parts.prefill)
         assert bill["total"].high > bill["total"].low > bill["vision"]
 
 
 def test_a_floor_never_forbids_the_kernel_that_takes_nothing(base):
-    cost = method_cost(base, experiment(method={"min_tokens": 65}).method, text_tokens=0)
+    cost = cost_of(base, experiment(method={"min_tokens": 65}), 0)
     assert cost["visual_tokens_cheapest"] == cost["visual_tokens_dearest"] == [64] * 4
     with pytest.raises(ConfigError, match="experts = 1x2, 2x2: too large for a grid of 8x8"):
-        method_cost(base, experiment(method={"min_tokens": 65, "experts": ["1x2", "2x2"]}).method, text_tokens=0)
+        cost_of(base, experiment(method={"min_tokens": 65, "experts": ["1x2", "2x2"]}), 0)

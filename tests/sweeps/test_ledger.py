@@ -14,9 +14,9 @@ def ledger(make_config):
 
 def test_trials_come_back_controls_first(ledger, make_config):
     ledger.create(make_config())
-    for trial in [searched_trial(10, {}), searched_trial(2, {}), *control_trials(make_config().sweep)]:
+    for trial in [searched_trial(10, "dpn", {}), searched_trial(2, "dpn", {}), *control_trials(make_config().sweep)]:
         ledger.put(trial)
-    ledger.put(searched_trial(2, {}).become("finished", values={"accuracy": 0.5}))
+    ledger.put(searched_trial(2, "dpn", {}).become("finished", values={"accuracy": 0.5}))
     assert list(ledger.trials()) == ["dense", "static_2x2", "dpn-02", "dpn-10"]
     assert ledger.trials()["dpn-02"].state == "finished"
     assert ledger.trial("dense") == Trial("dense", {"method.name": "dense"}, is_control=True)

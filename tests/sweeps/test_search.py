@@ -6,9 +6,10 @@ import pickle
 import pytest
 from ray.tune.search import Searcher
 
-from dpn_platform.config.schema import SearchSpace
 from dpn_platform.sweeps.search import StudySearch
-from dpn_platform.sweeps.trials import EXPERTS, TARGET, WEIGHT, control_trials, searched_trial
+from dpn_platform.sweeps.trials import control_trials, searched_trial
+
+WEIGHT, TARGET, EXPERTS = "method.routing_loss.weight", "method.routing_loss.target", "method.experts"
 
 
 class Notes(dict):
@@ -80,7 +81,7 @@ def test_the_seed_decides(make_config):
 
 
 def params(weight):
-    return {WEIGHT: weight, TARGET: 1.0, EXPERTS: list(SearchSpace().experts[0])}
+    return {WEIGHT: weight, TARGET: 1.0, EXPERTS: ["1x1", "1x2", "2x2"]}
 
 
 def test_a_resume_goes_on_where_the_ledger_ends(make_config):
@@ -89,8 +90,8 @@ def test_a_resume_goes_on_where_the_ledger_ends(make_config):
     known = [
         dense.become("finished", values={"accuracy": 0.9, "flops_ratio": 1.0}),
         static.become("running"),
-        searched_trial(0, params(0.1)).become("finished", values={"accuracy": 0.8, "flops_ratio": 0.5}),
-        searched_trial(1, params(0.2)).become("failed"),
+        searched_trial(0, "dpn", params(0.1)).become("finished", values={"accuracy": 0.8, "flops_ratio": 0.5}),
+        searched_trial(1, "dpn", params(0.2)).become("failed"),
     ]
     search, notes = open_search(sweep, known)
     assert search.num_open == 3

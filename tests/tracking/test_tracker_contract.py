@@ -1,9 +1,10 @@
-"""What every Tracker promises, checked on both: the memory twin and MLflow on SQLite without a server."""
+"""What every Tracker promises: memory, JSON lines and MLflow (on SQLite, without a server), also in the background."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrackingConfig
-from dpn_platform.tracking import MemoryTracker, Tracker, open_tracker
+from dpn_platform.storage import list_files, read_bytes
+from dpn_platform.tracking import MemoryTracker, Tracker
+from dpn_platform.tracking.background import BackgroundTracker
 from dpn_platform.tracking.guard import Guard
+from dpn_platform.tracking.jsonl import JsonlTracker
 from dpn_platform.tracking.mlflow_tracker import MlflowTracker
 
 SECRET = "correct-horse-battery"
@@ -33,21 +36,28 @@ class Seen:
 
 
 class Harness:
-    """A tracker with a way to look inside."""
+    """A tracker with a way to look inside, through `kept` where the tracker itself hands on to another."""
 
-    def __init__(self, tracker: MemoryTracker | MlflowTracker, reopen: Any) -> None:
-        self.tracker: Tracker = tracker
-        self.reopen = reopen  # a second process on the same experiment
+    def __init__(self, tracker: Tracker, kept: MemoryTracker | MlflowTracker, make: Callable[[], Tracker]) -> None:
+        self.tracker = tracker
+        self.kept = kept
+        self._make = make
+        self.latest = tracker
+
+    def reopen(self) -> Tracker:
+        """Another process on the same experiment, after the first has sent everything."""
+        self._settled()
+        self.latest = self._make()
+        return self.latest
 
     def see(self, run_id: str) -> Seen:
-        tracker = self.tracker
-        if isinstance(tracker, MemoryTracker):
-            run = tracker.runs[run_id]
+        kept = self._settled()
+        if isinstance(kept, MemoryTracker):
+            run = kept._run(run_id)
             return Seen(
                 run.name, run.status, run.params, run.tags, {k: sorted(v.items()) for k, v in run.metrics.items()}
             )
-        assert isinstance(tracker, MlflowTracker)
-        client = tracker._runs.client
+        client = kept._runs.client
         found = client.get_run(run_id)
         metrics = {
             key: sorted((point.step, point.value) for point in client.get_metric_history(run_id, key))
@@ -56,16 +66,29 @@ class Harness:
         return Seen(found.info.run_name, found.info.status, found.data.params, found.data.tags, metrics)
 
     def artifact(self, run_id: str, name: str, folder: Path) -> bytes:
-        if isinstance(self.tracker, MemoryTracker):
-            return self.tracker.runs[run_id].artifacts[name]
-        assert isinstance(self.tracker, MlflowTracker)
-        return Path(self.tracker._runs.client.download_artifacts(run_id, name, str(folder))).read_bytes()
+        kept = self._settled()
+        if isinstance(kept, JsonlTracker):
+            return read_bytes(f"{kept.uri}/{run_id}/artifacts/{name}")
+        if isinstance(kept, MemoryTracker):
+            return kept.runs[run_id].artifacts[name]
+        return Path(kept._runs.client.download_artifacts(run_id, name, str(folder))).read_bytes()
 
     def run_count(self) -> int:
-        if isinstance(self.tracker, MemoryTracker):
-            return len(self.tracker.runs)
-        assert isinstance(self.tracker, MlflowTracker)
-        return len(self.tracker._runs.client.search_runs([self.tracker._runs.experiment_id]))
+        kept = self._settled()
+        if isinstance(kept, JsonlTracker):
+            return len(list_files(kept.uri, "/run.json"))
+        if isinstance(kept, MemoryTracker):
+            return len(kept.runs)
+        return len(kept._runs.client.search_runs([kept._runs.experiment_id]))
+
+    def _settled(self) -> MemoryTracker | MlflowTracker:
+        """What was kept, as another process finds it, after everything that waits was sent."""
+        for tracker in (self.tracker, self.latest):
+            if isinstance(tracker, BackgroundTracker):
+                tracker.flush()
+        if isinstance(self.kept, JsonlTracker):
+            self.kept.runs.clear()
+        return self.kept
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +97,25 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
-@pytest.fixture(params=["memory", "mlflow"])
+@pytest.fixture(params=["memory", "jsonl", "jsonl in the background", "mlflow", "mlflow in the background"])
 def harness(
     request: pytest.FixtureRequest, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Harness]:
-    if request.param == "memory":
-        memory = MemoryTracker(guard=GUARD)
-        yield Harness(memory, lambda: memory)
-        return
     monkeypatch.chdir(tmp_path)  # a SQLite address keeps artifacts in the working folder
+    memory = MemoryTracker(guard=GUARD)
+    experiment = re.sub(r"\W", "_", request.node.name)
 
-    def make() -> MlflowTracker:
-        return MlflowTracker(request.node.name, database, spool_folder=tmp_path / "spool", guard=GUARD)
+    def keeper() -> Any:
+        if request.param == "memory":
+            return memory
+        if "jsonl" in request.param:
+            return JsonlTracker(experiment, str(tmp_path / "tracking"), GUARD)
+        return MlflowTracker(experiment, database, spool_folder=tmp_path / "spool", guard=GUARD)
 
-    yield Harness(make(), make)
+    def make() -> Tracker:
+        return BackgroundTracker(keeper()) if "background" in request.param else keeper()
+
+    yield Harness(make(), keeper(), make)
     assert not (tmp_path / "spool").exists()
 
 
@@ -136,15 +164,16 @@ def test_a_continued_run_logs_again_what_failed_to_be_sent(harness: Harness, mon
     harness.tracker.log_metrics(run, {"train/loss": 1.0}, 1)
     resumed = harness.reopen()
     resumed.start_run("trial", key="a")
-    if isinstance(resumed, MlflowTracker):
-        send, failures = resumed._runs.client.log_batch, iter([True])
+    sender = resumed._tracker if isinstance(resumed, BackgroundTracker) else resumed
+    if isinstance(sender, MlflowTracker):
+        send, failures = sender._runs.client.log_batch, iter([True])
 
         def fails_once(*args: Any, **kwargs: Any) -> None:
             if next(failures, False):
                 raise ConnectionError("reset")
             send(*args, **kwargs)
 
-        monkeypatch.setattr(resumed._runs.client, "log_batch", fails_once)
+        monkeypatch.setattr(sender._runs.client, "log_batch", fails_once)
     resumed.log_metrics(run, {"train/loss": 1.0}, 1)
     resumed.log_metrics(run, {"train/loss": 0.5}, 2)
     resumed.log_metrics(run, {"train/loss": 0.25}, 3)
@@ -182,6 +211,8 @@ def test_no_credential_reaches_a_run(harness: Harness, tmp_path: Path) -> None:
     (tmp_path / "leak.txt").write_text(SECRET)
     with pytest.raises(DpnError, match=r"leak\.txt: not logged"):
         harness.tracker.log_artifact(run, tmp_path / "leak.txt", "leak.txt")
+    with pytest.raises(DpnError, match=r"gone\.txt: no such file"):
+        harness.tracker.log_artifact(run, tmp_path / "gone.txt", "gone.txt")
     seen = harness.see(run)
     assert seen.params == {"command": "x --key ***", "api_key": "***"}
     assert seen.tags["note"] == "<***>"
@@ -217,13 +248,3 @@ def test_urls_name_the_run(harness: Harness) -> None:
 
 def test_trackers_fulfil_the_protocol(harness: Harness) -> None:
     assert isinstance(harness.tracker, Tracker)
-
-
-def test_open_tracker_without_an_address_says_what_to_do() -> None:
-    with pytest.raises(DpnError, match=r"MLFLOW_TRACKING_URI.*dpn up"):
-        open_tracker(TrackingConfig(), environment={})
-
-
-def test_open_tracker_prefers_the_configured_address(database: str) -> None:
-    tracker = open_tracker(TrackingConfig(uri=database), environment={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
-    assert tracker.experiment_url().startswith("sqlite:")

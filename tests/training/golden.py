@@ -35,7 +35,7 @@ class _Keep:
     def after_step(self, engine: Any, result: Any) -> None:
         records = [record for report in result.routing for record in report.records]
         self.curves["loss_lm"].append(float(result.loss_lm))
-        self.curves["loss_routing"] += [] if result.loss_routing is None else [float(result.loss_routing)]
+        self.curves["loss_routing"] += [float(term) for term in result.loss_terms.values()]
         self.curves["visual_tokens_kept"].append(sum(sum(record.tokens_out) for record in records))
 
 

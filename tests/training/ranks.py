@@ -31,7 +31,7 @@ class Watch:
         self.hinges: list[float] = []
 
     def after_step(self, engine: Any, result: Any) -> None:
-        hinge = torch.zeros(()) if result.loss_routing is None else result.loss_routing
+        hinge = result.loss_terms.get("routing", torch.zeros(()))
         both = torch.stack([result.loss_lm, hinge])
         dist.all_reduce(both)
         self.losses.append(float(both[0]))

@@ -18,7 +18,7 @@ from dpn_platform.evaluation.answering.loading import load_ours
 from dpn_platform.evaluation.answering.packed_model import PackedModel
 from dpn_platform.evaluation.runner.actor import batches
 from dpn_platform.planning.base_model import base_config, meta_model, parameters_by_part
-from dpn_platform.planning.methods import method_cost
+from dpn_platform.planning.methods import method_cost, method_plan
 from dpn_platform.training.base import build_model, reading_processor
 from dpn_platform.training.loop import to_device
 from dpn_platform.training.optimizer import part_of
@@ -93,7 +93,7 @@ def test_a_folder_as_it_is_becomes_a_trained_and_evaluated_checkpoint(base: Path
 
 def test_a_folder_as_it_is_can_be_planned(base: Path) -> None:
     planned, wanted = base_config(str(base)), config(base, name="static", kernel="2x2", sites=[1])
-    assert method_cost(planned, wanted.method, text_tokens=10)["flops_ratio_eq8"].low < 1
+    assert method_cost(planned, method_plan(planned, wanted.method, text_tokens=10))["flops_ratio_eq8"].low < 1
     sizes = parameters_by_part(meta_model(planned, wanted.method, wanted.train))
     real, _ = build_model(config(base, name="dense"))
     assert sum(sizes.values()) == sum(weight.numel() for weight in real.parameters())

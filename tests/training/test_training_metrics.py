@@ -34,7 +34,7 @@ def result(step: int, loss: float, *, tokens: int = 4, pictured: int = 1, hinge:
         num_supervised_tokens=tokens,
         loss_lm=torch.tensor(loss),
         num_pictured=pictured,
-        loss_routing=None if hinge is None else torch.tensor(hinge),
+        loss_terms={} if hinge is None else {"routing": torch.tensor(hinge)},
         routing=[RoutingReport((), (10, 10), (64, 0))],
     )
 
@@ -46,7 +46,7 @@ def test_a_line_is_the_mean_over_tokens_and_pictures_of_its_steps(process_group,
     assert log.lines == []
     log.after_step(engine, result(2, 2.0, tokens=1, pictured=3, hinge=0.3))
 
-    weight = engine.module.config.method_settings.routing_loss.weight
+    weight = engine.module.parts.losses[0].weight
     assert log.last == {
         "step": 2,
         "train/loss_lm": pytest.approx(1.25),

@@ -104,12 +104,11 @@ def test_operations_are_those_of_the_plan(
     batch = build_batch(range(1, 2), text_only=False)
     out = model(**to_device(batch, torch.device("cpu"), torch.float32))
     passes = Passes.of(model, is_checkpointed=checkpointed)
-    [text], [visual], tokens = out.routing.text_tokens, out.routing.visual_tokens, out.num_supervised_tokens
+    [text], tokens = out.routing.text_tokens, out.num_supervised_tokens
 
     planned = compute.training_flops(
         model.model_shape,
-        (),
-        (visual,),
+        out.routing.ledger(0),
         compute.SampleMeans(text, tokens),
         compute.PlannedPasses.of(trains_vision=trains_vision, checkpointed=checkpointed),
     )
@@ -148,7 +147,7 @@ def test_lines_say_what_the_routers_did(slow_loop, routed) -> None:
     probs = first.router_probs_BE.detach().double()
     entropy = -(probs * probs.log()).sum(dim=1).mean() / torch.log(torch.tensor(3.0))
     assert line[f"router/entropy_layer_{first.layer:02d}"] == pytest.approx(float(entropy))
-    kept = [routed.routing.run(sample).visual_tokens for sample in range(4)]
+    kept = [routed.routing.visual_tokens_per_stage(sample) for sample in range(4)]
     # Four stages of two layers each.
     assert line["router/keep_ratio"] == pytest.approx(sum(map(sum, kept)) / 4 / sum(row[0] for row in kept))
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dpn_model.processing.tokenizer import SPECIAL_TOKENS, build_word_tokenizer
+from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_model.special_texts import SPECIAL_TOKENS
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import fingerprint, parse_config
 from dpn_platform.config.schema import ExperimentConfig
@@ -25,12 +26,12 @@ Publish = Callable[..., Manifest]
 
 @pytest.fixture
 def published(tmp_path: Path) -> Publish:
-    def publish(*turns: tuple[str, str], recipe: dict[str, Any] | None = None) -> Manifest:
+    def publish(*turns: tuple[str, str]) -> Manifest:
         records = [{"question": question, "answer": answer} for question, answer in turns]
         rows = tuple(SourceRow(place, json.dumps(record).encode()) for place, record in enumerate(records))
         part = Slice(f"{tmp_path}/set", "train", 0, 0, rows, BuildOptions(()))
         files = {"train": (Annotations(uri="x.json", rows=len(rows)),)}
-        manifest = assemble([build_shard(part)], part.target_uri, Origin("x", "x", recipe, files, None), part.options)
+        manifest = assemble([build_shard(part)], part.target_uri, Origin("x", "x", None, files, None), part.options)
         return publish_manifest(part.target_uri, manifest)
 
     return publish
@@ -85,8 +86,8 @@ def test_tiny_knows_every_word_of_its_data_set(published: Publish) -> None:
     assert processor.tokenizer.unk_token_id not in ids
 
 
-def test_the_demo_set_has_the_words_of_its_generator(published: Publish) -> None:
-    manifest = published(("is there anything ?", "yes"), recipe={"kind": "demo", "version": 2})
+def test_a_set_within_the_words_of_tiny_gets_them_all(published: Publish) -> None:
+    manifest = published(("is there anything ?", "yes"))
 
     assert training_words(config(manifest)) == TINY_WORDS
     assert training_words(config(manifest, "dpn_model/assets/tiny-llava")) == TINY_WORDS

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
-from dpn_model.bases.tiny import tiny_config
 from dpn_model.processing import DpnProcessor
-from dpn_model.processing.tokenizer import SPECIAL_TOKENS, build_word_tokenizer
+from dpn_model.processing.tokenizer import build_word_tokenizer
+from dpn_model.special_texts import SPECIAL_TOKENS
+from dpn_model.tiny import tiny_config
 
 WORDS = "is there a red circle ? yes no how many one two".split()
 IMAGE_SIZE, PATCH_SIZE = 96, 12

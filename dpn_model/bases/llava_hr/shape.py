@@ -1,4 +1,4 @@
-"""What LLaVA-HR costs: ConvNeXt and CLIP over one large picture, joined by adapters.
+"""The grid of LLaVA-HR and what it costs, without torch: ConvNeXt and CLIP over one large picture, joined by adapters.
 
 Convolutions and linear layers are counted; resizing, norms and means are not (spec base-models C.1).
 """
@@ -7,15 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
-from dpn_model.bases.llava_hr.config import LlavaHrConfig
-from dpn_model.bases.llava_hr.mixture_of_resolution import GATE_WIDTH
-from dpn_model.bases.llava_hr.model import image_grid
 from dpn_model.cost.bill import ModelShape, mlp2x_macs, vit_macs
 from dpn_model.cost.flops import DecoderShape
 
+#: of the published models: side of the picture in pixels, and the CLIP blocks (1-based) after which an adapter acts
+IMAGE_SIZE = 1024
+ADAPTER_LAYERS = (6, 12, 18)
+#: hidden width of an adapter's gate
+GATE_WIDTH = 512
 
-def llava_hr_shape(config: LlavaHrConfig) -> ModelShape:
+
+def slow_stride(config: Any) -> int:
+    """Pixels per side of one cell of ConvNeXt's last stage: the stem's patch, doubled by every later stage."""
+    return int(config.patch_size) * 2 ** (len(config.depths) - 1)
+
+
+def fast_image_size(fast: Any, slow: Any, image_size: int) -> int:
+    """Side of CLIP's picture: the one that gives ConvNeXt's grid, but never below the size CLIP was trained at."""
+    return int(max(image_size // slow_stride(slow) * fast.patch_size, fast.image_size))
+
+
+def image_grid(config: Any) -> tuple[int, int]:
+    """Visual tokens of one picture as (height, width): 32x32 at 1024 pixels."""
+    size = fast_image_size(config.vision_config, config.slow_vision_config, config.image_size)
+    side = size // config.vision_config.patch_size
+    return side, side
+
+
+def llava_hr_shape(config: Any) -> ModelShape:
     """Shape of a LLaVA-HR configuration."""
     decoder = DecoderShape.from_config(config.text_config)
     fast, slow = config.vision_config, config.slow_vision_config

@@ -20,11 +20,12 @@ from transformers.models.llava_next.modeling_llava_next import (
 )
 
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
-from dpn_model.bases.vision.feature_choice import class_tokens_kept
+from dpn_model.bases.vision.token_grids import class_tokens_kept
+from dpn_model.bases.vision.tower import ClosedTower
 from dpn_model.packing import Grid, ImageSpan, Loose, Piece, contiguous_positions
 
 
-class AnyresImages:
+class AnyresImages(ClosedTower):
     """`image_sizes` int64[I, 2] are (height, width) in pixels before tiling.
 
     A picture is the thumbnail's grid, then the larger view's, cut to the picture's shape; rows of the latter end with

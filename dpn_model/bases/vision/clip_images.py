@@ -5,7 +5,7 @@ Shape letters: I images, V visual tokens of all images together, T packed tokens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
-from dpn_model.bases.vision.feature_choice import class_tokens_kept
+from dpn_model.bases.vision.token_grids import CLASS_TOKENS, class_tokens_kept
+from dpn_model.bases.vision.tower import run_tower, same_size
+from dpn_model.methods.probe import TowerPicture
 from dpn_model.packing import Grid, ImageSpan, Loose, Piece, contiguous_positions
 
 
@@ -33,6 +35,7 @@ class ClipImages:
         self.image_size = int(base.vision_config.image_size)
         self.patch_size = int(base.vision_config.patch_size)
         self.class_tokens = class_tokens_kept(base)
+        self.tower_class_tokens = CLASS_TOKENS[base.vision_config.model_type]
 
     def pictures(self, pixel_values: Pixels, inputs: ImageInputs) -> Sequence[Tensor]:
         """float[3, height, width] each, of any size.
@@ -66,6 +69,27 @@ class ClipImages:
             for number, feature in zip(numbers, encoded, strict=True):
                 features[number] = feature
         return torch.cat(features)
+
+    def tower(
+        self, model: Any, pixel_values: Pixels, inputs: ImageInputs, looks: Collection[str]
+    ) -> list[TowerPicture]:
+        """See `ImageSide`; pictures of the tower's own size."""
+        images = same_size(pixel_values)
+        if not self._is_native(images):
+            height, width = images.shape[-2:]
+            raise ValueError(
+                f"pixel_values are {height}x{width}; this method takes pictures of the tower's own size, "
+                f"{self.image_size}x{self.image_size}"
+            )
+        if self.class_tokens:
+            raise ValueError("this base feeds the class token to its decoder; this method takes patches alone")
+        layer = model.config.vision_feature_layer
+        return run_tower(model.vision_tower, images, layer, self.tower_class_tokens, looks)
+
+    def project(self, model: Any, features_VC: Tensor) -> Tensor:
+        """See `ImageSide`."""
+        tokens: Tensor = model.multi_modal_projector(features_VC[None])[0]
+        return tokens
 
     def _encode(self, model: Any, images: Tensor) -> list[Tensor]:
         # Position embeddings are interpolated to another size, as transformers' towers do on request.

@@ -5,12 +5,13 @@ Shape letters: I images, V visual tokens of all images together, T packed tokens
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
+from dpn_model.methods.probe import TowerPicture
 from dpn_model.packing import ImageSpan, Piece
 
 #: pictures as a base takes them: stacked, one tensor each, or flat patches with `image_grid_thw`
@@ -42,6 +43,18 @@ class ImageSide(Protocol):
 
         Or float[V, (1 + K) * D]: behind a token's features, side by side, what the layers 1 to K add to it.
         """
+
+    def tower(
+        self, model: Any, pixel_values: Pixels, inputs: ImageInputs, looks: Collection[str]
+    ) -> list[TowerPicture]:
+        """What the tower made of each picture, in front of the projector, and what parts look at (`methods.probe`).
+
+        Raises:
+            ValueError: a base, or pictures, of which this is not to be had.
+        """
+
+    def project(self, model: Any, features_VC: Tensor) -> Tensor:
+        """float[V, C] of `TowerPicture` to float[V, D], through the base's projector. Raises as `tower`."""
 
     def tower_runs(self, pixel_values: Pixels, inputs: ImageInputs) -> tuple[tuple[int, ...], ...]:
         """For each picture, the patches of every run of the tower; `NATIVE` for pixels of the tower's own size."""

@@ -5,7 +5,7 @@ Shape letters: I images, V visual tokens of all images together, D model width, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
+from dpn_model.bases.vision.token_grids import idefics_tile, internvl_tile
+from dpn_model.bases.vision.tower import ClosedTower, same_size
+from dpn_model.methods.probe import TowerPicture
 from dpn_model.packing import Grid, ImageSpan, Piece, contiguous_positions
 
 
-class FixedImages:
+class FixedImages(ClosedTower):
     """Every picture (LLaVA-HR) or tile (InternVL) is a square of `image_size` pixels and gives the same `grid`."""
 
     inputs: tuple[str, ...] = ()
@@ -27,21 +30,9 @@ class FixedImages:
 
     @classmethod
     def of_internvl(cls, base: Any) -> FixedImages:
-        """InternVL's tiles: patches without the class token, shuffled into fewer and wider tokens.
-
-        Raises:
-            ValueError: a tile that is not square, or features that are no grid.
-        """
-        sizes, patches = _pair(base.vision_config.image_size), _pair(base.vision_config.patch_size)
-        if len(set(sizes)) > 1 or len(set(patches)) > 1:
-            raise ValueError(
-                f"vision_config: image_size = {sizes}, patch_size = {patches}; allowed in internvl: squares"
-            )
-        if base.vision_feature_select_strategy != "default":
-            strategy = base.vision_feature_select_strategy
-            raise ValueError(f"vision_feature_select_strategy = {strategy!r}; allowed in internvl: default")
-        side = int(sizes[0] // patches[0] * base.downsample_ratio)
-        return cls(sizes[0], (side, side))
+        """InternVL's tiles. Raises ValueError as `internvl_tile`."""
+        size, side = internvl_tile(base)
+        return cls(size, (side, side))
 
     def pictures(self, pixel_values: Pixels, inputs: ImageInputs) -> Sequence[Tensor]:
         """float[3, S, S] each."""
@@ -79,6 +70,26 @@ class FixedImages:
         return self.grid
 
 
+class HighResolutionImages(FixedImages):
+    """LLaVA-HR's: what both towers made together can be had in front of the projector."""
+
+    def tower(
+        self, model: Any, pixel_values: Pixels, inputs: ImageInputs, looks: Collection[str]
+    ) -> list[TowerPicture]:
+        """See `ImageSide`; there is nothing else to look at."""
+        if looks:
+            raise ValueError(
+                f"this method looks at {', '.join(sorted(looks))} of the tower; LLaVA-HR shows features alone"
+            )
+        features_IVC = model.vision_tower(same_size(pixel_values))
+        return [TowerPicture(features_VC, self.grid) for features_VC in features_IVC]
+
+    def project(self, model: Any, features_VC: Tensor) -> Tensor:
+        """See `ImageSide`."""
+        tokens: Tensor = model.multi_modal_projector(features_VC[None])[0]
+        return tokens
+
+
 class IdeficsTiles(FixedImages):
     """Idefics3 and SmolVLM: float[B, N, 3, S, S], where a sample with fewer tiles than N is filled with zeros.
 
@@ -88,8 +99,8 @@ class IdeficsTiles(FixedImages):
     inputs: tuple[str, ...] = ("pixel_attention_mask",)
 
     def __init__(self, base: Any) -> None:
-        side = base.vision_config.image_size // base.vision_config.patch_size // base.scale_factor
-        super().__init__(base.vision_config.image_size, (side, side))
+        size, side = idefics_tile(base)
+        super().__init__(size, (side, side))
 
     def pictures(self, pixel_values: Pixels, inputs: ImageInputs) -> Sequence[Tensor]:
         """float[3, S, S] of every tile that is not filling."""
@@ -110,7 +121,3 @@ class IdeficsTiles(FixedImages):
 
     def _is_real(self, tiles: Tensor) -> Tensor:
         return (tiles != 0).flatten(1).any(dim=1)
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
-    return (size, size) if isinstance(size, int) else tuple(size)

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from dpn_model.bases.vision.contract import ImageInputs, Pixels
+from dpn_model.bases.vision.tower import ClosedTower
 from dpn_model.packing import Grid, ImageSpan, Piece
 from dpn_model.positions import multimodal_positions
 
 
-class GriddedImages:
+class GriddedImages(ClosedTower):
     """`image_grid_thw` is int64[I, 3], (time, height, width) in patches; `merge` x `merge` patches make a visual token.
 
     Args:

@@ -8,17 +8,17 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from dpn_model.bases.families import why_not
-from dpn_model.bases.llava_hr.model import image_grid as llava_hr_grid
+from dpn_model.bases.llava_hr.shape import image_grid as llava_hr_grid
 from dpn_model.bases.vision.anyres_images import AnyresImages, OneVisionImages
 from dpn_model.bases.vision.clip_images import ClipImages
 from dpn_model.bases.vision.contract import ImageSide
-from dpn_model.bases.vision.fixed_images import FixedImages, IdeficsTiles
+from dpn_model.bases.vision.fixed_images import FixedImages, HighResolutionImages, IdeficsTiles
 from dpn_model.bases.vision.gridded_images import GriddedImages, LayeredImages
 
 #: by `model_type` of the base
 IMAGE_SIDES: dict[str, Callable[[Any], ImageSide]] = {
     "llava": ClipImages,
-    "llava_hr": lambda base: FixedImages(base.image_size, llava_hr_grid(base)),
+    "llava_hr": lambda base: HighResolutionImages(base.image_size, llava_hr_grid(base)),
     "llava_next": AnyresImages,
     "llava_onevision": OneVisionImages,
     "internvl": FixedImages.of_internvl,

@@ -5,7 +5,7 @@
 
 Calibration runs the samples along every route up to the last site and notes what the router says there. A router's
 logits at a place in the tree of routes do not depend on the dial, so everything after that is arithmetic
-(`pyramid.budget`).
+(`budget`).
 
 Shape letters: N samples, E experts, P routes up to a site.
 """
@@ -21,16 +21,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dpn_model.cost.flops import CONVENTIONS, Convention, DecoderShape, sample_cost
+from dpn_model.cost.flops import CONVENTIONS, Convention, DecoderShape
+from dpn_model.cost.ledger import sample_cost
 from dpn_model.methods.dpn.budget import Dial, RouteTable, build_dial
 from dpn_model.methods.dpn.reducer import DynamicPoolingExperts
 from dpn_model.methods.dpn.routing_loss import compression_rates
-from dpn_model.outputs import RoutingReport
+from dpn_model.methods.dpn.settings import DpnSettings
+from dpn_model.methods.dpn.steering import DpnSteering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dpn_model.modeling import DpnForConditionalGeneration
+    from dpn_model.outputs import RoutingReport
 
 #: passes over the samples that a calibration may take: experts to the power of (sites - 1)
 MAX_PASSES = 256
@@ -56,7 +59,10 @@ def calibrate(
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"convention = {convention!r}; allowed: {', '.join(CONVENTIONS)}")
-    sites = model.routed_sites("budget dial")
+    steering = model.parts.steering
+    if not isinstance(steering, DpnSteering):
+        raise ValueError(f"method {model.config.method['name']} has no budget dial; only {DpnSettings.name} has")
+    sites = steering.sites
     sizes = [len(site.kernels) for site in sites]
     if math.prod(sizes[:-1]) > MAX_PASSES:
         raise ValueError(
@@ -74,7 +80,7 @@ def calibrate(
     if not tree.visual_tokens:
         raise ValueError("samples hold no image; the dial needs samples whose visual tokens can be reduced")
     dial = build_dial(tree.table(), convention)
-    model.set_dial(dial)
+    model.set_dial(dial.to_dict())
     return dial
 
 

@@ -1,14 +1,13 @@
-"""A route written by hand, and what a sample that took it would have run: cost without running a model."""
+"""A route written by hand, and the ledger of a sample that takes it: cost without running a model."""
 
 from __future__ import annotations
 
-import torch
-
-from dpn_model.cost.bill import ModelShape, SampleRun
-from dpn_model.methods.dpn.router import Router
-from dpn_model.methods.method import Method, parse_kernel
-from dpn_model.methods.pooling.experts import pool_image
-from dpn_model.packing import ImageSpan
+from dpn_model.cost.bill import ModelShape
+from dpn_model.cost.ledger import Ledger
+from dpn_model.methods.dpn.router_cost import router_macs
+from dpn_model.methods.dpn.settings import DpnSettings
+from dpn_model.methods.pooling.grid import pooled_grid
+from dpn_model.methods.settings import parse_kernel
 
 #: the digits of the spec's routing patterns (base-models A.2.1)
 KERNEL_OF_AREA = {"1": "1x1", "2": "1x2", "4": "2x2"}
@@ -32,27 +31,25 @@ def parse_route(text: str) -> tuple[str, ...]:
     return tuple(kernels)
 
 
-def planned_run(shape: ModelShape, route: tuple[str, ...], text_tokens: int) -> SampleRun:
+def planned_run(shape: ModelShape, route: tuple[str, ...], text_tokens: int) -> Ledger:
     """One image pooled along `route` at the default sites (1/4, 1/2 and 3/4 of the depth), by routers of kind v1.
 
     Raises:
         ValueError: a wrong number of entries, or a kernel larger than the grid that is left.
     """
-    method = Method(name="dpn")
-    sites = method.resolve_sites(shape.decoder.num_layers)
+    settings, decoder = DpnSettings(), shape.decoder
+    sites = settings.resolve_sites(decoder.num_layers)
     if len(route) != len(sites):
         after = ", ".join(map(str, sites))
         raise ValueError(f"route {','.join(route)!r} has {len(route)} entries; allowed: {len(sites)} (after {after})")
     assert shape.image_grid is not None, "named bases have one"
-    image = ImageSpan(0, 0, *shape.image_grid)
-    tokens = [image.num_tokens]
-    for number, kernel in enumerate(route):
+    height, width = shape.image_grid
+    tokens = [height * width]
+    for number, name in enumerate(route):
         try:
-            rows = pool_image(image, parse_kernel(kernel))
+            height, width = pooled_grid(height, width, parse_kernel(name))
         except ValueError as error:
             raise ValueError(f"route[{number}]: {error}") from None
-        image = ImageSpan(0, 0, rows.height, rows.width)
-        tokens.append(image.num_tokens)
-    with torch.device("meta"):
-        router = Router(shape.decoder.hidden_size, len(method.experts), method.router, method.temperature)
-    return SampleRun(sites, tuple(tokens), text_tokens, num_images=1, method_macs=len(sites) * router.macs)
+        tokens.append(height * width)
+    macs = len(sites) * router_macs(decoder.hidden_size, len(settings.experts), settings.router)
+    return Ledger.of_stages(decoder.num_layers, sites, tokens, text_tokens, num_images=1, macs={"router": macs})

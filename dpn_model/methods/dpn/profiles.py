@@ -7,7 +7,7 @@ authors' scripts compute, where that can be repeated without harm. Their guards 
 
 from __future__ import annotations
 
-from dpn_model.methods.method import Method, RoutingLoss
+from dpn_model.methods.dpn.settings import DpnSettings, RoutingLoss
 
 PROFILES = ("default", "paper", "release")
 #: λ of the paper, for LLaVA-1.5 and for LLaVA-HR (its section 5.2), and of the release for all
@@ -16,7 +16,7 @@ WEIGHT_LLAVA, WEIGHT_HIGH_RESOLUTION, WEIGHT_RELEASE = 0.01, 1.0, 0.001
 RELEASE_MIN_TOKENS = 18
 
 
-def method_profile(name: str, *, high_resolution: bool = False) -> Method:
+def method_profile(name: str, *, high_resolution: bool = False) -> DpnSettings:
     """A shipped profile; `dataclasses.replace` changes single settings.
 
     Args:
@@ -28,11 +28,13 @@ def method_profile(name: str, *, high_resolution: bool = False) -> Method:
     """
     weight = WEIGHT_HIGH_RESOLUTION if high_resolution else WEIGHT_LLAVA
     if name == "default":
-        return Method(routing_loss=RoutingLoss(weight=weight))
+        return DpnSettings(routing_loss=RoutingLoss(weight=weight))
     if name == "paper":
-        return Method(temperature=1.0, selection="top1", routing_loss=RoutingLoss(weight=weight, value="expectation"))
+        return DpnSettings(
+            temperature=1.0, selection="top1", routing_loss=RoutingLoss(weight=weight, value="expectation")
+        )
     if name == "release":
-        return Method(
+        return DpnSettings(
             min_tokens=RELEASE_MIN_TOKENS,
             infeasible="resample",
             routing_loss=RoutingLoss(weight=WEIGHT_RELEASE, is_detached=True),

@@ -11,24 +11,41 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dpn_model.methods.contract import router_state
-from dpn_model.methods.dpn.router import Router
+from dpn_model.methods.contract import Host, LossTerm, Parts
+from dpn_model.methods.dpn.losses import RoutingHinge, ScoreGradient
+from dpn_model.methods.dpn.router import Router, router_state
 from dpn_model.methods.dpn.selection import Choice, Pick, choose_experts
+from dpn_model.methods.dpn.settings import DpnSettings
+from dpn_model.methods.dpn.steering import DpnSteering
 from dpn_model.methods.dpn.threshold import Passage, Threshold
-from dpn_model.methods.method import Method
 from dpn_model.methods.pooling.site import Decision, PoolingSite
 from dpn_model.not_finite import NotFiniteError
 from dpn_model.packing import PackedSequence
 from dpn_model.sample_keys import uniform_draws
 
 
+def build(settings: DpnSettings, host: Host) -> Parts:
+    """A router and its experts at every site, the hinge of eq. 6, and the dial."""
+    sites = settings.kernels_by_site(host.num_layers)
+    reducers = {
+        layer: DynamicPoolingExperts(layer, settings, host.hidden_size, experts) for layer, experts in sites.items()
+    }
+    losses: list[LossTerm] = [RoutingHinge(settings.routing_loss)]
+    if settings.router_gradient == "score":
+        losses.append(ScoreGradient())
+    return Parts(reducers=dict(reducers), losses=tuple(losses), steering=DpnSteering(settings, list(reducers.values())))
+
+
 class DynamicPoolingExperts(PoolingSite):
     """One decision per sample, shared by all its visual tokens."""
 
     needs_router_token = True
+    decision_tag = "router"
 
-    def __init__(self, layer: int, method: Method, hidden_size: int) -> None:
-        super().__init__(layer, method, hidden_size, method.experts)
+    method: DpnSettings
+
+    def __init__(self, layer: int, method: DpnSettings, hidden_size: int, experts: Sequence[str]) -> None:
+        super().__init__(layer, method, hidden_size, experts)
         self.router = Router(
             hidden_size,
             len(self.kernels),

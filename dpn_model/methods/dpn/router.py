@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import torch
 from torch import Tensor, nn
+
+from dpn_model.methods.dpn.router_cost import router_macs, router_width
+from dpn_model.packing import PackedSequence
 
 
 class Router(nn.Module):
@@ -34,8 +39,10 @@ class Router(nn.Module):
         super().__init__()
         self.temperature = temperature
         self.init = init
+        #: multiply-accumulates of one decision; not from the weights, which a forward pass must not touch (ZeRO-3)
+        self.macs = router_macs(hidden_size, num_experts, kind, hidden_divisor)
         if kind == "v1":
-            width = max(1, hidden_size // hidden_divisor)
+            width = router_width(hidden_size, hidden_divisor)
             self.mlp1: nn.Module = nn.Sequential(
                 nn.LayerNorm(hidden_size), nn.Linear(hidden_size, width, bias=False), nn.GELU()
             )
@@ -54,13 +61,39 @@ class Router(nn.Module):
         if self.init == "zero":
             nn.init.zeros_(self.predictor.weight)
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one decision."""
-        # Not from the weights: touching them in a forward pass would gather sharded ones, on this rank alone.
-        linear = [module for module in self.modules() if isinstance(module, nn.Linear)]
-        return sum(module.in_features * module.out_features for module in linear)
-
     def forward(self, states_BD: Tensor) -> Tensor:
         """float32[B, E]: logits divided by the temperature (softmax is taken in fp32 by the caller)."""
         return self.predictor(self.mlp1(states_BD)).float() / self.temperature
+
+
+def router_state(state: PackedSequence, which: str = "mean") -> tuple[Tensor, tuple[int, ...]]:
+    """Hidden state of the routing tokens of every sample that has an image (spec A.3).
+
+    Args:
+        state: the batch, with at least one image.
+        which: of a sample's routing tokens: their "mean", the "first" or the "last" one.
+
+    Returns:
+        float[B', D], and the B' sample numbers.
+
+    Raises:
+        ValueError: a sample has an image but no routing token.
+    """
+    with_images = sorted({image.sample for image in state.images})
+    sample_R = np.searchsorted(np.cumsum(state.lengths), state.router_rows_R, side="right")
+    counts_B = np.bincount(sample_R, minlength=state.num_samples)
+    if counts_B[with_images].min() == 0:
+        raise ValueError(
+            "a sample with an image holds no <ROUTER> token; encode prompts with router=True for this method"
+        )
+    device = state.hidden_TD.device
+    ends_B = counts_B.cumsum()[with_images]
+    if which != "mean" or counts_B[with_images].max() == 1:
+        places_B = ends_B - counts_B[with_images] if which == "first" else ends_B - 1
+        rows_B = torch.from_numpy(state.router_rows_R[places_B]).to(device)
+        return state.hidden_TD[rows_B], tuple(with_images)
+    rows_R, sample_of_R = (torch.from_numpy(array).to(device) for array in (state.router_rows_R, sample_R))
+    sums_BD = state.hidden_TD.new_zeros(state.num_samples, state.hidden_TD.shape[1])
+    sums_BD = sums_BD.index_add(0, sample_of_R, state.hidden_TD[rows_R])
+    counts_B1 = torch.from_numpy(counts_B[with_images, None]).to(device)
+    return sums_BD[torch.tensor(with_images, device=device)] / counts_B1, tuple(with_images)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dpn_model.methods.contract import ReductionRecord
-from dpn_model.methods.method import RoutingLoss
+from dpn_model.methods.dpn.settings import RoutingLoss
 
 _COMPRESSION: Mapping[str, Callable[[int, int], float]] = {
     "log2_area": lambda height, width: math.log2(height * width),

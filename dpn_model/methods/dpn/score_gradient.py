@@ -7,8 +7,8 @@ sample within a short fine-tune. Here a sample's own loss says how good its samp
 What is differentiated is the expectation, over routes drawn from the router, of `loss_lm`: the mean cross entropy over
 the supervised tokens of the batch. Together with the gradient of `loss_lm` at the drawn routes, which knows nothing of
 how likely they were, the term below has exactly that gradient in the mean over draws, for batches of at least two
-routed samples. `Method` refuses settings under which it would not: routes that are not drawn from these probabilities,
-or another term that stands for the same gradient.
+routed samples. `DpnSettings` refuses settings under which it would not: routes that are not drawn from these
+probabilities, or another term that stands for the same gradient.
 
 Shape letters: B samples, B' of them with an image, R supervised tokens, E experts.
 """

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
 
-from dpn_model.cost.flops import Convention, DecoderShape, sample_cost
+from dpn_model.cost.flops import Convention, DecoderShape
+from dpn_model.cost.ledger import sample_cost
 from dpn_model.methods.dpn.budget import Standing, course, tie_delay
 from dpn_model.methods.dpn.routing_loss import compression_rates
-from dpn_model.methods.method import Kernel
-from dpn_model.methods.pooling.experts import pooled_size
+from dpn_model.methods.pooling.grid import pooled_size
+from dpn_model.methods.settings import Kernel
 
 Grids = tuple[tuple[int, int], ...]
 
@@ -41,7 +42,7 @@ class Routes:
         shape, convention: of the cost.
         layers: of the sites.
         kernels: per site, (height, width) of every expert.
-        rounding, min_tokens: of `Method`.
+        rounding, min_tokens: of `PoolingSettings`.
     """
 
     shape: DecoderShape

@@ -13,17 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpn_model.methods.contract import ImageRows
-from dpn_model.methods.method import Kernel
+from dpn_model.methods.pooling.grid import pooled_grid, pooled_size
+from dpn_model.methods.rows import ImageRows
+from dpn_model.methods.settings import Kernel
 from dpn_model.methods.windows import PoolWindows, max_of_windows
 from dpn_model.packing import ImageSpan
-
-
-def pooled_size(height: int, width: int, kernel: Kernel, rounding: str = "floor") -> tuple[int, int]:
-    """Grid after pooling; `rounding` says what becomes of a border that fills no window."""
-    if rounding == "ceil":
-        return -(-height // kernel[0]), -(-width // kernel[1])
-    return height // kernel[0], width // kernel[1]
 
 
 @lru_cache(maxsize=4096)
@@ -53,9 +47,7 @@ def tokens_after(image: ImageSpan, kernel: Kernel, rounding: str = "floor") -> i
     Raises:
         ValueError: the image's tokens no longer form a grid.
     """
-    if not image.is_grid:
-        raise ValueError("pooling needs a grid of visual tokens; an earlier reduction dropped single tokens")
-    height, width = pooled_size(image.height, image.width, kernel, rounding)
+    height, width = pooled_size(*_grid_of(image), kernel, rounding)
     return height * (width + image.row_end) if width else 0
 
 
@@ -69,15 +61,15 @@ def pool_image(
     """
     if image.row_end and isinstance(pool, nn.Module):
         raise ValueError("method.pool = conv; allowed for pictures whose rows end with a newline: max, avg")
-    if tokens_after(image, kernel, rounding) == 0:
-        raise ValueError(
-            f"a {image.height}x{image.width} grid is too small for the {kernel[0]}x{kernel[1]} kernel; "
-            "use smaller kernels or fewer sites"
-        )
+    size = pooled_grid(*_grid_of(image), kernel, rounding)
     windows = window_rows(image.height, image.width, kernel, rounding, image.row_end)
-    return ImageRows(
-        windows, *pooled_size(image.height, image.width, kernel, rounding), pool=pool, row_end=image.row_end
-    )
+    return ImageRows(windows, *size, pool=pool, row_end=image.row_end)
+
+
+def _grid_of(image: ImageSpan) -> tuple[int, int]:
+    if not image.is_grid:
+        raise ValueError("pooling needs a grid of visual tokens; an earlier reduction dropped single tokens")
+    return image.height, image.width
 
 
 def mean_of_windows(cells_VKD: Tensor, absent_VK: Tensor | None) -> Tensor:

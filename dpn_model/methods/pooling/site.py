@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpn_model.methods.contract import ReductionRecord, TokenReducer, joined, replace_image_rows
-from dpn_model.methods.method import Method, parse_kernel
+from dpn_model.methods.contract import ReductionRecord, TokenReducer, joined
 from dpn_model.methods.pooling.experts import DepthwiseConv, mean_of_windows, pool_image, tokens_after
+from dpn_model.methods.pooling.settings import PoolingSettings
+from dpn_model.methods.probe import Probe
+from dpn_model.methods.rows import replace_image_rows
+from dpn_model.methods.settings import parse_kernel
 from dpn_model.methods.windows import PoolWindows, max_of_windows
 from dpn_model.packing import PackedSequence
 
@@ -41,7 +44,10 @@ class Decision:
 class PoolingSite(TokenReducer):
     """Pools the images of every sample with one of its kernels. Samples without an image pass untouched."""
 
-    def __init__(self, layer: int, method: Method, hidden_size: int, experts: Sequence[str]) -> None:
+    #: under which a decision's multiply-accumulates are billed
+    decision_tag = "decision"
+
+    def __init__(self, layer: int, method: PoolingSettings, hidden_size: int, experts: Sequence[str]) -> None:
         super().__init__(layer)
         self.method = method
         self.expert_names = tuple(experts)
@@ -60,7 +66,7 @@ class PoolingSite(TokenReducer):
         """An expert for each of `samples`; `tokens_BE` says what each would leave, 0 where it is not feasible."""
         raise NotImplementedError
 
-    def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+    def forward(self, state: PackedSequence, probe: Probe) -> tuple[PackedSequence, ReductionRecord]:
         """Decide for every sample that has an image, pool it, scale it.
 
         Raises:
@@ -97,7 +103,7 @@ class PoolingSite(TokenReducer):
             router_logits_BE=decision.logits_BE,
             kernels_E=self.kernels,
             expert_tokens_BE=tokens_BE,
-            method_macs=self._macs(chosen, after, tokens_in),
+            macs=self._macs(chosen, after, tokens_in),
         )
 
     def run_on_nothing(self, empty_TD: Tensor) -> list[Tensor]:
@@ -105,7 +111,7 @@ class PoolingSite(TokenReducer):
         return []
 
     def _without_images(self, state: PackedSequence) -> PackedSequence:
-        """Nothing to pool; in training, what has weights runs all the same (`TokenReducer`)."""
+        """Nothing to pool; in training, what has weights runs all the same (`contract.Part`)."""
         if not (self.training or self.joins_ranks):
             return state
         empty_TD = state.hidden_TD[:0]
@@ -119,15 +125,20 @@ class PoolingSite(TokenReducer):
             return []
         return [(self.convolutions[name], math.prod(parse_kernel(name))) for name in self.convolutions]
 
-    def _macs(self, chosen: dict[int, int], after: PackedSequence, tokens_in: tuple[int, ...]) -> tuple[int, ...]:
+    def _macs(
+        self, chosen: dict[int, int], after: PackedSequence, tokens_in: tuple[int, ...]
+    ) -> dict[str, tuple[int, ...]]:
         """Decision and convolution of every sample; a maximum or a mean multiplies nothing."""
-        macs = [self.decision_macs if sample in chosen else 0 for sample in range(len(tokens_in))]
+        macs: dict[str, tuple[int, ...]] = {}
+        if self.decision_macs:
+            macs[self.decision_tag] = tuple(self.decision_macs if b in chosen else 0 for b in range(len(tokens_in)))
         if self.method.pool == "conv":
             width, left = after.hidden_TD.shape[1], after.visual_tokens()
-            for sample, expert in chosen.items():
-                area = math.prod(self.kernels[expert])
-                macs[sample] += left[sample] * area * width if area > 1 else 0
-        return tuple(macs)
+            areas = {sample: math.prod(self.kernels[expert]) for sample, expert in chosen.items()}
+            macs["pooling"] = tuple(
+                left[b] * areas[b] * width if areas.get(b, 1) > 1 else 0 for b in range(len(tokens_in))
+            )
+        return macs
 
     def _tokens_left(self, state: PackedSequence, samples: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """Tokens per sample and expert; 0 where one leaves an image fewer than `min_tokens`, in any mode.

@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dpn_model.methods.contract import ImageRows, ReductionRecord, TokenReducer, replace_image_rows
-from dpn_model.methods.method import Method
+from dpn_model.methods.contract import Host, Parts, ReductionRecord, TokenReducer
+from dpn_model.methods.probe import Probe
+from dpn_model.methods.random_drop.spec import RandomDropSettings, kept
+from dpn_model.methods.rows import ImageRows, replace_image_rows
 from dpn_model.packing import ImageSpan, PackedSequence
+
+
+def build(settings: RandomDropSettings, host: Host) -> Parts:
+    """A draw at every site."""
+    return Parts({layer: RandomDrop(layer, settings) for layer in settings.resolve_sites(host.num_layers)})
 
 
 class RandomDrop(TokenReducer):
@@ -17,11 +24,11 @@ class RandomDrop(TokenReducer):
     answer depends neither on its batch nor on the run.
 
     One seed is one draw per sample, and a score under it is one draw's. An interval that is to cover the draws as well
-    needs several seeds (`Method.seed`; the method has no weights, so one checkpoint serves for all): average a
+    needs several seeds (`seed`; the method has no weights, so one checkpoint serves for all): average a
     question's results over the seeds first, then resample questions.
     """
 
-    def __init__(self, layer: int, method: Method, hidden_size: int) -> None:
+    def __init__(self, layer: int, method: RandomDropSettings) -> None:
         super().__init__(layer)
         self.method = method
 
@@ -30,7 +37,7 @@ class RandomDrop(TokenReducer):
         """At inference only."""
         return not self.training
 
-    def forward(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+    def forward(self, state: PackedSequence, probe: Probe) -> tuple[PackedSequence, ReductionRecord]:
         """Drop tokens of every image."""
         tokens_in = state.visual_tokens()
         rows = [self._draw(image, number, state) for number, image in enumerate(state.images)]
@@ -39,7 +46,7 @@ class RandomDrop(TokenReducer):
         return after, ReductionRecord(self.layer, tokens_in, after.visual_tokens(), choices)
 
     def _draw(self, image: ImageSpan, number: int, state: PackedSequence) -> ImageRows:
-        kept = max(1, round(image.num_tokens * self.method.keep_ratio))
+        count = kept(image.num_tokens, self.method.keep_ratio)
         if self.training:  # torch's generator: a resumed run draws what an undisturbed one would
             order = torch.randperm(image.num_tokens).numpy()
         else:
@@ -47,5 +54,4 @@ class RandomDrop(TokenReducer):
             place, key = number - first, state.sample_keys[image.sample] % (1 << 64)
             draws = np.random.default_rng((self.method.seed, self.layer, place, key)).random(image.num_tokens)
             order = np.argsort(draws, kind="stable")
-        windows = np.sort(order[:kept])[:, None]
-        return ImageRows(windows, 1, kept, is_grid=False)
+        return ImageRows.kept(np.sort(order[:count]))

@@ -7,10 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from dpn_model.methods.method import Method
+from dpn_model.methods.contract import Host, Parts
 from dpn_model.methods.pooling.site import Decision, PoolingSite
+from dpn_model.methods.random_kernel.spec import RandomKernelSettings
 from dpn_model.packing import PackedSequence
 from dpn_model.sample_keys import uniform_draws
+
+
+def build(settings: RandomKernelSettings, host: Host) -> Parts:
+    """A draw at every site."""
+    sites = settings.kernels_by_site(host.num_layers)
+    return Parts(
+        {layer: RandomKernelPooling(layer, settings, host.hidden_size, kernels) for layer, kernels in sites.items()}
+    )
 
 
 class RandomKernelPooling(PoolingSite):
@@ -20,8 +29,7 @@ class RandomKernelPooling(PoolingSite):
     draw depends on (seed, layer, the sample itself), so that an answer does not depend on its batch.
     """
 
-    def __init__(self, layer: int, method: Method, hidden_size: int) -> None:
-        super().__init__(layer, method, hidden_size, method.experts)
+    method: RandomKernelSettings
 
     @property
     def needs_sample_keys(self) -> bool:

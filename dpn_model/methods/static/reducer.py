@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dpn_model.methods.method import Method
+from dpn_model.methods.contract import Host, Parts
 from dpn_model.methods.pooling.site import Decision, PoolingSite
+from dpn_model.methods.static.spec import StaticSettings
 from dpn_model.packing import PackedSequence
 
 
-class StaticPooling(PoolingSite):
-    """Pools every image with `method.kernel`."""
+def build(settings: StaticSettings, host: Host) -> Parts:
+    """One kernel at every site."""
+    sites = settings.kernels_by_site(host.num_layers)
+    return Parts({layer: StaticPooling(layer, settings, host.hidden_size, kernels) for layer, kernels in sites.items()})
 
-    def __init__(self, layer: int, method: Method, hidden_size: int) -> None:
-        super().__init__(layer, method, hidden_size, (method.kernel,))
+
+class StaticPooling(PoolingSite):
+    """Pools every image with the site's one kernel."""
 
     def decide(self, state: PackedSequence, samples: tuple[int, ...], tokens_BE: Sequence[tuple[int, ...]]) -> Decision:
         """The one kernel."""

@@ -11,8 +11,9 @@ import typer
 from dpn_platform.cli import data_inspection
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
 from dpn_platform.cli.data_inspection import show_manifest
-from dpn_platform.cli.starting import services_for
+from dpn_platform.cli.starting import prepare_demo, services_for
 from dpn_platform.config.errors import DpnError
+from dpn_platform.demo.recipe import DEMO_RAW_URI, DEMO_URI, DemoRecipe
 
 if TYPE_CHECKING:
     from dpn_platform.data.ingest.sources import RawSource
@@ -68,28 +69,19 @@ def register(app: typer.Typer) -> None:
 
 
 def make_demo(
-    uri: Annotated[str, typer.Argument(help="Where to publish.")] = "s3://dpn/datasets/demo",
-    raw: Annotated[str, typer.Option(help="Folder for the raw set (LLaVA's layout).")] = "s3://dpn/raw/demo",
-    num_train: Annotated[int, typer.Option(min=1, help="Training records.")] = 6000,
-    num_test: Annotated[int, typer.Option(min=1, help="Held-out records.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
-    image_size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 96,
+    uri: Annotated[str, typer.Argument(help="Where to publish.")] = DEMO_URI,
+    raw: Annotated[str, typer.Option(help="Folder for the raw set (LLaVA's layout).")] = DEMO_RAW_URI,
+    num_train: Annotated[int, typer.Option(min=1, help="Training records.")] = DemoRecipe.num_train,
+    num_test: Annotated[int, typer.Option(min=1, help="Held-out records.")] = DemoRecipe.num_test,
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = DemoRecipe.seed,
+    image_size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = DemoRecipe.image_size,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Draw a visual question-answering set, store it raw, ingest it. Does nothing when it is there."""
     with clean_stdout(), services_for(uri, raw):
-        from dpn_platform.demo.prepare import DemoRecipe, ensure_demo
-
         recipe = DemoRecipe(num_train=num_train, num_test=num_test, seed=seed, image_size=image_size)
-        with progress("preparing the demo set") as advance:
-            manifest = ensure_demo(
-                recipe,
-                uri=uri,
-                raw_uri=raw,
-                force=force,
-                on_progress=lambda stage, done, total: advance(done, f"{stage} the demo set", total),
-            )
+        manifest = prepare_demo(recipe, uri=uri, raw_uri=raw, force=force)
     show_manifest(manifest, as_json)
 
 

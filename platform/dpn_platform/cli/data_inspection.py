@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
+from dpn_platform.demo.recipe import DEMO_URI
 
 if TYPE_CHECKING:
     from dpn_platform.data.published.manifest import Manifest
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-DEFAULT_URI = "s3://dpn/datasets/demo"
 
 
 def register(group: typer.Typer) -> None:
@@ -24,7 +24,7 @@ def register(group: typer.Typer) -> None:
 
 
 def verify(
-    uri: Annotated[str, typer.Argument(help="A published data set.")] = DEFAULT_URI,
+    uri: Annotated[str, typer.Argument(help="A published data set.")] = DEMO_URI,
     decode: Annotated[bool, typer.Option(help="Decode every image, too (about 2 ms each).")] = True,
     as_json: Json = False,
 ) -> None:
@@ -59,7 +59,7 @@ def verify(
 
 
 def stats(
-    uri: Annotated[str, typer.Argument(help="A published data set.")] = DEFAULT_URI,
+    uri: Annotated[str, typer.Argument(help="A published data set.")] = DEMO_URI,
     out: Annotated[str | None, typer.Option(help="Folder for histograms of lengths and sizes (PNG).")] = None,
     as_json: Json = False,
 ) -> None:
@@ -97,7 +97,7 @@ def stats(
 
 
 def quarantine(
-    uri: Annotated[str, typer.Argument(help="A published data set, or a quarantine table (.jsonl).")] = DEFAULT_URI,
+    uri: Annotated[str, typer.Argument(help="A published data set, or a quarantine table (.jsonl).")] = DEMO_URI,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
     kind: Annotated[str | None, typer.Option(help="Only rows quarantined for this.")] = None,
     as_json: Json = False,

@@ -10,7 +10,7 @@ from typing import Any
 
 from dpn_platform.cli.console import clean_stdout, note
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrackingConfig
+from dpn_platform.config.tracking import TrackingConfig
 
 
 def log_evaluation(

@@ -48,8 +48,8 @@ def build_account(model: str, route: str, text_tokens: int) -> tuple[dict[str, A
         DpnError: unknown base, or a route that does not fit it.
     """
     from dpn_model.bases.catalogue import base_shape
-    from dpn_model.cost.bill import cost_parts, kv_groups
-    from dpn_model.cost.flops import CONVENTIONS, mean_over_layers, sample_cost
+    from dpn_model.cost.bill import cost_parts
+    from dpn_model.cost.flops import CONVENTIONS
     from dpn_model.methods.dpn.planned_route import parse_route, planned_run
 
     try:
@@ -62,15 +62,15 @@ def build_account(model: str, route: str, text_tokens: int) -> tuple[dict[str, A
         "route": route,
         "text_tokens": text_tokens,
         "visual_tokens": list(run.visual_tokens),
-        "visual_tokens_mean": mean_over_layers(shape.decoder, run.sites, run.visual_tokens),
+        "visual_tokens_mean": run.mean_visual_tokens(),
     }
     for convention in CONVENTIONS:
-        cost = sample_cost(shape.decoder, run.sites, run.visual_tokens, text_tokens, convention)
+        cost = run.prefill(shape.decoder, convention)
         document[convention] = {"total": cost.total, "dense": cost.dense, "ratio": cost.ratio}
     split = {
         "sites": list(run.sites),
         "parts": {convention: _parts(cost_parts(shape, run, convention)) for convention in CONVENTIONS},
-        "kv": [asdict(group) for group in kv_groups(shape.decoder, run)],
+        "kv": [asdict(group) for group in run.kv_groups(shape.decoder)],
     }
     return document, split
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,8 +40,11 @@ def plan(
     """Say what will run: batches, tokens, FLOPs, hours, price, memory per device, checkpoints. Starts nothing."""
     experiment = load_config(config, overrides or [])
     with clean_stdout(), progress("planning"):
+        gc.disable()  # torch and transformers come with a million objects that stay; looking for garbage costs a second
         from dpn_platform.planning.build import Assumptions, build_plan
 
+        gc.freeze()  # nor is it looked for among them at the end
+        gc.enable()
         sizes = _world_sizes(world_sizes, experiment.train.num_workers)
         given = Assumptions(text_tokens, device, peak_tflops, mfu, prices, sizes, strict)
         document = build_plan(experiment, given)

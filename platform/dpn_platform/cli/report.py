@@ -46,7 +46,10 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    study: Annotated[str, typer.Argument(help="A study or experiment in MLflow, or a folder or URI with study.json.")],
+    study: Annotated[
+        str,
+        typer.Argument(help="A study or experiment in MLflow; or a report, or <runs>/studies/STUDY."),
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder; default: the study's own, or outputs/STUDY.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:

@@ -6,13 +6,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpn_platform.cli.console import note, progress
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.demo.recipe import DEMO_URI, DemoRecipe
 
-#: of the demo set, where there is none
-DEMO_TRAIN, DEMO_TEST = 6000, 1000
+if TYPE_CHECKING:
+    from dpn_platform.data.published.manifest import Manifest
 
 
 @contextmanager
@@ -82,22 +83,21 @@ def _sigterm_is_ctrl_c() -> Iterator[Callable[[], None]]:
 @contextmanager
 def services_of(config: ExperimentConfig) -> Iterator[None]:
     """The services of a tracked run or study; the demo set is made where it is asked for and not there."""
-    addresses = (config.data.uri, config.storage.runs_uri, config.model.base)
-    with services_for(*addresses, mlflow=config.tracking.uri is None):
-        _ensure_demo_set(config)
+    addresses = (config.data.uri, config.storage.runs_uri, config.model.base, config.tracking.uri)
+    with services_for(*addresses, mlflow=config.tracking.needs_mlflow_service):
+        from dpn_platform.data.published.manifest import FILE_NAME
+        from dpn_platform.storage import exists, join_uri
+
+        if config.data.uri.rstrip("/") == DEMO_URI and not exists(join_uri(DEMO_URI, FILE_NAME)):
+            prepare_demo(DemoRecipe())
         yield
 
 
-def _ensure_demo_set(config: ExperimentConfig) -> None:
-    """Any other set has to be there."""
-    from dpn_platform.data.published.manifest import FILE_NAME
-    from dpn_platform.demo.prepare import DEMO_URI, DemoRecipe, ensure_demo
-    from dpn_platform.storage import exists, join_uri
+def prepare_demo(recipe: DemoRecipe, **options: Any) -> Manifest:
+    """The published demo set, made where it is not there, with a bar of its progress; options as `ensure_demo`."""
+    from dpn_platform.demo.prepare import ensure_demo
 
-    if config.data.uri.rstrip("/") != DEMO_URI or exists(join_uri(DEMO_URI, FILE_NAME)):
-        return
     with progress("preparing the demo set") as advance:
-        ensure_demo(
-            DemoRecipe(num_train=DEMO_TRAIN, num_test=DEMO_TEST),
-            on_progress=lambda stage, done, total: advance(done, f"{stage} the demo set", total),
+        return ensure_demo(
+            recipe, on_progress=lambda stage, done, total: advance(done, f"{stage} the demo set", total), **options
         )

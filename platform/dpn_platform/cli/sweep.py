@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,34 +67,28 @@ def _run(config: ExperimentConfig, name: str | None, resume: bool) -> StudyResul
 
 
 def _report(config: ExperimentConfig, result: StudyResult) -> tuple[StudyRecord, ReportPaths]:
-    """Build the report, and keep it with the study in MLflow and in storage."""
-    from dpn_platform.reports.study.build import build_report, with_front
-    from dpn_platform.reports.study.page import featured_with_routes
+    """Build the report, and keep it where the study is tracked and in storage."""
+    from dpn_platform.reports.study.build import build_report, study_record
     from dpn_platform.reports.study.publish import publish_report
     from dpn_platform.reports.study.record import StudyRecord
     from dpn_platform.storage import upload_folder
     from dpn_platform.tracking import open_tracker
 
     assert config.sweep is not None
-    record = with_front(
+    record = study_record(
         StudyRecord(
             name=result.study_name,
             points=result.points,
             mlflow_uri=result.mlflow_uri,
             meta=result.meta,
             convention=config.sweep.flops_convention,
-        )
+        ),
+        result.examples,
     )
-    searched = [point for point in record.points if not point.is_control]
-    shown = next(
-        (point.name for point in (*featured_with_routes(record), *searched) if result.examples.get(point.name)), None
-    )
-    if shown is not None:
-        record = replace(record, examples=result.examples[shown], examples_point=shown)
     folder = Path("outputs").resolve() / result.study_name
     with progress("drawing the report"):
         paths = build_report(record, folder)
-        publish_report(record, paths, open_tracker(config.tracking), result.run_id)
+        publish_report(record, paths, open_tracker(config.tracking, config.storage.runs_uri), result.run_id)
         upload_folder(folder, f"{result.ledger_uri}/report")
     return record, paths
 
@@ -111,4 +104,6 @@ def _show(record: StudyRecord, paths: ReportPaths, as_json: bool) -> None:
     from dpn_platform.reports.study.table import front_table
 
     Console(highlight=False).print(front_table(record))
-    print_text(f"MLflow: {record.mlflow_uri}\nreport: {paths.html}")
+    if record.mlflow_uri:
+        print_text(f"MLflow: {record.mlflow_uri}")
+    print_text(f"report: {paths.html}")

@@ -10,7 +10,7 @@ import typer
 
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, progress
 from dpn_platform.cli.starting import services_of
-from dpn_platform.config.load import fingerprint, load_config
+from dpn_platform.config.load import fingerprint, flatten, load_config
 from dpn_platform.config.schema import ExperimentConfig
 
 EXIT_STOPPED = 1
@@ -44,7 +44,7 @@ def train(
         from dpn_platform.training.run_folder import run_fingerprint
 
         run_name = name or f"{experiment.name}-{run_fingerprint(experiment)[:8]}"
-        tracker = open_tracker(experiment.tracking)
+        tracker = open_tracker(experiment.tracking, experiment.storage.runs_uri)
         outcome, run_id = _train_tracked(experiment, run_name, tracker)
         if export is not None:
             from dpn_platform.storage import download_folder
@@ -53,7 +53,7 @@ def train(
     document = {
         **asdict(outcome),
         "fingerprint": fingerprint(experiment),
-        "mlflow_run": tracker.run_url(run_id),
+        "mlflow_run": tracker.run_url(run_id) or None,
         "exported_to": str(export) if export is not None else None,
     }
     if as_json:
@@ -68,12 +68,17 @@ def train(
 
 def _train_tracked(config: ExperimentConfig, run_name: str, tracker: Tracker) -> tuple[TrainingOutcome, str]:
     """Train with the metric lines going to the bar and the tracker; the tracked run ends as the training does."""
-    from dpn_platform.cli.tracked_run import TrackedRun
     from dpn_platform.cli.train_progress import TrainProgress
+    from dpn_platform.reports.routing.over_time import routing_history_svg
     from dpn_platform.training.guards import Budgets
     from dpn_platform.training.run import run_training
+    from dpn_platform.training.tracked_run import TrackedRun
 
-    tracked, budgets = TrackedRun(tracker, config, run_name), Budgets(config.train.guards)
+    def on_open(url: str) -> None:
+        note(f"run {run_name}: {url}" if url else f"run {run_name}")
+
+    tracked = TrackedRun(tracker, config, run_name, draw=routing_history_svg, on_open=on_open)
+    budgets = Budgets(config.train.guards)
     warns = config.train.guards.action == "warn"
     try:
         with progress(f"training {run_name}", config.train.steps) as advance:
@@ -89,5 +94,6 @@ def _train_tracked(config: ExperimentConfig, run_name: str, tracker: Tracker) ->
     except BaseException as error:
         tracked.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    tracked.finish(outcome)
+    method = {key: value for key, value in flatten(config) if key.startswith("method.")}
+    tracked.finish(outcome, model_params=method)
     return outcome, tracked.run_id

@@ -11,11 +11,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from dpn_model.methods.registry import DEFAULT
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.messages import describe
+from dpn_platform.config.method import laid_over
 from dpn_platform.config.recipe_file import read_recipe
 from dpn_platform.config.redact import without_credentials
-from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.config.schema import ExperimentConfig, experiment_section, parse_values
 from dpn_platform.config.yaml_text import parse_yaml
 
 # What an experiment is called and where its results are kept does not change what it computes.
@@ -48,9 +50,12 @@ def parse_config(values: Mapping[str, Any], source: str = "config") -> Experimen
         ConfigError: everything that is wrong, in one line, with the nearest valid name of an unknown key.
     """
     try:
-        return ExperimentConfig.model_validate(dict(values))
+        return parse_values(values)
     except ValidationError as error:
-        raise ConfigError(describe(error, ExperimentConfig, source)) from None
+        name = values["method"].get("name", DEFAULT) if isinstance(values.get("method"), Mapping) else DEFAULT
+        raise ConfigError(describe(error, experiment_section(name), source)) from None
+    except ValueError as error:
+        raise ConfigError(f"{source}: method.name = {values['method']['name']!r}: {error}") from None
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -75,7 +80,16 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
                 raise ConfigError(f"override '{override}': '{section}' is not a section; give its whole value")
             target = inner
         target[last] = parse_yaml(text, f"override '{override}'")
+    before = values.get("method")
+    if isinstance(before, Mapping) and isinstance(result.get("method"), dict):
+        given = _changed(before, result["method"])
+        result["method"] = laid_over(before, given) if "name" in given else result["method"]
     return result
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of `after` that `before` does not have, or has otherwise."""
+    return {key: value for key, value in after.items() if key not in before or before[key] != value}
 
 
 def dump_config(config: ExperimentConfig) -> str:

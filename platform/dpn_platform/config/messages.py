@@ -30,6 +30,8 @@ def _one(details: ErrorDetails, model: type[BaseModel]) -> str:
     path = dotted(details["loc"])
     kind, value = details["type"], details["input"]
     if kind == "extra_forbidden":
+        if details["loc"][0] == "method" and len(details["loc"]) > 1:
+            return _no_setting(details["loc"], model)
         return f"unknown key '{path}'{_nearest_key(details['loc'], model)}"
     if kind == "missing":
         return f"'{path}' is required"
@@ -42,7 +44,22 @@ def _one(details: ErrorDetails, model: type[BaseModel]) -> str:
     text = details["msg"].removeprefix("Value error, ")
     text = text.replace("Input should be", "must be").replace("a valid tuple", "a list")
     # A section's own check speaks of several keys at once: its whole content would only hide the sentence.
-    return f"{path}: {text}" if isinstance(value, dict | BaseModel) else f"{path} = {_short(value)}: {text}"
+    if isinstance(value, dict | BaseModel):
+        return f"{path}: {text}" if path and not text.startswith(path) else text
+    return f"{path} = {_short(value)}: {text}"
+
+
+def _no_setting(location: Sequence[str | int], model: type[BaseModel]) -> str:
+    """A key that the method does not have, perhaps another method's."""
+    method = _section_of(model.model_fields["method"].annotation)
+    assert method is not None
+    keys = [key for key in all_keys(method) if key != "name"]
+    key = dotted(location[1:])
+    prefix = key.rpartition(".")[0]
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=_NEAR)
+    hint = f" (did you mean 'method.{near[0]}'?)" if near else ""
+    here = [one for one in keys if one.rpartition(".")[0] == prefix]
+    return f"{method.model_fields['name'].default} has no setting {key}{hint}; allowed: {', '.join(here) or 'none'}"
 
 
 def dotted(location: Sequence[str | int]) -> str:

@@ -1,82 +1,122 @@
-"""The method's section of an experiment: every setting of `methods.method.Method`, with its range and default.
+"""The method's section of an experiment: the settings of one registered method, as a typed section of the YAML.
 
-Nothing here imports torch, so that `dpn --help` stays fast; a test keeps the two lists equal.
+Keys, ranges, defaults and help are those of the method's own dataclass (`dpn_model.methods`), which imports no torch.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
+from dpn_model.methods.registry import DEFAULT, EARLIER_KEYS, find_method, own_keys
+from dpn_model.methods.settings import MethodSettings, types_of
+from dpn_model.methods.spec import MethodSpec
 from dpn_platform.config.section import Section
-
-MethodName = Literal["dense", "dpn", "static", "random_kernel", "random_drop"]
-
-
-def _checked_kernel(name: str) -> str:
-    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", name):
-        raise ValueError("must be height x width, for example 1x1, 1x2, 2x2")
-    return name
-
-
-#: as in `dpn_model.methods.method`
-SCORE_NEEDS = {"selection": ("sample",), "infeasible": ("renormalise",), "scaling": ("off", "on")}
-
-Kernel = Annotated[str, AfterValidator(_checked_kernel)]
-ExpertSet = Annotated[tuple[Kernel, ...], Field(min_length=1)]
-Site = Annotated[int, Field(ge=1)]
-
-
-class RoutingLossConfig(Section):
-    """Hinge of eq. 6: weight * max(0, target - mean value of the decisions)."""
-
-    weight: float = Field(0.01, ge=0, description="λ of eq. 7")
-    target: float = Field(1.5, ge=0, description="t of eq. 6, on the scale of `compression`")
-    value: Literal["top1", "expectation", "expert_mean"] = "top1"
-    aggregation: Literal["batch", "site", "sample"] = "batch"
-    compression: Literal["log2_area", "area", "sqrt_area", "mean_stride"] = "log2_area"
-    is_detached: bool = Field(False, description="no gradient flows, as in the authors' release")
 
 
 class MethodConfig(Section):
-    """How visual tokens are reduced inside the LLM. Sites are 1-based: 'after layer N'."""
+    """One method's settings. Sites are 1-based: 'after layer N'; 0 is before the first."""
 
-    name: MethodName = "dpn"
-    sites: tuple[Site, ...] | None = Field(None, description="after these layers; default 1/4, 1/2, 3/4 of the depth")
-    experts: ExpertSet = Field(("1x1", "1x2", "2x2"), description="pooling kernels, height x width")
-    site_experts: tuple[ExpertSet, ...] | None = Field(None, description="one set per site, in place of experts")
-    kernel: Kernel = Field("2x2", description="static: the one kernel used at every site")
-    site_kernels: tuple[Kernel, ...] | None = Field(None, description="static: one per site, in place of kernel")
-    pool: Literal["max", "avg", "conv"] = Field("max", description="what an expert makes of a window")
-    rounding: Literal["floor", "ceil"] = Field("floor", description="what becomes of a border that fills no window")
-    min_tokens: int = Field(1, ge=1, description="an expert that would leave an image fewer is not feasible")
-    positions: Literal["contiguous", "keep"] = "contiguous"
-    keep_ratio: float = Field(0.5, gt=0, le=1, description="random_drop: share of visual tokens kept at each site")
-    router: Literal["v1", "linear"] = "v1"
-    router_hidden_divisor: int = Field(4, ge=1, description="v1: hidden width is the model's over this")
-    router_init: Literal["release", "zero"] = "release"
-    routing_token: Literal["mean", "first", "last"] = Field(
-        "mean",
-        description="which turns' routing tokens are read; mean and last let a first answer's route see later turns, "
-        "first does not; one turn: all the same",
-    )
-    temperature: float = Field(10.0, gt=0)
-    selection: Literal["sample", "top1", "gumbel"] = "sample"
-    infeasible: Literal["renormalise", "resample"] = "renormalise"
-    scaling: Literal["on", "off", "straight_through"] = "on"
-    router_gradient: Literal["scale", "score"] = Field(
-        "scale",
-        description="how the language loss reaches the router: as in the paper, or also by its score function, which "
-        "needs selection sample, infeasible renormalise and scaling off or on",
-    )
-    routing_loss: RoutingLossConfig = RoutingLossConfig()
+    spec: ClassVar[MethodSpec]
+    name: str = DEFAULT
+
+    @property
+    def settings(self) -> MethodSettings:
+        """As the model takes them."""
+        return self.spec.settings.from_dict(self.model_dump(mode="json"))
 
     @model_validator(mode="after")
-    def _score_is_a_gradient(self) -> MethodConfig:
-        if self.router_gradient == "score":
-            for name, allowed in SCORE_NEEDS.items():
-                if (given := getattr(self, name)) not in allowed:
-                    raise ValueError(f"router_gradient score needs {name} {' or '.join(allowed)}, this is {given}")
+    def _fits_together(self) -> MethodConfig:
+        _ = self.settings  # raises what no single key can tell
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return method_config, (self.model_dump(mode="json"),)
+
+
+@cache
+def method_section(name: str) -> type[MethodConfig]:
+    """The section of a registered method.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    spec = find_method(name)
+    kinds: dict[str, Any] = {"name": (Literal[spec.name], spec.name), **_fields_of(spec.settings)}
+    section = create_model(
+        f"{spec.settings.__name__}Section", __base__=MethodConfig, __doc__=spec.settings.__doc__, **kinds
+    )
+    section.spec = spec
+    return section
+
+
+def method_config(values: Mapping[str, Any]) -> MethodConfig:
+    """The section of plain values.
+
+    Raises:
+        ValueError: an unknown method.
+        pydantic.ValidationError: a key or value that the method does not take.
+    """
+    return method_section(str(values.get("name", DEFAULT))).model_validate(dict(values))
+
+
+def laid_over(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's plain values with some of them given anew.
+
+    Where that names another method, what the two have in common stays (sites, positions ...) and the rest goes: a
+    control says what it is, and cannot drift apart from what it is compared with.
+    """
+    name = given.get("name", before.get("name", DEFAULT))
+    kept: Mapping[str, Any] = before
+    if name != before.get("name", DEFAULT):
+        try:
+            kept = own_keys(before, find_method(name))
+        except ValueError:  # told where the values are validated
+            kept = {}
+    return {**_merged(kept, given), "name": name}
+
+
+def without_others(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What earlier versions resolved (every method's keys side by side): the method's own keys; else as given."""
+    return own_keys(values, find_method(values.get("name", DEFAULT))) if set(values) >= EARLIER_KEYS else values
+
+
+def _merged(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(before)
+    for key, value in given.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _fields_of(settings: type) -> dict[str, Any]:
+    """A dataclass of settings as pydantic's field definitions."""
+    found: dict[str, Any] = {}
+    for each in fields(settings):
+        kind, bounds = types_of(settings)[each.name], each.metadata.get("bounds", {})
+        if isinstance(kind, type) and is_dataclass(kind):
+            inner = create_model(kind.__name__, __base__=Section, __doc__=kind.__doc__, **_fields_of(kind))
+            found[each.name] = (inner, Field(default_factory=inner, description=each.metadata.get("help")))
+            continue
+        annotation = _checked(kind, each.metadata.get("check"), bounds)
+        found[each.name] = (annotation, Field(each.default, description=each.metadata.get("help")))
+    return found
+
+
+def _checked(kind: Any, check: Any, bounds: Mapping[str, float]) -> Any:
+    """The type with its check and range where they apply: on the numbers and texts inside lists."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (UnionType, Union):
+        return Union[tuple(_checked(option, check, bounds) for option in inner)]  # noqa: UP007 - made of values
+    if origin is tuple:
+        return tuple[tuple(_checked(item, check, bounds) if item is not Ellipsis else item for item in inner)]  # type: ignore[misc]
+    if kind in (int, float) and bounds:
+        return Annotated[kind, Field(**dict(bounds))]  # type: ignore[call-overload]
+    if kind is str and check is not None:
+        return Annotated[str, AfterValidator(lambda text: (check(text), text)[1])]
+    return kind if kind is not NoneType else None

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dpn_platform.config.errors import ConfigError
+from dpn_platform.config.method import laid_over
 from dpn_platform.config.yaml_text import parse_yaml
 
-EXTENDS = "extends"
+EXTENDS, METHOD = "extends", "method"
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
@@ -62,5 +63,8 @@ def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     merged = dict(base)
     for key, value in values.items():
         below = merged.get(key)
+        if key == METHOD and isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = laid_over(below, value)
+            continue
         merged[key] = _laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged

@@ -6,15 +6,20 @@ nearest valid name. Nothing here imports torch or ray, so that `dpn --help` stay
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, create_model, model_validator
 
-from dpn_platform.config.controls import Control, method_of_control
+from dpn_model.methods.registry import DEFAULT
+from dpn_platform.config.controls import Control, all_control_trials
 from dpn_platform.config.evaluation import EvalConfig
 from dpn_platform.config.guards import GuardConfig
-from dpn_platform.config.method import ExpertSet, MethodConfig
+from dpn_platform.config.method import MethodConfig, method_config, method_section, without_others
+from dpn_platform.config.search import SearchConfig, with_defaults
 from dpn_platform.config.section import Section
+from dpn_platform.config.tracking import TrackingConfig
 
 SourceWeight = Annotated[float, Field(ge=0, le=100)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -155,31 +160,6 @@ class StorageConfig(Section):
     runs_uri: str = "s3://dpn/runs"
 
 
-class TrackingConfig(Section):
-    """MLflow. The server's address comes from `uri`, else MLFLOW_TRACKING_URI, else the embedded services."""
-
-    experiment: str = "dpn"
-    uri: str | None = None
-
-
-class SearchSpace(Section):
-    """What the sweep varies for DPN: [low, high] for λ (log scale) and t, a list of expert sets."""
-
-    routing_loss_weight: tuple[float, float] = (0.01, 1.0)
-    routing_loss_target: tuple[float, float] = (0.5, 1.8)
-    experts: Annotated[tuple[ExpertSet, ...], Field(min_length=1)] = (("1x1", "1x2", "2x2"),)
-
-    @field_validator("routing_loss_weight", "routing_loss_target")
-    @classmethod
-    def _is_a_range(cls, bounds: tuple[float, float], info: ValidationInfo) -> tuple[float, float]:
-        low, high = bounds
-        if low > high or low < 0:
-            raise ValueError("must be [low, high] with 0 <= low <= high")
-        if info.field_name == "routing_loss_weight" and low == 0:
-            raise ValueError("low must be above 0: the scale is logarithmic")
-        return bounds
-
-
 class EarlyStopping(Section):
     """A trial is hopeless when the running mean of its training loss is far above the study's best."""
 
@@ -191,11 +171,11 @@ class EarlyStopping(Section):
 
 
 class SweepConfig(Section):
-    """A study: controls always, then `num_trials` DPN trials proposed by Optuna (accuracy up, FLOPs ratio down)."""
+    """A study: controls always, then `num_trials` trials of the searched method that Optuna proposes."""
 
     num_trials: int = Field(6, gt=0)
     max_concurrent_trials: int = Field(1, gt=0)
-    search: SearchSpace = SearchSpace()
+    search: SearchConfig = Field(SearchConfig(), validate_default=False)
     controls: tuple[Control, ...] = Field(
         ("dense", "static_1x2", "static_2x2", "random_drop"), description="always run, under the same recipe"
     )
@@ -210,7 +190,7 @@ class ExperimentConfig(Section):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    method: MethodConfig = MethodConfig()
+    method: SerializeAsAny[MethodConfig] = Field(default_factory=lambda: method_config({}))
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
     storage: StorageConfig = StorageConfig()
@@ -219,22 +199,66 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _captions_have_no_router(self) -> ExperimentConfig:
-        if self.model.template == "plain" and self.method.name == "dpn":
-            raise ValueError("model.template plain has no question that <ROUTER> could end; allowed: methods but dpn")
+        if self.model.template == "plain" and self.method.spec.needs_router_token:
+            raise ValueError(
+                "model.template plain has no question that <ROUTER> could end; allowed: methods that need none, "
+                f"this is {self.method.name}"
+            )
         return self
 
     @model_validator(mode="after")
-    def _sweep_decides_the_kernels(self) -> ExperimentConfig:
+    def _sweep_decides(self) -> ExperimentConfig:
+        """What trials set cannot be set beside them; entries per site are as many as sites."""
         if self.sweep is None:
             return self
-        # A control's own kernels arrive here too, once a trial has set them; anybody else's would be set over.
-        own = {"site_experts": False, "site_kernels": self.method.name == "static"}
-        per_site = [name for name, is_own in own.items() if not is_own and getattr(self.method, name) is not None]
-        if per_site:
-            raise ValueError(f"method.{per_site[0]} cannot be set in a sweep: its trials set experts and kernel")
-        num_sites = 3 if self.method.sites is None else len(self.method.sites)
-        for control in self.sweep.controls:
-            kernels = method_of_control(control).get("site_kernels")
-            if kernels is not None and len(kernels) != num_sites:
-                raise ValueError(f"control {control} has {len(kernels)} kernels for {num_sites} sites")
+        settings = self.method.model_dump()
+        for dimension in self.sweep.search.dimensions.values():
+            per_site = f"site_{dimension.setting}"
+            if settings.get(per_site) is not None:
+                raise ValueError(f"method.{per_site} cannot be set in a sweep that varies {dimension.setting}")
+        sites = settings.get("sites")
+        num_sites = 3 if sites is None else len(sites)
+        for trial in all_control_trials(self.sweep.controls):
+            for key, value in trial.method.items():
+                if key.startswith("site_") and len(value) != num_sites:
+                    what = key.removeprefix("site_")
+                    raise ValueError(f"control {trial.key} has {len(value)} {what} for {num_sites} sites")
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return parse_values, (self.model_dump(mode="json"),)
+
+
+@cache
+def experiment_section(method: str) -> type[ExperimentConfig]:
+    """The experiment with the settings of one method, which decide what its section may hold.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    section = method_section(method)
+    return create_model(
+        "ExperimentConfig",
+        __base__=ExperimentConfig,
+        __module__=__name__,
+        method=(SerializeAsAny[section], Field(default_factory=section)),  # type: ignore[valid-type, misc]
+    )
+
+
+def parse_values(values: Mapping[str, Any]) -> ExperimentConfig:
+    """Validate plain values; see `load.parse_config` for refusals in one line.
+
+    Raises:
+        ValueError: an unknown method.
+        pydantic.ValidationError: everything else that is wrong.
+    """
+    document = dict(values)
+    method = document.get("method") or {}
+    name = DEFAULT
+    if isinstance(method, Mapping):
+        name = str(method.get("name", DEFAULT))
+        document["method"] = without_others({**method, "name": name})
+    sweep = document.get("sweep")
+    if isinstance(sweep, Mapping):
+        document["sweep"] = {**sweep, "search": with_defaults(sweep.get("search"), name)}
+    return experiment_section(name).model_validate(document)

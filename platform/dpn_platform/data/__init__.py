@@ -1,4 +1,4 @@
-"""Data: raw files to validated shards (`ingest`), and shards to a stream whose order is a pure function (`stream`).
+"""Data: raw files become shards (`ingest`), lie there with a manifest (`published`), and become batches (`reading`).
 
 Import the modules, not this package: reading a manifest must not cost the import of Ray.
 """

@@ -1,6 +1,4 @@
-"""A visual question-answering set drawn on the spot, so that the whole path runs without a download."""
+"""Everything that exists for the demo alone: drawing its set, teaching its tower, training the base that is shipped.
 
-from dpn_platform.demo.build import DemoSummary, make_demo
-from dpn_platform.demo.families import FAMILIES, VISUAL_FAMILIES, VOCABULARY
-
-__all__ = ["FAMILIES", "VISUAL_FAMILIES", "VOCABULARY", "DemoSummary", "make_demo"]
+`mix` draws a raw set with the shape of LLaVA's, for trials of ingest. Import the modules, not this package.
+"""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.demo.card import write_card
-from dpn_platform.demo.prepare import DEMO_RAW_URI, DemoRecipe, ensure_demo
+from dpn_platform.demo.prepare import ensure_demo
+from dpn_platform.demo.recipe import DEMO_RAW_URI, DemoRecipe
 from dpn_platform.demo.tower import ensure_tower_base
 from dpn_platform.evaluation.run import evaluate
 from dpn_platform.storage import download_folder, join_uri, read_json

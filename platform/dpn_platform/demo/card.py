@@ -14,6 +14,8 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.result import EvaluationResult
 
 CARD, CURVE, WEIGHTS = "README.md", "curve.png", "model.safetensors"
+#: whose mean is the final loss
+LAST_LINES = 10
 
 
 def write_card(
@@ -76,12 +78,13 @@ def _facts(
     git: Mapping[str, Any],
 ) -> list[str]:
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    losses = [line["train/loss_lm"] for line in metrics[-LAST_LINES:]]
     train = config.train
     return [
         "| | |",
         "|---|---|",
         f"| recipe | below; seed {train.seed}, {train.steps} steps of {train.global_batch_size} samples |",
-        f"| final loss | {_final_loss(metrics):.4f} (mean of the last lines) |",
+        f"| final loss | {sum(losses) / len(losses):.4f} (mean of the last lines) |",
         f"| data | {config.data.uri}, fingerprint `{data_fingerprint}` |",
         f"| code | `{git.get('sha', 'unknown')}`{' with local changes' if git.get('dirty') else ''} |",
         f"| weights | sha256 `{digest}` |",
@@ -96,11 +99,6 @@ def _family_table(result: EvaluationResult) -> list[str]:
             f"| {name} | {score.accuracy:.1%} | {score.ci[0]:.1%} to {score.ci[1]:.1%} | {score.n} | {majority} |"
         )
     return rows
-
-
-def _final_loss(metrics: Sequence[Mapping[str, float]], last: int = 10) -> float:
-    values = [line["train/loss_lm"] for line in metrics[-last:]]
-    return sum(values) / len(values)
 
 
 def _draw_curve(file: Path, metrics: Sequence[Mapping[str, float]]) -> None:

@@ -50,11 +50,6 @@ class Item:
     colour: str
 
 
-def _glyph(digit: str, scale: int) -> Image.Image:
-    dots = np.array([[mark == "1" for mark in row] for row in DIGITS[digit].split()])
-    return Image.fromarray(np.kron(dots, np.ones((scale, scale), dtype=bool)))
-
-
 def draw_items(items: tuple[Item, ...], rng: np.random.Generator, size: int) -> Image.Image:
     """RGB picture of the items on a dark ground; place within the cell, tint and ground vary."""
     ground = tuple(int(value) for value in rng.integers(20, 60, 3))
@@ -66,7 +61,9 @@ def draw_items(items: tuple[Item, ...], rng: np.random.Generator, size: int) -> 
         colour = tuple(int(value) for value in np.clip(np.add(COLOUR_VALUES[item.colour], tint), 0, 255))
         top, left = item.cell // SIDE * cell, item.cell % SIDE * cell
         if item.content in DIGITS:
-            glyph = _glyph(item.content, max(1, size // 32))
+            scale = max(1, size // 32)
+            dots = np.array([[mark == "1" for mark in row] for row in DIGITS[item.content].split()])
+            glyph = Image.fromarray(np.kron(dots, np.ones((scale, scale), dtype=bool)))
             corner = (left + _margin(rng, cell, glyph.width), top + _margin(rng, cell, glyph.height))
             image.paste(colour, corner, glyph)
         else:

@@ -74,7 +74,9 @@ def draw_sample(
         if more is not None and more.text not in {question.text for question in questions}:
             questions.append(more)
     if caption and items:
-        questions.append(_ask_caption(items))
+        ordered = sorted(items, key=lambda item: item.cell)
+        things = " ".join(f"{PLACES[item.cell]} {item.colour} {_word(item)}" for item in ordered)
+        questions.append(Question("list everything .", things, "caption", _level(len(items), 2, 4)))
     image = draw_items(items, rng, image_size) if items else None
     return DemoSample(image, tuple(questions), items)
 
@@ -190,12 +192,6 @@ def _ask_reading(rng: np.random.Generator, items: tuple[Item, ...]) -> Question 
         return None
     item = digits[int(rng.integers(len(digits)))]
     return Question(f"which digit is at {PLACES[item.cell]} ?", _word(item), "reading", _level(len(digits), 1, 2))
-
-
-def _ask_caption(items: tuple[Item, ...]) -> Question:
-    """Everything in reading order: place, colour, content."""
-    things = (f"{PLACES[item.cell]} {item.colour} {_word(item)}" for item in sorted(items, key=lambda item: item.cell))
-    return Question("list everything .", " ".join(things), "caption", _level(len(items), 2, 4))
 
 
 def _word(item: Item) -> str:

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.ingest.job import IngestOptions, ingest
 from dpn_platform.data.published.manifest import Manifest, load_manifest, published_recipe
 from dpn_platform.data.published.schema import SCHEMA_VERSION
-from dpn_platform.demo import make_demo
+from dpn_platform.demo.build import make_demo
+from dpn_platform.demo.recipe import DEMO_RAW_URI, DEMO_URI, DemoRecipe
 from dpn_platform.storage import exists, join_uri, require_bucket
 
-DEMO_RAW_URI = "s3://dpn/raw/demo"
-DEMO_URI = "s3://dpn/datasets/demo"
-#: goes up when the same recipe would draw or ask something else: what an older version published is not taken for it
-DRAWING_VERSION = 2
 #: side of a visual patch of the models made for this set
 PATCH_PIXELS = 12
 
 StageProgress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class DemoRecipe:
-    """What determines a demo set."""
-
-    num_train: int
-    num_test: int
-    seed: int = 0
-    image_size: int = 96
-    captions: bool = False
-
-    @property
-    def folder(self) -> str:
-        """Name of the raw folder; sets of different recipes do not mix."""
-        captions = "-captions" if self.captions else ""
-        return f"v{DRAWING_VERSION}-{self.num_train}-{self.num_test}-{self.image_size}px-seed{self.seed}{captions}"
-
-    def to_json(self) -> dict[str, Any]:
-        """As the manifest records it."""
-        return {"kind": "demo", "version": DRAWING_VERSION, **asdict(self)}
 
 
 def ensure_demo(
@@ -77,7 +51,7 @@ def ensure_demo(
         return load_manifest(uri)
     raw = join_uri(raw_uri, recipe.folder)
     if not all(exists(join_uri(raw, f"{split}.json")) for split in ("train", "test")):
-        make_demo(raw, **asdict(recipe), on_progress=report("drawing"))
+        make_demo(raw, recipe, report("drawing"))
     return ingest(
         raw,
         uri,

@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.functional import cross_entropy
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-    from dpn_model import DpnForConditionalGeneration
+from dpn_model import DpnForConditionalGeneration
+from dpn_model.attention.layout import AttentionLayout
 
 _TOKENS = 64
 _INDEX_BYTES = 8
@@ -103,9 +108,6 @@ def trace(model: DpnForConditionalGeneration) -> UnitBytes:
     The model is used up: one of its layers stands for all, and is all that is left of them. Pictures of a base that has
     no size of its own for them are left out.
     """
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     dtype, width = model.lm_head.weight.dtype, model.lm_head.in_features
     model.model.language_model.layers = model.model.language_model.layers[:1]
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -146,8 +148,6 @@ class _Kept:
 
     def of(self, run: Callable[[_Kept], Any]) -> _Kept:
         """This, after `run` has been traced."""
-        from torch.autograd.graph import saved_tensors_hooks
-
         with saved_tensors_hooks(self._keep, lambda tensor: tensor):
             run(self)
         return self
@@ -163,8 +163,6 @@ class _Kept:
 
     def encode(self, model: DpnForConditionalGeneration, pixels: Any) -> None:
         """One picture through tower and projector, the tower's layers watched."""
-        from transformers.modeling_layers import GradientCheckpointingLayer
-
         before: list[int] = []
 
         def enter(_: Any, arguments: tuple[Tensor, ...]) -> None:
@@ -178,7 +176,7 @@ class _Kept:
             if isinstance(module, GradientCheckpointingLayer):
                 module.register_forward_pre_hook(enter)
                 module.register_forward_hook(leave)
-        model.encode_images(pixels)
+        model.image_side.encode(model.model, pixels, {})
 
     def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()._cdata
@@ -188,9 +186,6 @@ class _Kept:
 
 
 def _run_layer(decoder: Any, hidden_TD: Tensor, kept: _Kept) -> None:
-    import torch
-
-    from dpn_model.attention.layout import AttentionLayout
 
     positions = torch.arange(len(hidden_TD))[None]
     tables = decoder.rotary_emb(hidden_TD[None], position_ids=positions)
@@ -205,8 +200,6 @@ def _run_layer(decoder: Any, hidden_TD: Tensor, kept: _Kept) -> None:
 
 
 def _run_head(lm_head: nn.Module, hidden_TD: Tensor) -> None:
-    import torch
-    from torch.nn.functional import cross_entropy
 
     targets = torch.zeros(len(hidden_TD), dtype=torch.long)
     cross_entropy(lm_head(hidden_TD).float(), targets, reduction="none").mean()

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
+
+from dpn_model import DpnConfig, DpnForConditionalGeneration
+from dpn_model.bases.catalogue import BASES
+from dpn_model.configuration import base_config as named_config
+from dpn_model.weights.folder import load_config
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import TrainConfig
 from dpn_platform.planning.states import Parameters
-
-if TYPE_CHECKING:
-    from dpn_model import DpnConfig, DpnForConditionalGeneration
+from dpn_platform.storage import read_bytes
+from dpn_platform.training.base import build_tiny, method_of
+from dpn_platform.training.base_folder import TINY, find_folder
+from dpn_platform.training.lora import attach_adapters
+from dpn_platform.training.optimizer import ADAPTER, parameter_groups, part_of
 
 #: how a plan calls the parts of the model
 PARTS = {"vision": "vision tower", "projector": "projector", "llm": "language model", "router": "routers"}
@@ -25,22 +32,16 @@ def base_config(base: str) -> DpnConfig:
         ConfigError: no from_pretrained folder there and no base of that name, or a folder whose configuration
             transformers cannot read.
     """
-    from dpn_model.bases.catalogue import BASES
-    from dpn_platform.training.base import build_tiny
-    from dpn_platform.training.base_folder import TINY, find_folder
-
     if base == TINY:
         return build_tiny()[0].config
     if "://" in base:
-        from dpn_platform.storage import read_bytes
-
         with tempfile.TemporaryDirectory(prefix="dpn-plan-") as folder:
             (Path(folder) / "config.json").write_bytes(read_bytes(f"{base.rstrip('/')}/config.json"))
             return _read_config(Path(folder), base)
     if (find_folder(base) / "config.json").is_file():
         return _read_config(find_folder(base), base)
     if base in BASES:
-        return BASES[base]()
+        return named_config(base)
     names = ", ".join(BASES)
     raise ConfigError(
         f"model.base = '{base}': no from_pretrained folder there; named bases that can be planned: {names}"
@@ -49,9 +50,6 @@ def base_config(base: str) -> DpnConfig:
 
 def has_weights(base: str) -> bool:
     """Whether a run could start from `base`: all but a name of the catalogue."""
-    from dpn_model.bases.catalogue import BASES
-    from dpn_platform.training.base_folder import TINY, find_folder
-
     return base == TINY or base not in BASES or (find_folder(base) / "config.json").is_file()
 
 
@@ -61,13 +59,6 @@ def meta_model(config: DpnConfig, method: MethodConfig, train: TrainConfig) -> D
     Raises:
         DpnError: a method or adapters that do not fit the base, or nothing that is trained.
     """
-    import torch
-
-    from dpn_model import DpnForConditionalGeneration
-    from dpn_platform.training.base import method_of
-    from dpn_platform.training.lora import attach_adapters
-    from dpn_platform.training.optimizer import parameter_groups
-
     try:
         with torch.device("meta"):
             model = DpnForConditionalGeneration(config)
@@ -82,8 +73,6 @@ def meta_model(config: DpnConfig, method: MethodConfig, train: TrainConfig) -> D
 
 def parameters_of(model: DpnForConditionalGeneration) -> Parameters:
     """How many parameters a run trains and how many stay as they are."""
-    from dpn_platform.training.optimizer import ADAPTER
-
     sizes, adapters = {True: 0, False: 0}, 0
     for name, parameter in model.named_parameters():
         sizes[parameter.requires_grad] += parameter.numel()
@@ -93,8 +82,6 @@ def parameters_of(model: DpnForConditionalGeneration) -> Parameters:
 
 def parameters_by_part(model: DpnForConditionalGeneration) -> dict[str, int]:
     """Parameters of the vision tower, projector, language model and routers."""
-    from dpn_platform.training.optimizer import part_of
-
     sizes = dict.fromkeys(PARTS.values(), 0)
     for name, parameter in model.named_parameters():
         sizes[PARTS[part_of(name)]] += parameter.numel()
@@ -103,8 +90,6 @@ def parameters_by_part(model: DpnForConditionalGeneration) -> dict[str, int]:
 
 def trains_vision(model: DpnForConditionalGeneration) -> bool:
     """Whether any parameter of the vision tower is trained."""
-    from dpn_platform.training.optimizer import part_of
-
     return any(parameter.requires_grad and part_of(name) == "vision" for name, parameter in model.named_parameters())
 
 
@@ -113,15 +98,7 @@ def trains_decoder(model: DpnForConditionalGeneration) -> bool:
     return bool(model.lm_head.weight.requires_grad)
 
 
-def router_macs(model: DpnForConditionalGeneration) -> int:
-    """Multiply-accumulates of one decision of every router."""
-    from dpn_model.methods.dpn.router import Router
-
-    return sum(module.macs for module in model.reducers.modules() if isinstance(module, Router))
-
-
 def _read_config(folder: Path, base: str) -> DpnConfig:
-    from dpn_model.weights.folder import load_config
 
     try:
         return load_config(folder)

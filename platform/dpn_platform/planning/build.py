@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dpn_model import DpnConfig
 from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.load import fingerprint
 from dpn_platform.config.schema import ExperimentConfig
@@ -15,9 +16,6 @@ from dpn_platform.planning import base_model, compute, data_set, methods
 from dpn_platform.planning.activations import trace
 from dpn_platform.planning.prices import price_per_hour
 from dpn_platform.planning.trial import Setting, plan_trial
-
-if TYPE_CHECKING:
-    from dpn_model import DpnConfig
 
 
 @dataclass(frozen=True)

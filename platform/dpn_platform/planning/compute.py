@@ -7,15 +7,13 @@ tower runs forward alone (spec performance 2.4, whose table the tests repeat).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from dpn_model.cost.bill import ModelShape
+from dpn_model.cost.flops import UNITS_PER_MAC
+from dpn_model.cost.ledger import Ledger, sample_cost
 from dpn_platform.config.devices import PEAK_TFLOPS
 from dpn_platform.config.errors import ConfigError
-
-if TYPE_CHECKING:
-    from dpn_model.cost.bill import ModelShape
 
 FORWARD, FORWARD_AND_BACKWARD = 1, 3
 #: of layers that are frozen above something that is trained
@@ -60,8 +58,7 @@ class PlannedPasses:
 
 def training_flops(
     shape: ModelShape,
-    sites: Sequence[int],
-    visual_tokens: Sequence[int],
+    ledger: Ledger,
     means: SampleMeans,
     passes: PlannedPasses,
     adapters: int = 0,
@@ -70,21 +67,17 @@ def training_flops(
 
     Args:
         shape: of the base.
-        sites: 1-based layers after which a reduction runs.
-        visual_tokens: of a sample with a picture, before the first site and after each.
+        ledger: of a sample with a picture.
         means: the average sample.
         passes: see `PlannedPasses.of`.
         adapters: parameters of the decoder's low-rank adapters, every layer's alike.
     """
-    from dpn_model.cost.flops import UNITS_PER_MAC, layers_per_stage, sample_cost
-
     flops_per_mac = UNITS_PER_MAC["true"]
     text = round(means.text_tokens)
-    with_picture = sample_cost(shape.decoder, sites, visual_tokens, text, "true").total
+    with_picture = ledger.prefill(shape.decoder, "true").total
     text_only = sample_cost(shape.decoder, (), (0,), text, "true").total
     head = flops_per_mac * shape.decoder.hidden_size * shape.decoder.vocab_size
-    stages = zip(layers_per_stage(shape.decoder.num_layers, sites), visual_tokens, strict=True)
-    tokens = sum(layers * (means.images_per_sample * seen + text) for layers, seen in stages) / shape.decoder.num_layers
+    tokens = means.images_per_sample * ledger.mean_visual_tokens() + text
     return {
         "vision": flops_per_mac * passes.vision * means.images_per_sample * (shape.vision_macs or 0),
         "projector": flops_per_mac * FORWARD_AND_BACKWARD * means.images_per_sample * (shape.projector_macs or 0),

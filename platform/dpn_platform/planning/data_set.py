@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pyarrow.parquet as pq
+
+from dpn_model.processing import DpnProcessor
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.data.published.manifest import Manifest, load_manifest
+from dpn_platform.data.reading.collate import SampleCollator
 from dpn_platform.planning.compute import SampleMeans
-
-if TYPE_CHECKING:
-    from dpn_platform.data.published.manifest import Manifest
+from dpn_platform.services import connect, endpoints, external_services
+from dpn_platform.storage import open_uri
+from dpn_platform.training.base import build_tiny
+from dpn_platform.training.base_folder import TINY, find_folder
 
 #: assumed where no data set can be counted: the middle row of spec performance 2.4
 ASSUMED_TEXT_TOKENS = 150
@@ -36,13 +42,11 @@ def look_at(config: ExperimentConfig) -> tuple[DataFacts, Manifest | None]:
         DpnError: it lacks the split that is trained on, or, for a sweep, the one that is evaluated on.
     """
     uri = config.data.uri
-    from dpn_platform.services import connect, endpoints, external_services
 
     if uri.startswith("s3://") and "s3" not in external_services():
         if endpoints(needs=["s3"]) is None:
             return DataFacts(uri, missing="not looked at: the services are not running (`dpn up`)"), None
         connect(needs=["s3"])
-    from dpn_platform.data.published.manifest import load_manifest
 
     try:
         manifest = load_manifest(uri)
@@ -72,11 +76,6 @@ def sample_means(
 
 def _count(config: ExperimentConfig, manifest: Manifest) -> tuple[float, float] | None:
     """Text and supervised tokens per row as training encodes them; None without a tokenizer or shards at hand."""
-    import pyarrow.parquet as pq
-
-    from dpn_platform.data.reading.collate import SampleCollator
-    from dpn_platform.storage import open_uri
-
     processor = _processor(config.model.base)
     shards = manifest.split(config.data.train_split).shards
     if processor is None or not shards:
@@ -85,15 +84,12 @@ def _count(config: ExperimentConfig, manifest: Manifest) -> tuple[float, float] 
     with place.filesystem.open_input_file(place.path) as file:
         rows = pq.ParquetFile(file).read_row_group(0).slice(0, COUNTED_ROWS)
     rows = rows.append_column("sample_key", rows.column("row_id"))
-    batch = SampleCollator(processor, router=config.method.name == "dpn")(rows)
+    batch = SampleCollator(processor, router=config.method.spec.needs_router_token)(rows)
     tokens = int(batch["attention_mask"].sum()) - int((batch["input_ids"] == processor.image_token_id).sum())
     return tokens / len(rows), int((batch["labels"] >= 0).sum()) / len(rows)
 
 
 def _processor(base: str) -> Any:
-    from dpn_model.processing import DpnProcessor
-    from dpn_platform.training.base import build_tiny
-    from dpn_platform.training.base_folder import TINY, find_folder
 
     if base == TINY:
         return build_tiny()[1]

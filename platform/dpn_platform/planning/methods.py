@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dpn_platform.config.controls import method_of_control
+from dpn_model import DpnConfig
+from dpn_model.bases.shapes import model_shape
+from dpn_model.cost.bill import cost_parts
+from dpn_model.cost.flops import CONVENTIONS, MAC_CONVENTIONS
+from dpn_model.cost.ledger import Ledger
+from dpn_model.methods.spec import ASSUMED_GRID, Planned
+from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import ConfigError
-from dpn_platform.config.method import MethodConfig
+from dpn_platform.config.method import MethodConfig, laid_over, method_config
 from dpn_platform.config.schema import ExperimentConfig
-
-if TYPE_CHECKING:
-    from dpn_model import DpnConfig, Method
-
-#: of a picture where every one has its own grid: as many tokens as LLaVA-1.5's
-ASSUMED_GRID = (24, 24)
 
 
 @dataclass(frozen=True)
@@ -41,34 +40,42 @@ def batch_arithmetic(config: ExperimentConfig) -> dict[str, int]:
 
 
 def planned_methods(config: ExperimentConfig) -> list[tuple[str, MethodConfig, int]]:
-    """(name, method, number of trials) of what will run: the controls and DPN's trials, or the one run."""
+    """(name, method, number of trials) of what will run: the controls and the search's trials, or the one run.
+
+    Searched lists of choices are planned as all of them together: from the cheapest route to the dearest.
+    """
     if config.sweep is None:
         return [(config.method.name, config.method, 1)]
-    methods = [(name, _control(config.method, name), 1) for name in config.sweep.controls]
-    widest = sorted({kernel for experts in config.sweep.search.experts for kernel in experts})
-    dpn = config.method.model_copy(update={"name": "dpn", "experts": tuple(widest)})
-    return [*methods, ("dpn", dpn, config.sweep.num_trials)]
+    before = config.method.model_dump(mode="json")
+    runs: dict[str, tuple[MethodConfig, int]] = {}
+    for control in all_control_trials(config.sweep.controls):
+        name = control.key if control.seed == 0 else control.key.rpartition("-seed-")[0] + "-seed-0"
+        method, trials = runs.get(name, (method_config(laid_over(before, control.method)), 0))
+        runs[name] = (method, trials + 1)
+    search = config.sweep.search
+    widest = laid_over(before, {"name": search.method})
+    for dimension in search.dimensions.values():
+        if dimension.choices and all(isinstance(choice, tuple) for choice in dimension.choices):
+            widest[dimension.setting] = sorted({item for choice in dimension.choices for item in choice})
+    searched = method_config(widest)
+    return [*((name, *run) for name, run in runs.items()), (search.method, searched, config.sweep.num_trials)]
 
 
 def image_grid(base: DpnConfig) -> tuple[int, int]:
     """Visual tokens of one picture as (height, width), before any reduction; assumed where each has its own grid."""
-    from dpn_model.bases.shapes import model_shape
-
     return model_shape(base.base).image_grid or ASSUMED_GRID
 
 
 def assumption(base: DpnConfig) -> str:
     """What is assumed of a picture where every one has its own grid, as the end of a sentence; else nothing."""
-    from dpn_model.bases.shapes import model_shape
-
     if model_shape(base.base).image_grid is not None:
         return ""
     height, width = ASSUMED_GRID
     return f"; {height} x {width} visual tokens per picture are assumed, and the vision tower is not counted"
 
 
-def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict[str, Any]:
-    """Sites, FLOPs ratios and multiply-accumulates of one sample's prefill, cheapest and dearest route.
+def method_plan(base: DpnConfig, method: MethodConfig, text_tokens: int) -> Planned:
+    """Ledgers of one sample's cheapest and dearest route, from the method's own spec.
 
     Args:
         base: of the model.
@@ -76,58 +83,46 @@ def method_cost(base: DpnConfig, method: MethodConfig, text_tokens: int) -> dict
         text_tokens: of one sample.
 
     Raises:
-        ConfigError: sites or kernels that do not fit the model.
+        ConfigError: settings that do not fit the model.
     """
-    from dpn_model import Method
-    from dpn_model.bases.shapes import model_shape
-    from dpn_model.cost.flops import MAC_CONVENTIONS, sample_cost
-
-    decoder = model_shape(base.base).decoder
-    grid = image_grid(base)
-    settings = Method.from_dict(method.model_dump(mode="json"))
     try:
-        sites = settings.by_site(decoder.num_layers)
+        return method.spec.plan(method.settings, model_shape(base.base), text_tokens)
     except ValueError as error:
         raise ConfigError(f"method.{error}") from None
-    routes = [_tokens_per_stage(list(sites.values()), grid, cheapest) for cheapest in (True, False)]
+
+
+def method_cost(base: DpnConfig, planned: Planned) -> dict[str, Any]:
+    """Sites, FLOPs ratios and multiply-accumulates of one sample's prefill, cheapest and dearest route."""
+    decoder = model_shape(base.base).decoder
+    tokens = [list(ledger.visual_tokens) for ledger in planned]
     cost: dict[str, Any] = {
-        "sites": list(sites),
-        "visual_tokens_cheapest": routes[0],
-        "visual_tokens_dearest": routes[1],
-        "visual_tokens_at_the_end": Bounds(routes[0][-1], routes[1][-1]),
+        "sites": list(planned.cheapest.sites),
+        "visual_tokens_cheapest": tokens[0],
+        "visual_tokens_dearest": tokens[1],
+        "visual_tokens_at_the_end": Bounds(tokens[0][-1], tokens[1][-1]),
+        "visual_tokens_mean": Bounds(*(ledger.mean_visual_tokens() for ledger in planned)),
+        "kv_bytes": Bounds(*(ledger.kv_bytes(decoder) for ledger in planned)),
     }
     for convention in MAC_CONVENTIONS:
-        low, high = (sample_cost(decoder, list(sites), route, text_tokens, convention) for route in routes)
+        low, high = (ledger.prefill(decoder, convention) for ledger in planned)
         cost[f"flops_ratio_{convention}"] = Bounds(low.ratio, high.ratio)
         cost[f"prefill_macs_{convention}"] = Bounds(low.total, high.total)
     return cost
 
 
-def forward_bill(base: DpnConfig, cost: dict[str, Any], text_tokens: int, router_macs: int) -> dict[str, Any]:
+def forward_bill(base: DpnConfig, planned: Planned) -> dict[str, Any]:
     """One sample's forward pass with everything around the decoder, in each convention's own unit.
-
-    Args:
-        base: of the model.
-        cost: what `method_cost` told.
-        text_tokens: of one sample.
-        router_macs: multiply-accumulates of the method's routers.
 
     Returns:
         By convention: vision, projector, decoder, in all, and that as a ratio to the dense model's.
     """
-    from dpn_model.bases.shapes import model_shape
-    from dpn_model.cost.bill import SampleRun, cost_parts
-    from dpn_model.cost.flops import CONVENTIONS
-
-    shape, sites = model_shape(base.base), tuple(cost["sites"])
+    shape = model_shape(base.base)
     shape = replace(shape, vision_macs=shape.vision_macs or 0, projector_macs=shape.projector_macs or 0)
-    routes = [tuple(cost[f"visual_tokens_{route}"]) for route in ("cheapest", "dearest")]
+    packed = planned.dearest.packed
+    bare = Ledger.of_stages(shape.decoder.num_layers, (), (packed.visual,), packed.text, num_images=1)
     bill: dict[str, Any] = {}
     for convention in CONVENTIONS:
-        low, high = (
-            cost_parts(shape, SampleRun(sites, route, text_tokens, 1, router_macs), convention) for route in routes
-        )
-        dense = cost_parts(shape, SampleRun((), routes[1][:1], text_tokens, 1), convention)
+        low, high, dense = (cost_parts(shape, ledger, convention) for ledger in (*planned, bare))
         bill[convention] = {
             "vision": low.vision,
             "projector": low.projector,
@@ -136,37 +131,3 @@ def forward_bill(base: DpnConfig, cost: dict[str, Any], text_tokens: int, router
             "ratio_with_vision": Bounds(low.total / dense.total, high.total / dense.total),
         }
     return bill
-
-
-def _tokens_per_stage(methods: Sequence[Method], grid: tuple[int, int], cheapest: bool) -> list[int]:
-    """Visual tokens before the first site and after each, on the cheapest or the dearest route."""
-    height, width = grid
-    counts = [height * width]
-    for method in methods:
-        if method.name == "random_drop":
-            counts.append(max(1, round(counts[-1] * method.keep_ratio)))
-        else:
-            height, width = _pooled(height, width, method, cheapest)
-            counts.append(height * width)
-    return counts
-
-
-def _pooled(height: int, width: int, method: Method, cheapest: bool) -> tuple[int, int]:
-    from dpn_model.methods.method import parse_kernel
-    from dpn_model.methods.pooling.experts import pooled_size
-
-    is_static = method.name == "static"
-    kernels = (method.kernel,) if is_static else method.experts
-    sizes = {kernel: pooled_size(height, width, parse_kernel(kernel), method.rounding) for kernel in kernels}
-    floors = {kernel: 1 if kernel == "1x1" else method.min_tokens for kernel in kernels}
-    feasible = [size for kernel, size in sizes.items() if size[0] * size[1] >= floors[kernel]]
-    if not feasible:
-        grid = f"a grid of {height}x{width} visual tokens"
-        raise ConfigError(f"method.{'kernel' if is_static else 'experts'} = {', '.join(kernels)}: too large for {grid}")
-    choose = min if cheapest else max
-    return choose(feasible, key=lambda size: size[0] * size[1])
-
-
-def _control(method: MethodConfig, name: str) -> MethodConfig:
-    values = {**method.model_dump(), "site_kernels": None, **method_of_control(name)}
-    return MethodConfig.model_validate(values)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dpn_model import DpnConfig, DpnForConditionalGeneration
+from dpn_model.bases.shapes import model_shape
+from dpn_model.methods.spec import Planned
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import TrainConfig
 from dpn_platform.planning import base_model, memory, methods, states
 from dpn_platform.planning.activations import UnitBytes
 from dpn_platform.planning.compute import PlannedPasses, SampleMeans, training_flops
-
-if TYPE_CHECKING:
-    from dpn_model import DpnConfig, DpnForConditionalGeneration
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ def plan_trial(setting: Setting, method: MethodConfig) -> dict[str, Any]:
         DpnError: a method that does not fit the base.
     """
     text = round(setting.means.text_tokens)
-    cost = methods.method_cost(setting.base, method, text)
+    planned = methods.method_plan(setting.base, method, text)
+    cost = methods.method_cost(setting.base, planned)
     model = base_model.meta_model(setting.base, method, setting.train)
-    forward = methods.forward_bill(setting.base, cost, text, base_model.router_macs(model))
+    forward = methods.forward_bill(setting.base, planned)
     parameters = base_model.parameters_of(model)
     by_part = {**base_model.parameters_by_part(model), "trained": parameters.trained, "total": parameters.total}
     if parameters.adapters:
@@ -53,18 +54,17 @@ def plan_trial(setting: Setting, method: MethodConfig) -> dict[str, Any]:
         {
             **cost,
             "forward_per_sample": forward,
-            "training_flops_per_sample": _training_flops(setting, cost, model, parameters),
+            "training_flops_per_sample": _training_flops(setting, planned, model, parameters),
             "parameters": by_part,
-            **_memory(setting, cost, parameters),
+            **_memory(setting, planned, parameters),
             "checkpoints": _checkpoints(parameters, setting.train),
         }
     )
 
 
 def _training_flops(
-    setting: Setting, cost: dict[str, Any], model: DpnForConditionalGeneration, parameters: states.Parameters
+    setting: Setting, planned: Planned, model: DpnForConditionalGeneration, parameters: states.Parameters
 ) -> dict[str, Any]:
-    from dpn_model.bases.shapes import model_shape
 
     shape = model_shape(setting.base.base)
     passes = PlannedPasses.of(
@@ -73,17 +73,14 @@ def _training_flops(
         trains_decoder=base_model.trains_decoder(model),
     )
     adapters, by_route = parameters.adapters, {}
-    for route in ("cheapest", "dearest"):
-        parts = training_flops(shape, cost["sites"], cost[f"visual_tokens_{route}"], setting.means, passes, adapters)
+    for route, ledger in zip(planned._fields, planned, strict=True):
+        parts = training_flops(shape, ledger, setting.means, passes, adapters)
         by_route[route] = {**parts, "total": sum(parts.values())}
     return by_route
 
 
-def _memory(setting: Setting, cost: dict[str, Any], parameters: states.Parameters) -> dict[str, Any]:
-    from dpn_model.cost.flops import layers_per_stage
-
-    layers = layers_per_stage(setting.base.base.text_config.num_hidden_layers, cost["sites"])
-    stages = list(zip(layers, cost["visual_tokens_dearest"], strict=True))
+def _memory(setting: Setting, planned: Planned, parameters: states.Parameters) -> dict[str, Any]:
+    stages = [(layers, load.stream.visual) for layers, load in planned.dearest.stages]
     activations = memory.micro_batch_memory(setting.unit, setting.train, stages, setting.means)
     return {
         "activations": activations,

@@ -1,1 +1,1 @@
-"""Reports: a study's points to a Pareto front, as a page, a picture, tables and JSON."""
+"""Reports: what studies, scored runs and routers did, as pages, pictures, tables and JSON. Draws, measures nothing."""

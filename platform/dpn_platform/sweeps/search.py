@@ -11,8 +11,9 @@ from optuna.trial import FrozenTrial
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from dpn_platform.config.schema import SearchSpace, SweepConfig
-from dpn_platform.sweeps.trials import EXPERTS, REFERENCE, TARGET, WEIGHT, Trial, searched_trial
+from dpn_platform.config.schema import SweepConfig
+from dpn_platform.config.search import SearchConfig
+from dpn_platform.sweeps.trials import REFERENCE, Trial, searched_trial
 
 ACCURACY, FLOPS_RATIO = "accuracy", "flops_ratio"
 _STUDY = "study"
@@ -20,19 +21,25 @@ _SEPARATOR = ","
 _DIGITS = 3
 
 
-def optuna_space(search: SearchSpace) -> dict[str, BaseDistribution]:
-    """The search space in Optuna's terms: λ on a log scale, t, and the expert set as one of the given."""
-    return {
-        WEIGHT: FloatDistribution(*search.routing_loss_weight, log=True),
-        TARGET: FloatDistribution(*search.routing_loss_target),
-        EXPERTS: CategoricalDistribution([_joined(experts) for experts in search.experts]),
-    }
+def optuna_space(search: SearchConfig) -> dict[str, BaseDistribution]:
+    """The search space in Optuna's terms, by dotted key; a choice is known by its text, a list by its joined items."""
+    space: dict[str, BaseDistribution] = {}
+    for dimension in search.dimensions.values():
+        key = f"method.{dimension.setting}"
+        if dimension.low is None or dimension.high is None:
+            space[key] = CategoricalDistribution([_text(choice) for choice in dimension.choices])
+        else:
+            space[key] = FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
+    return space
 
 
 def evaluated(trial: Trial, values: Mapping[str, float], space: dict[str, BaseDistribution]) -> FrozenTrial:
     """A finished trial of the ledger in Optuna's terms."""
     return optuna.trial.create_trial(
-        params={WEIGHT: trial.params[WEIGHT], TARGET: trial.params[TARGET], EXPERTS: _joined(trial.params[EXPERTS])},
+        params={
+            key: _text(trial.params[key]) if isinstance(kind, CategoricalDistribution) else trial.params[key]
+            for key, kind in space.items()
+        },
         distributions=space,
         values=[values[ACCURACY], values[FLOPS_RATIO]],
     )
@@ -89,7 +96,9 @@ class StudySearch(Searcher):
         elif self.num_proposed < self.sweep.num_trials:
             if is_reference_running:
                 return None
-            trial = searched_trial(self.num_proposed, self._readable(self.optuna.suggest(trial_id)))
+            trial = searched_trial(
+                self.num_proposed, self.sweep.search.method, self._readable(self.optuna.suggest(trial_id))
+            )
             self.asked.add(trial_id)
             self.num_proposed += 1
             self.put(trial)
@@ -120,15 +129,17 @@ class StudySearch(Searcher):
         return {}
 
     def _readable(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Three digits say enough of λ and t; the expert set becomes a list."""
-        readable = {**params, EXPERTS: params[EXPERTS].split(_SEPARATOR)}
-        for key, bounds in (
-            (WEIGHT, self.sweep.search.routing_loss_weight),
-            (TARGET, self.sweep.search.routing_loss_target),
-        ):
-            readable[key] = min(max(float(f"{params[key]:.{_DIGITS}g}"), bounds[0]), bounds[1])
+        """Three digits say enough of a number; a choice becomes what it stands for."""
+        readable = {}
+        for dimension in self.sweep.search.dimensions.values():
+            key = f"method.{dimension.setting}"
+            if dimension.low is None or dimension.high is None:
+                choice = {_text(one): one for one in dimension.choices}[params[key]]
+                readable[key] = list(choice) if isinstance(choice, tuple) else choice
+            else:
+                readable[key] = min(max(float(f"{params[key]:.{_DIGITS}g}"), dimension.low), dimension.high)
         return readable
 
 
-def _joined(experts: Sequence[str]) -> str:
-    return _SEPARATOR.join(experts)
+def _text(choice: Any) -> str:
+    return _SEPARATOR.join(map(str, choice)) if isinstance(choice, list | tuple) else str(choice)

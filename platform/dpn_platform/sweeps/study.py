@@ -41,7 +41,7 @@ class StudyResult:
     """A finished study.
 
     Attributes:
-        run_id, mlflow_uri: of the parent run.
+        run_id, mlflow_uri: of the parent run; the address is empty with another tracker.
         points: every evaluated trial, controls first.
         examples: point name -> samples for the gallery.
         stopped, failed: trial -> reason.
@@ -101,7 +101,8 @@ def run_study(
         if lease.predecessor is not None and not lease.predecessor.released:
             on_event(StudyEvent("note", "waiting for what the former driver left to end"))
             wait_until_gone(lease.predecessor)
-        tracking = StudyTracking(tracker or open_tracker(config.tracking), ledger.study, config, manifest.fingerprint)
+        tracker = tracker or open_tracker(config.tracking, runs_uri)
+        tracking = StudyTracking(tracker, ledger.study, config, manifest.fingerprint)
         if resume:
             ledger.reopen(config)
         with _ending_run(tracking, stop):
@@ -142,7 +143,7 @@ def _run_trials(
     search = StudySearch(config.sweep, list(known.values()), ledger.put)
     num_trials = sum(trial.is_settled for trial in known.values()) + search.num_open
     book = StudyBook(ledger, tracking, num_trials, stop, on_event)
-    on_event(StudyEvent("study", f"study {ledger.study}: {tracking.url()}", total=num_trials))
+    on_event(StudyEvent("study", f"study {ledger.study}: {tracking.url() or ledger.uri}", total=num_trials))
     trainable = build_trainable(config, ledger.runs_uri, ledger.study, execute)
     with book:
         try:
@@ -186,7 +187,7 @@ def _result(
     return StudyResult(
         study_name=ledger.study,
         run_id=book.tracking.run_id,
-        mlflow_uri=book.tracking.url(),
+        mlflow_uri=book.tracking.url() if config.tracking.backend == "mlflow" else "",
         points=tuple(point for point, _ in evaluated),
         examples={point.name: result.examples for point, result in evaluated},
         stopped=stopped,

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
-from dpn_platform.config.load import dump_config, fingerprint, flatten
-from dpn_platform.config.provenance import manifest_of_versions
+from dpn_platform.config.load import fingerprint
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.points import POINT_ARTIFACT, Point
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.sweeps.trials import Trial, run_name, shown_params, trial_config
 from dpn_platform.tracking import Status, Tracker
-from dpn_platform.training.metric_lines import read_metrics, tracked_metrics
-from dpn_platform.training.routing_history import ROUTING, routing_history
+from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome
+from dpn_platform.training.tracked_run import TrackedRun
 
 
 class StudyTracking:
-    """Logs a study through the five verbs; keys are `study` and `study/trial`.
+    """The tracked runs of a study and its trials; keys are `study` and `study/trial`.
 
     Args:
-        data_fingerprint: of the data set, for the manifest.
+        data_fingerprint: of the data set, for `provenance.json`.
 
     Attributes:
         run_id: of the parent run.
@@ -32,62 +30,59 @@ class StudyTracking:
         self.tracker = tracker
         self.study = study
         self.config = config
-        self.manifest = {"data_fingerprint": data_fingerprint, **manifest_of_versions()}
-        self.run_id = tracker.start_run(study, key=study, params=dict(flatten(config)), tags={"dpn.kind": "study"})
-        self._describe(self.run_id, config)
+        self._data_fingerprint = data_fingerprint
+        self._trials: dict[str, TrackedRun] = {}
+        self._parent = TrackedRun(tracker, config, study, kind="study", origin=self._origin(config))
+        self.run_id = self._parent.run_id
 
     def open_trial(self, trial: Trial) -> str:
         """Start or continue the trial's run."""
-        config = trial_config(self.config, trial)
-        tags = {"dpn.kind": "trial", "dpn.study": self.study, "dpn.control": str(trial.is_control).lower()}
-        run_id = self.tracker.start_run(
-            run_name(self.study, trial),
-            key=f"{self.study}/{trial.key}",
-            parent_id=self.run_id,
-            params=dict(flatten(config)),
-            tags=tags,
-        )
-        self._describe(run_id, config)
-        return run_id
+        self._trials[trial.key] = self._tracked(trial, None)
+        return self._trials[trial.key].run_id
 
     def url(self) -> str:
-        """Address of the study for people."""
-        return self.tracker.run_url(self.run_id)
+        """Address of the study for people; empty where the tracker keeps nothing."""
+        return self._parent.url()
 
     def log_line(self, trial: Trial, line: Mapping[str, float]) -> None:
         """One metric line of the trial's training."""
-        self.tracker.log_metrics(_run_of(trial), tracked_metrics(line), int(line["step"]))
+        self._run_of(trial).log_line(line)
 
     def finish_trial(self, trial: Trial, outcome: TrainingOutcome, result: EvaluationResult, point: Point) -> None:
         """Final metrics, the checkpoint as a model, the point, routing over time; closes the run."""
-        run_id = _run_of(trial)
-        self.tracker.log_metrics(run_id, result.metrics(), outcome.steps)
-        self.tracker.log_model(
-            run_id,
-            run_name(self.study, trial),
-            outcome.export_uri,
-            params=shown_params(trial),
-            metrics=result.metrics(),
-            step=outcome.steps,
+        self._run_of(trial).finish(
+            outcome,
+            model_params=shown_params(trial),
+            result=result.metrics(),
+            documents={POINT_ARTIFACT: json.dumps(point.to_json(), indent=2)},
+            lines=read_metrics(outcome.run_uri),
         )
-        self.tracker.log_artifact(run_id, json.dumps(point.to_json(), indent=2), POINT_ARTIFACT)
-        if (history := routing_history(read_metrics(outcome.run_uri))) is not None:
-            self.tracker.log_artifact(run_id, json.dumps(history), ROUTING)
-        self.tracker.end_run(run_id)
 
     def close_trial(self, trial: Trial, status: Status, reason: str, detail: str = "") -> None:
         """End the run of a trial without a result, saying why."""
-        run_id = _run_of(trial)
-        self.tracker.log_artifact(run_id, f"{reason}\n\n{detail}".rstrip() + "\n", "reason.txt")
-        self.tracker.end_run(run_id, status)
+        self._run_of(trial).end(status, f"{reason}\n\n{detail}".rstrip())
 
-    def _describe(self, run_id: str, config: ExperimentConfig) -> None:
-        seeds: dict[str, Any] = {"train": config.train.seed, "sweep": config.sweep.seed if config.sweep else None}
-        manifest = {**self.manifest, "config_fingerprint": fingerprint(config), "seeds": seeds}
-        self.tracker.log_artifact(run_id, dump_config(config), "config.yaml")
-        self.tracker.log_artifact(run_id, json.dumps(manifest, indent=2), "provenance.json")
+    def _run_of(self, trial: Trial) -> TrackedRun:
+        if trial.key not in self._trials:
+            assert trial.run_id is not None, f"trial {trial.key} was never opened"
+            self._trials[trial.key] = self._tracked(trial, trial.run_id)
+        return self._trials[trial.key]
 
+    def _tracked(self, trial: Trial, run_id: str | None) -> TrackedRun:
+        config = trial_config(self.config, trial)
+        return TrackedRun(
+            self.tracker,
+            config,
+            run_name(self.study, trial),
+            kind="trial",
+            key=f"{self.study}/{trial.key}",
+            parent_id=self.run_id,
+            tags={"dpn.study": self.study, "dpn.control": str(trial.is_control).lower()},
+            origin=self._origin(config),
+            run_id=run_id,
+        )
 
-def _run_of(trial: Trial) -> str:
-    assert trial.run_id is not None, f"trial {trial.key} was never opened"
-    return trial.run_id
+    def _origin(self, config: ExperimentConfig) -> dict[str, object]:
+        seeds = {"train": config.train.seed, "sweep": config.sweep.seed if config.sweep else None}
+        prints = {"data_fingerprint": self._data_fingerprint, "config_fingerprint": fingerprint(config)}
+        return {**prints, "seeds": seeds}

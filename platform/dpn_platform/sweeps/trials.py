@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from dpn_platform.config.controls import method_of_control
+from dpn_model.methods.registry import DENSE
+from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
+from dpn_platform.config.method import laid_over
 from dpn_platform.config.schema import ExperimentConfig, SweepConfig
 
 State = Literal["waiting", "running", "finished", "stopped", "failed"]
-REFERENCE = "dense"  # the control that hopeless trials are compared with
-WEIGHT, TARGET, EXPERTS = "method.routing_loss.weight", "method.routing_loss.target", "method.experts"
+REFERENCE = DENSE  # the control that hopeless trials are compared with
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,16 @@ class Trial:
 
 def control_trials(sweep: SweepConfig) -> list[Trial]:
     """The study's controls; `dense` first, since early stopping is measured by it."""
-    names = sorted(dict.fromkeys(sweep.controls), key=lambda name: name != REFERENCE)
-    return [
-        Trial(name, {f"method.{key}": value for key, value in method_of_control(name).items()}, is_control=True)
-        for name in names
-    ]
+    trials = []
+    for control in all_control_trials(sweep.controls):
+        params = {f"method.{key}": value for key, value in control.method.items()}
+        trials.append(Trial(control.key, params | ({"seed": control.seed} if control.seed else {}), is_control=True))
+    return trials
 
 
-def searched_trial(number: int, params: Mapping[str, Any]) -> Trial:
-    """The trial for the search's proposal of that number."""
-    return Trial(f"dpn-{number:02d}", {"method.name": "dpn", **params})
+def searched_trial(number: int, method: str, params: Mapping[str, Any]) -> Trial:
+    """The trial for the search's proposal of that number; `params` by dotted key."""
+    return Trial(f"{method}-{number:02d}", {"method.name": method, **params})
 
 
 def run_name(study: str, trial: Trial) -> str:
@@ -90,13 +91,15 @@ def run_name(study: str, trial: Trial) -> str:
 def trial_config(config: ExperimentConfig, trial: Trial) -> ExperimentConfig:
     """The study's config with the trial's parameters set."""
     values = config.model_dump(mode="json")
-    values["method"]["site_kernels"] = None  # a control's own, and no other trial's
+    given: dict[str, Any] = {}
     for key, value in trial.params.items():
         *sections, last = key.split(".")
-        target = values
+        target = given
         for section in sections:
-            target = target[section]
+            target = target.setdefault(section, {})
         target[last] = value
+    values["train"]["seed"] += given.pop("seed", 0)  # a replicate's, beside the study's own
+    values["method"] = laid_over(values["method"], given["method"])
     return parse_config(values, f"trial {trial.key}")
 
 

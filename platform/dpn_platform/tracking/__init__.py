@@ -1,6 +1,10 @@
-"""Tracking: runs, metrics, artifacts and models behind a five-verb interface. Importing it does not import mlflow."""
+"""Tracking: runs, metrics, artifacts and models behind a five-verb interface, kept by MLflow, as JSON lines, or not.
+
+Importing it does not import mlflow.
+"""
 
 from dpn_platform.tracking.memory import MemoryTracker
-from dpn_platform.tracking.tracker import Status, Tracker, open_tracker
+from dpn_platform.tracking.opening import open_tracker
+from dpn_platform.tracking.tracker import Status, Tracker
 
 __all__ = ["MemoryTracker", "Status", "Tracker", "open_tracker"]

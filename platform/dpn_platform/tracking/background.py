@@ -11,18 +11,25 @@ import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
-from dpn_platform.tracking.mlflow_runs import MetricLine
-from dpn_platform.tracking.mlflow_tracker import MlflowTracker, metric_line
-from dpn_platform.tracking.tracker import Status
+from dpn_platform.tracking.tracker import MetricLine, Status, Tracker, metric_line
 
 log = logging.getLogger(__name__)
 
 
-class BackgroundTracker:
-    """The Tracker over an MlflowTracker."""
+class LineTracker(Tracker, Protocol):
+    """A tracker that takes many metric lines in one request."""
 
-    def __init__(self, tracker: MlflowTracker) -> None:
+    def log_lines(self, run_id: str, lines: list[MetricLine]) -> None:
+        """Log the metrics of several steps at once."""
+        ...
+
+
+class BackgroundTracker:
+    """The Tracker over one that takes lines; what is in its way is in the way of the thread only."""
+
+    def __init__(self, tracker: LineTracker) -> None:
         self._tracker = tracker
         self._waiting: list[tuple[str, MetricLine]] = []
         self._is_sending = False
@@ -43,7 +50,7 @@ class BackgroundTracker:
         return self._tracker.start_run(name, key=key, parent_id=parent_id, params=params, tags=tags)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """See `Tracker.log_metrics`; returns at once. What the server refuses is dropped with a warning."""
+        """See `Tracker.log_metrics`; returns at once. What is refused is dropped with a warning."""
         if not metrics:
             return
         with self._changed:
@@ -78,11 +85,11 @@ class BackgroundTracker:
         self._tracker.end_run(run_id, status)
 
     def experiment_url(self) -> str:
-        """Address of the experiment in the UI."""
+        """See `Tracker.experiment_url`."""
         return self._tracker.experiment_url()
 
     def run_url(self, run_id: str) -> str:
-        """Address of the run in the UI."""
+        """See `Tracker.run_url`."""
         return self._tracker.run_url(run_id)
 
     def flush(self) -> None:
@@ -104,4 +111,4 @@ class BackgroundTracker:
         try:
             self._tracker.log_lines(run_id, lines)
         except Exception as error:  # a thread has nobody to tell; the next verb of this run meets the same refusal
-            log.warning("MLflow refused %d metric lines of run %s: %s", len(lines), run_id, error)
+            log.warning("the tracker refused %d metric lines of run %s: %s", len(lines), run_id, error)

@@ -1,4 +1,4 @@
-"""MemoryTracker: the tracker's twin without a server, for tests and dry runs. Same semantics, plain attributes."""
+"""MemoryTracker: the tracker without a server. Same semantics, plain attributes: for tests, and below JSON lines."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MemoryTracker:
         self.experiment = experiment
         self.runs: dict[str, MemoryRun] = {}
         self._guard = guard or Guard()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def start_run(
         self,
@@ -66,7 +66,7 @@ class MemoryTracker:
         with self._lock:
             run = next((run for run in self.runs.values() if run.tags[KEY_TAG] == key), None)
             if run is None:
-                run = MemoryRun(f"run-{len(self.runs):04d}", self._guard.text(name), tags={KEY_TAG: key})
+                run = MemoryRun(self._id_of(key, len(self.runs)), self._guard.text(name), tags={KEY_TAG: key})
                 self.runs[run.run_id] = run
             run.status = "RUNNING"
             if parent_id is not None:
@@ -84,14 +84,16 @@ class MemoryTracker:
     def log_artifact(self, run_id: str, path_or_text: Path | str, name: str) -> None:
         """See `Tracker.log_artifact`."""
         if isinstance(path_or_text, str):
-            self._run(run_id).artifacts[name] = self._guard.text(path_or_text).encode()
+            self._keep(run_id, name, self._guard.text(path_or_text).encode())
             return
+        if not path_or_text.exists():
+            raise DpnError(f"artifact {path_or_text}: no such file")
         self._guard.check_file(path_or_text)
         if not path_or_text.is_dir():
-            self._run(run_id).artifacts[name] = path_or_text.read_bytes()
+            self._keep(run_id, name, path_or_text.read_bytes())
             return
         for file in sorted(item for item in path_or_text.rglob("*") if item.is_file()):
-            self._run(run_id).artifacts[f"{name}/{file.relative_to(path_or_text).as_posix()}"] = file.read_bytes()
+            self._keep(run_id, f"{name}/{file.relative_to(path_or_text).as_posix()}", file.read_bytes())
 
     def log_model(
         self,
@@ -126,6 +128,12 @@ class MemoryTracker:
     def children(self, run_id: str) -> list[MemoryRun]:
         """The runs that belong to `run_id`, in the order they were started."""
         return [run for run in self.runs.values() if run.parent_id == run_id]
+
+    def _id_of(self, key: str, number: int) -> str:
+        return f"run-{number:04d}"
+
+    def _keep(self, run_id: str, name: str, data: bytes) -> None:
+        self._run(run_id).artifacts[name] = data
 
     def _run(self, run_id: str) -> MemoryRun:
         if run_id not in self.runs:

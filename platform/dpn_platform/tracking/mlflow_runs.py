@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
@@ -23,7 +23,7 @@ from mlflow.models.utils import get_external_mlflow_model_spec
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.tracking.tracker import KEY_TAG, PARENT_TAG
+from dpn_platform.tracking.tracker import KEY_TAG, PARENT_TAG, MetricLine
 
 # Limits of one request (MLflow's REST API).
 _METRICS_PER_REQUEST, _PARAMS_PER_REQUEST = 1000, 100
@@ -31,14 +31,6 @@ _KEY_CHARACTERS, _LONGEST_KEY = re.compile(r"[^\w\-. :/]"), 250
 _MODEL_NAME_CHARACTERS = re.compile(r"[/:.%\"']")
 
 Item = TypeVar("Item")
-
-
-class MetricLine(TypedDict):
-    """Metrics of one step and when they were logged, in milliseconds since 1970."""
-
-    step: int
-    timestamp: int
-    metrics: dict[str, float]
 
 
 class MlflowRuns:

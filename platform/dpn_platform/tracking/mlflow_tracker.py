@@ -21,9 +21,9 @@ from requests.exceptions import RequestException
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.tracking.guard import Guard
-from dpn_platform.tracking.mlflow_runs import MetricLine, MlflowRuns
+from dpn_platform.tracking.mlflow_runs import MlflowRuns
 from dpn_platform.tracking.spool import Entry, Spool
-from dpn_platform.tracking.tracker import Status
+from dpn_platform.tracking.tracker import MetricLine, Status, metric_line, now_ms
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,6 @@ def is_unreachable(error: BaseException) -> bool:
     if isinstance(error, RequestException | ConnectionError | TimeoutError):
         return True
     return isinstance(error, MlflowException) and error.error_code in _TRANSIENT
-
-
-def metric_line(metrics: Mapping[str, float], step: int) -> MetricLine:
-    """Metrics of one step, logged now."""
-    plain = {key: float(value) for key, value in metrics.items()}
-    return {"step": int(step), "timestamp": _now_ms(), "metrics": plain}
 
 
 class MlflowTracker:
@@ -152,7 +146,7 @@ class MlflowTracker:
 
     @staticmethod
     def _entry(verb: str, **arguments: Any) -> Entry:
-        return {"verb": verb, "timestamp": _now_ms(), **arguments}
+        return {"verb": verb, "timestamp": now_ms(), **arguments}
 
     def _send(self, entry: Entry) -> str | None:
         """Send what waits, then this; spool it when the server is away. Returns the verb's result, if sent."""
@@ -204,7 +198,8 @@ class MlflowTracker:
         first = next(iter(self._spool))
         if first["verb"] != "log_lines":
             return first, 1
-        same = list(takewhile(lambda entry: _is_of(entry, "log_lines", first["run_id"]), self._spool))
+        kind = (first["verb"], first["run_id"])
+        same = list(takewhile(lambda entry: (entry["verb"], entry.get("run_id")) == kind, self._spool))
         return {**first, "lines": [line for entry in same for line in entry["lines"]]}, len(same)
 
     def _perform(self, entry: Entry, is_replay: bool = False) -> str | None:
@@ -235,11 +230,3 @@ class MlflowTracker:
                 raise DpnError(f"run '{run_id}' was never started")
             self._ids[run_id] = found
         return self._ids[run_id]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _is_of(entry: Entry, verb: str, run_id: str) -> bool:
-    return bool(entry["verb"] == verb and entry["run_id"] == run_id)

@@ -1,19 +1,35 @@
-"""The Tracker protocol: what the platform asks of an experiment tracker, and how to open the configured one."""
+"""The Tracker protocol: what the platform asks of an experiment tracker."""
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
-
-from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrackingConfig
+from typing import Literal, Protocol, TypedDict, runtime_checkable
 
 KEY_TAG = "dpn.key"
 PARENT_TAG = "mlflow.parentRunId"
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class MetricLine(TypedDict):
+    """Metrics of one step and when they were logged, in milliseconds since 1970."""
+
+    step: int
+    timestamp: int
+    metrics: dict[str, float]
+
+
+def metric_line(metrics: Mapping[str, float], step: int) -> MetricLine:
+    """Metrics of one step, logged now."""
+    plain = {key: float(value) for key, value in metrics.items()}
+    return {"step": int(step), "timestamp": now_ms(), "metrics": plain}
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 @runtime_checkable
@@ -75,30 +91,9 @@ class Tracker(Protocol):
         ...
 
     def experiment_url(self) -> str:
-        """Address of the experiment for people."""
+        """Address of the experiment for people; empty where nothing is kept."""
         ...
 
     def run_url(self, run_id: str) -> str:
-        """Address of one run for people."""
+        """Address of one run for people; empty where nothing is kept."""
         ...
-
-
-def open_tracker(config: TrackingConfig, environment: Mapping[str, str] | None = None) -> Tracker:
-    """The tracker of a configuration.
-
-    Args:
-        config: `uri` wins, then `MLFLOW_TRACKING_URI`.
-        environment: default `os.environ`.
-
-    Raises:
-        DpnError: neither names an address.
-    """
-    uri = config.uri or (os.environ if environment is None else environment).get("MLFLOW_TRACKING_URI")
-    if not uri:
-        raise DpnError(
-            "no MLflow address: set tracking.uri or MLFLOW_TRACKING_URI, or start the embedded services with `dpn up`"
-        )
-    from dpn_platform.tracking.background import BackgroundTracker
-    from dpn_platform.tracking.mlflow_tracker import MlflowTracker
-
-    return BackgroundTracker(MlflowTracker(config.experiment, uri))

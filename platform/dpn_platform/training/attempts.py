@@ -19,7 +19,8 @@ from dpn_platform.config.errors import FAULTS_OF_CODE, DpnError
 from dpn_platform.config.schema import TrainConfig
 from dpn_platform.services.ray_client import STORAGE_PATIENCE_S
 from dpn_platform.storage import PATIENCE_VARIABLE, exists
-from dpn_platform.training.entry import WorkerSettings, train_here
+from dpn_platform.training.entry import train_here
+from dpn_platform.training.worker_settings import WorkerSettings
 
 #: what gloo and NCCL say on the ranks that are left
 _LOST_NEIGHBOUR = re.compile(r"gloo/transport|ncclRemoteError|[Cc]onnection (reset|closed) by peer|[Rr]emote process")

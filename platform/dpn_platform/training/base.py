@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from dpn_model import DpnForConditionalGeneration, Method
+from dpn_model import DpnForConditionalGeneration
 from dpn_model.bases.catalogue import BASES
-from dpn_model.bases.tiny import build_tiny_model
+from dpn_model.methods.settings import MethodSettings
 from dpn_model.processing import DpnProcessor, Processor, load_processor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_model.special_texts import ROUTER_TEXT
+from dpn_model.tiny import build_tiny_model
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.schema import ExperimentConfig, ModelConfig
@@ -45,7 +47,9 @@ def build_model(
     except (FileNotFoundError, ValueError) as error:
         raise DpnError(f"model.base {config.model.base}, method {config.method.name}: {error}") from error
     if model.needs_router_token and model.config.router_token_id is None:
-        raise DpnError(f"model.base {config.model.base}: its tokenizer has no <ROUTER>, which method dpn needs")
+        raise DpnError(
+            f"model.base {config.model.base}: its tokenizer has no <ROUTER>, which method {config.method.name} needs"
+        )
     if config.train.lora is not None:
         attach_adapters(model, config.train.lora)
     if config.train.activation_checkpointing:
@@ -84,7 +88,7 @@ def load_base(base: str, words: Iterable[str] = TINY_WORDS) -> tuple[DpnForCondi
         if base in BASES and not folder.exists():
             raise DpnError(
                 f"model.base = '{base}' names a shape without weights, enough for `dpn plan`; to train, set model.base "
-                "to a from_pretrained folder or URI (dpn_model.weights.assemble makes one of LLM, tower, projector)"
+                "to a from_pretrained folder or URI (dpn_model.assemble makes one of LLM, tower, projector)"
             )
         return _load(folder)
     with tempfile.TemporaryDirectory(prefix="dpn-base-") as fetched:
@@ -110,10 +114,7 @@ def build_tiny(words: Iterable[str] = TINY_WORDS) -> tuple[DpnForConditionalGene
     return model, processor
 
 
-def method_of(method: MethodConfig, seed: int) -> Method:
-    """The model's `Method` from the configuration's section.
-
-    Raises:
-        ValueError: values that no method has.
-    """
-    return Method.from_dict({**method.model_dump(mode="json"), "seed": seed})
+def method_of(method: MethodConfig, seed: int) -> MethodSettings:
+    """The method's settings; one that draws moves its seed by the run's."""
+    settings = method.settings
+    return replace(settings, seed=settings.seed + seed) if method.spec.is_random else settings  # type: ignore[attr-defined, call-arg]

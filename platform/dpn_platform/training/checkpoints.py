@@ -4,7 +4,7 @@ A checkpoint folder holds
 
 - engine/ranks-N/: DeepSpeed's shards of N ranks (weights, optimiser, schedule)
 - consumed-rankR-of-N: the samples this attempt consumed, per rank; rank 0 adds those of earlier attempts (see
-  `data.sample_set`)
+  `data.reading.sample_set`)
 - state.json: step, number of ranks, ZeRO stage, fingerprint of the configuration, code version
 - parameters.json: name and shape of every weight
 

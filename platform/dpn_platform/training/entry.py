@@ -1,36 +1,12 @@
-"""The functions that start a worker, and what it is told. Imports nothing heavy.
+"""The functions that start a worker. Imports nothing heavy.
 
-Ray Train's controller unpickles it too, in a process of its own that lives as long as the run: with the worker's
+Ray Train's controller unpickles them too, in a process of its own that lives as long as the run: with the worker's
 imports (our model, transformers, DeepSpeed) at the top of this file it would start seconds later and keep their memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from dpn_platform.training.loop import Callback
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """What the driver tells every worker.
-
-    Attributes:
-        config: as JSON values.
-        reference_loss: the dense control's `train/loss_lm`; None: no early stopping.
-        callbacks: the caller's, run after ours.
-        code_version: of the code that started the run.
-    """
-
-    config: dict[str, Any]
-    run_name: str
-    run_uri: str
-    reference_loss: float | None = None
-    callbacks: Sequence[Callback] = ()
-    code_version: str = "unknown"
+from dpn_platform.training.worker_settings import WorkerSettings
 
 
 def train_worker(settings: dict[str, WorkerSettings]) -> str | None:

@@ -37,8 +37,8 @@ class StepResult:
         loss_lm: scalar on the device: sum of this rank's cross entropies over supervised tokens, divided by
             `num_supervised_tokens`; the sum over ranks is the loss of the global batch.
         num_pictured: samples of the global batch that have a picture.
-        loss_routing: hinge (before λ) of this rank's micro-batches, each times its share of `num_pictured`; the sum
-            over ranks is the hinge of the global batch. None where nothing was routed.
+        loss_terms: by name, terms of the method (before their weights) of this rank's micro-batches, each times its
+            share of `num_pictured`; the sum over ranks is that of the global batch. Only those that were judged.
         num_unanswered: samples of the global batch without a supervised token, such as those whose question fills the
             processor's `max_length`.
         num_tokens: tokens of this rank that entered the decoder.
@@ -54,7 +54,7 @@ class StepResult:
     num_supervised_tokens: int
     loss_lm: Tensor
     num_pictured: int = 0
-    loss_routing: Tensor | None = None
+    loss_terms: dict[str, Tensor] = field(default_factory=dict)
     num_unanswered: int = 0
     num_tokens: int = 0
     sample_keys: list[int] = field(default_factory=list)
@@ -128,9 +128,8 @@ def train_step(engine: Any, micro_batches: Sequence[Batch], step: int) -> StepRe
         engine.backward(loss * torch.where(loss.detach().isfinite(), 1.0, math.nan))
         engine.step()
         result.loss_lm += out.loss_lm.detach() * of_tokens
-        if out.loss_routing is not None:
-            hinge = out.loss_routing.detach() * of_pictured
-            result.loss_routing = hinge if result.loss_routing is None else result.loss_routing + hinge
+        for name, term in (out.loss_terms or {}).items():
+            result.loss_terms[name] = result.loss_terms.get(name, 0) + term.detach() * of_pictured
         _record(result, batch, out)
     result.is_applied = engine.was_step_applied()
     return result

@@ -11,22 +11,19 @@ from dpn_platform.training.metrics import Sums
 
 
 class LossMeter:
-    """`train/loss` (eq. 7) and its two terms, as they are minimised; `train/lr_*` of each parameter group.
+    """`train/loss` (eq. 7) and its terms, as they are minimised; `train/lr_*` of each parameter group.
 
-    Over several steps the first term is a mean over supervised tokens, the second over samples with a picture.
+    Over several steps `train/loss_lm` is a mean over supervised tokens, the method's terms over samples with a picture.
     `train/unanswered_samples`, where there are any: samples of which `max_length` left no answer. They teach nothing.
     """
 
     def local(self, engine: Any, window: Sequence[StepResult]) -> Sums:
         """See `Meter`."""
-        hinges = [
-            result.loss_routing.double() * result.num_pictured for result in window if result.loss_routing is not None
-        ]
-        return {
-            "loss_lm": sum(result.loss_lm.double() * result.num_supervised_tokens for result in window),
-            "hinge": sum(hinges),
-            "num_hinges": len(hinges),
-        }
+        sums: Sums = {"loss_lm": sum(result.loss_lm.double() * result.num_supervised_tokens for result in window)}
+        for name in _weights(engine):
+            found = [r.loss_terms[name].double() * r.num_pictured for r in window if name in r.loss_terms]
+            sums |= {f"term_{name}": sum(found), f"num_{name}": len(found)}
+        return sums
 
     def line(self, engine: Any, window: Sequence[StepResult], total: Mapping[str, float]) -> Line:
         """See `Meter`."""
@@ -35,12 +32,18 @@ class LossMeter:
         line["train/loss"] = line["train/loss_lm"]
         if unanswered := sum(result.num_unanswered for result in window):
             line["train/unanswered_samples"] = unanswered
-        if total["num_hinges"]:
-            line["train/loss_routing"] = total["hinge"] / max(1, sum(result.num_pictured for result in window))
-            weight = engine.module.config.method_settings.routing_loss.weight
-            line["train/loss"] += weight * line["train/loss_routing"]
+        for name, weight in _weights(engine).items():
+            if total[f"num_{name}"]:
+                term = total[f"term_{name}"] / max(1, sum(result.num_pictured for result in window))
+                line[f"train/loss_{name}"] = term
+                line["train/loss"] += weight * term
         line[GRAD_NORM] = float(engine.get_global_grad_norm() or 0.0)
         return line | _learning_rates(engine)
+
+
+def _weights(engine: Any) -> dict[str, float]:
+    """λ of every term that the method adds beside the language loss."""
+    return {term.name: term.weight for term in engine.module.parts.losses if not term.joins_language_loss}
 
 
 def _learning_rates(engine: Any) -> Line:

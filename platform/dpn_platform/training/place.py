@@ -159,7 +159,10 @@ class OwnProcess:
         def work() -> None:
             try:
                 upload()
-                self._record(name)
+                write_json(join_uri(self.run_uri, name, PUBLISHED), {"published": name})
+                if self.num_to_keep is not None:
+                    for old in published_alone(self.run_uri)[: -self.num_to_keep]:
+                        delete_folder(join_uri(self.run_uri, old))
             except BaseException as error:  # told to whoever waits
                 self._error = error
 
@@ -174,12 +177,6 @@ class OwnProcess:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
-
-    def _record(self, name: str) -> None:
-        write_json(join_uri(self.run_uri, name, PUBLISHED), {"published": name})
-        if self.num_to_keep is not None:
-            for old in published_alone(self.run_uri)[: -self.num_to_keep]:
-                delete_folder(join_uri(self.run_uri, old))
 
 
 def published_alone(run_uri: str) -> list[str]:

@@ -100,7 +100,9 @@ def latest_checkpoint(origin: Origin, place: Place) -> Iterator[Resume]:
     if state["fingerprint"] != origin.fingerprint:
         raise DpnError(f"{uri}: of configuration {state['fingerprint']}, this is {origin.fingerprint}")
     if dist.get_rank() == 0:
-        _remove_later(uri)
+        for later in list_folders(origin.run_uri):
+            if name < later.rpartition("/")[2] and later.rpartition("/")[2].startswith("step_"):
+                delete_folder(later)
     with place.fetched(name) as folder:
         ranks = int(state["num_workers"])
         parameters = json.loads((folder / PARAMETERS_FILE).read_text())
@@ -128,12 +130,3 @@ def _converted(root: Path, tag: str, place: Place) -> Iterator[Path]:
     finally:
         if mine is not None:
             shutil.rmtree(mine, ignore_errors=True)
-
-
-def _remove_later(uri: str) -> None:
-    """What an attempt that was killed had written of later steps."""
-    run_uri, _, published = uri.rpartition("/")
-    for folder in list_folders(run_uri):
-        name = folder.rpartition("/")[2]
-        if name.startswith("step_") and name > published:
-            delete_folder(folder)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpn_model.cost.flops import mean_over_layers
+from dpn_model.cost.ledger import Ledger
 from dpn_model.methods.contract import ReductionRecord
 from dpn_platform.training.loop import StepResult
 from dpn_platform.training.metric_lines import KEEP_RATIO, SHARES_PREFIX, Line
@@ -73,5 +73,7 @@ def _mean_keep_ratio(engine: Any, layers: Sequence[int], total: Mapping[str, flo
     """Visual tokens kept, mean over the decoder's layers, over those that entered it."""
     before = total[f"in_{layers[0]}"]
     per_stage = [before, *(total[f"out_{layer}"] for layer in layers)]
-    shape = engine.module.model_shape.decoder
-    return mean_over_layers(shape, layers, per_stage) / before if before else 1.0  # type: ignore[arg-type]
+    if not before:
+        return 1.0
+    num_layers = engine.module.model_shape.decoder.num_layers
+    return Ledger.of_stages(num_layers, layers, per_stage, 0).mean_visual_tokens() / before  # type: ignore[arg-type]

@@ -32,12 +32,13 @@ from dpn_platform.data.published.presence import require_captions, require_shard
 from dpn_platform.storage import join_uri, open_uri
 from dpn_platform.training.attempts import attempt_here, run_attempts
 from dpn_platform.training.cluster import check_cluster
-from dpn_platform.training.entry import WorkerSettings, train_worker
+from dpn_platform.training.entry import train_worker
 from dpn_platform.training.guards import has_room
 from dpn_platform.training.metric_lines import Line, read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcome, record_batches
 from dpn_platform.training.run_plan import plan_run
 from dpn_platform.training.words import check_words
+from dpn_platform.training.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
     from dpn_platform.training.loop import Callback
@@ -81,7 +82,9 @@ def run_training(
     run_uri = join_uri(config.storage.runs_uri, run_name)
     manifest = load_manifest(config.data.uri)
     manifest.split(config.data.train_split)  # a misspelt one is told before the name is taken
-    outcome = _complete(run_uri, config)
+    outcome = read_outcome(run_uri)
+    if outcome is not None and has_room(outcome, config.train.guards):
+        outcome = None  # it goes on
     if outcome is None:
         _check_data(config, manifest, on_note)
     claim(run_uri, config, manifest.fingerprint)
@@ -113,12 +116,6 @@ def _work(
     if outcome is None:
         raise DpnError(f"run {settings.run_name}: its workers ended without an outcome; see Ray's logs")
     return outcome
-
-
-def _complete(run_uri: str, config: ExperimentConfig) -> TrainingOutcome | None:
-    """The outcome of a run that has nothing left to do."""
-    outcome = read_outcome(run_uri)
-    return None if outcome is None or has_room(outcome, config.train.guards) else outcome
 
 
 def _check_data(config: ExperimentConfig, manifest: Manifest, on_note: Callable[[str], None] | None) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import difference, dump_config, fingerprint, parse_config
@@ -96,13 +95,16 @@ def claim(run_uri: str, config: ExperimentConfig, data_fingerprint: str) -> None
     except MissingObjectError:
         write_bytes(f"{run_uri}/{CONFIG}", dump_config(config).encode())
         write_bytes(f"{run_uri}/{ABOUT}", without_credentials(about_run(run_uri, config)).encode())
-        write_json(f"{run_uri}/{PROVENANCE}", _provenance(config, data_fingerprint))
+        identity = {"fingerprint": run_fingerprint(config), "data_fingerprint": data_fingerprint}
+        write_json(f"{run_uri}/{PROVENANCE}", {**identity, "seed": config.train.seed, **manifest_of_versions()})
         return
     changes = []
     if provenance["fingerprint"] != run_fingerprint(config):
         source = f"{run_uri}/{CONFIG}"
         stored = parse_config(parse_yaml(read_bytes(source).decode(), source), source)
-        changes = [line for line in difference(stored, config) if not _is_allowed(line, _may_differ(config))]
+        free = _may_differ(config)
+        keys = {line: line.partition(":")[0] for line in difference(stored, config)}
+        changes = [line for line, key in keys.items() if not any(f"{key}.".startswith(f"{name}.") for name in free)]
     elif provenance["data_fingerprint"] != data_fingerprint:
         changes = [f"data set at {config.data.uri}: {provenance['data_fingerprint']} -> {data_fingerprint}"]
     if changes:
@@ -138,20 +140,6 @@ def write_outcome(outcome: TrainingOutcome) -> None:
     write_json(f"{outcome.run_uri}/{OUTCOME}", asdict(outcome))
 
 
-def _provenance(config: ExperimentConfig, data_fingerprint: str) -> dict[str, Any]:
-    return {
-        "fingerprint": run_fingerprint(config),
-        "data_fingerprint": data_fingerprint,
-        "seed": config.train.seed,
-        **manifest_of_versions(),
-    }
-
-
 def _may_differ(config: ExperimentConfig) -> tuple[str, ...]:
     """Steps that are stretches of the order have the same rows however they are cut into micro-batches."""
     return (*NOT_THE_RUN, "train.micro_batch_size") if BatchSettings.of(config).is_plain else NOT_THE_RUN
-
-
-def _is_allowed(change: str, names: tuple[str, ...]) -> bool:
-    key = change.partition(":")[0]
-    return any(key == name or key.startswith(f"{name}.") for name in names)

@@ -62,7 +62,12 @@ class Throughput:
             "samples": sum(len(result.sample_keys) for result in window),
         }
         self._since = now
-        return sums | self._flops(engine, window) | _memory(engine.device)
+        if engine.device.type == "cuda":
+            # This rank's peak since the line before, in a place of its own: the sum over ranks is a list of all.
+            peak = torch.cuda.max_memory_allocated(engine.device)
+            torch.cuda.reset_peak_memory_stats(engine.device)
+            sums |= {_memory_key(rank): peak * (rank == dist.get_rank()) for rank in range(dist.get_world_size())}
+        return sums | self._flops(engine, window)
 
     def line(self, engine: Any, window: Sequence[StepResult], total: Mapping[str, float]) -> Line:
         """See `Meter`. Times are summed over ranks: device-seconds."""
@@ -79,7 +84,9 @@ class Throughput:
             "train/flops_ratio_swiglu": _ratio(total["prefill"], total["prefill_dense"]),
             "train/flops_ratio_eq8": _ratio(total["prefill_eq8"], total["prefill_dense_eq8"]),
         }
-        peak = self._peak_tflops(engine.device)
+        peak = self.train.peak_tflops
+        if peak is None and engine.device.type == "cuda":
+            peak = known_peak_tflops(torch.cuda.get_device_name(engine.device))
         if peak is not None and "flops" in total:
             line["train/mfu"] = total["flops"] / device_s / (peak * 1e12)
         if engine.device.type == "cuda":
@@ -106,23 +113,9 @@ class Throughput:
             sums["flops"] = account.executed + head
         return sums
 
-    def _peak_tflops(self, device: torch.device) -> float | None:
-        if self.train.peak_tflops is not None or device.type != "cuda":
-            return self.train.peak_tflops
-        return known_peak_tflops(torch.cuda.get_device_name(device))
-
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 1.0
-
-
-def _memory(device: torch.device) -> Sums:
-    """This rank's peak since the line before, in a place of its own: the sum over ranks is a list of all."""
-    if device.type != "cuda":
-        return {}
-    peak = torch.cuda.max_memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return {_memory_key(rank): peak if rank == dist.get_rank() else 0 for rank in range(dist.get_world_size())}
 
 
 def _memory_key(rank: int) -> str:

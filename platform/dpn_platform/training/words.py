@@ -16,16 +16,15 @@ from dpn_platform.training.tiny_words import TINY_WORDS
 def training_words(config: ExperimentConfig) -> Sequence[str]:
     """The vocabulary of `model.base: tiny`: the words of the training split, the same on all ranks and after a restart.
 
-    The demo set has the words of its generator, which a small draw does not all use.
+    A set that uses only words of `TINY_WORDS` gets them all: a base must not depend on how many rows were drawn.
 
     Raises:
         DpnError: no such data set or split, or a shard cannot be read.
     """
     if config.model.base != TINY:
         return TINY_WORDS
-    manifest = load_manifest(config.data.uri)
-    is_demo = (manifest.recipe or {}).get("kind") == "demo"
-    return TINY_WORDS if is_demo else words_of_split(manifest, config.data.train_split)
+    words = words_of_split(load_manifest(config.data.uri), config.data.train_split)
+    return TINY_WORDS if set(words) <= set(TINY_WORDS) else words
 
 
 def check_words(config: ExperimentConfig, manifest: Manifest) -> str | None:
@@ -38,21 +37,17 @@ def check_words(config: ExperimentConfig, manifest: Manifest) -> str | None:
         DpnError: answers hold such words: `<unk>` would be taught in their place. `data.allow_unknown_answers` lets
             them pass.
     """
-    uri, split = _tokenizer_uri(config.model.base), config.data.train_split
-    found = None if uri is None else count_unknown_of_split(manifest, split, uri)
+    base, split = config.model.base, config.data.train_split
+    uri = join_uri(base if "://" in base else str(find_folder(base)), "tokenizer.json")
+    if base == TINY or not exists(uri):
+        return None
+    found = count_unknown_of_split(manifest, split, uri)
     if found is None or found.is_empty:
         return None
-    told = f"{manifest.root}, split '{split}': to model.base {config.model.base}, {found.told()}"
+    told = f"{manifest.root}, split '{split}': to model.base {base}, {found.told()}"
     if found.unknown_answers and not config.data.allow_unknown_answers:
         raise DpnError(
             f"{told}. Such an answer would be taught as <unk>; model.base=tiny makes a vocabulary of the data, a base "
             "whose tokenizer falls back to bytes knows every word, data.allow_unknown_answers=true trains all the same"
         )
     return told
-
-
-def _tokenizer_uri(base: str) -> str | None:
-    if base == TINY:
-        return None
-    uri = join_uri(base if "://" in base else str(find_folder(base)), "tokenizer.json")
-    return uri if exists(uri) else None

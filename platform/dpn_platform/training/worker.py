@@ -20,7 +20,6 @@ from dpn_platform.training.batches import open_batches
 from dpn_platform.training.callbacks import Checkpointing, EarlyStop
 from dpn_platform.training.checkpoints import CheckpointWriter, Origin, checkpoint_name
 from dpn_platform.training.engine import build_engine, consolidated_weights
-from dpn_platform.training.entry import WorkerSettings
 from dpn_platform.training.guards import BudgetGuard, NanGuard
 from dpn_platform.training.held_out import HeldOutLoss, read_held_out
 from dpn_platform.training.local_space import checkpoint_bytes, space_problem
@@ -35,6 +34,7 @@ from dpn_platform.training.routing_history import ROUTING, routing_history
 from dpn_platform.training.run_folder import EXPORT, TrainingOutcome, run_fingerprint, write_outcome
 from dpn_platform.training.throughput import Throughput, spent_device_hours
 from dpn_platform.training.words import training_words
+from dpn_platform.training.worker_settings import WorkerSettings
 
 
 def work(given: WorkerSettings, place: Place) -> str | None:
@@ -61,7 +61,10 @@ def work(given: WorkerSettings, place: Place) -> str | None:
             return problem
         engine = build_engine(model.train(), config.train, universal=resume.is_universal)
         resume.load_into(engine)
-    if (problem := _lack_of_space(engine, place)) is not None:
+    stage = int(engine.zero_optimization_stage())
+    needed = checkpoint_bytes(engine.module, stage, dist.get_world_size(), place.local_world_size)
+    # Said before the first step: a run whose first checkpoint fails has worked for nothing.
+    if (problem := _agreed(space_problem(needed))) is not None:
         return problem
     reading = reading_processor(processor, config.model)
     collator = SampleCollator(reading, router=model.needs_router_token, decode=config.data.decode)
@@ -76,7 +79,18 @@ def work(given: WorkerSettings, place: Place) -> str | None:
     if dist.get_rank() == 0:
         if (history := routing_history(log.lines)) is not None:
             write_json(f"{given.run_uri}/{ROUTING}", history)
-        write_outcome(_outcome(given, steps, stopped, log.last, resume.step))
+        outcome = TrainingOutcome(
+            run_name=given.run_name,
+            run_uri=given.run_uri,
+            checkpoint_uri=f"{given.run_uri}/{checkpoint_name(steps)}",
+            export_uri=f"{given.run_uri}/{EXPORT}",
+            status="finished" if stopped is None else "stopped",
+            steps=steps,
+            metrics=log.last,
+            resumed_from=resume.step,
+            stop_reason=stopped,
+        )
+        write_outcome(outcome)
     return None
 
 
@@ -90,13 +104,6 @@ def _agreed_model(config: ExperimentConfig, resume: Resume) -> tuple[tuple[Any, 
     except DpnError as error:
         problem = str(error)
     return parts, _agreed(problem)
-
-
-def _lack_of_space(engine: Any, place: Place) -> str | None:
-    """Said before the first step: a run whose first checkpoint fails has worked for nothing. Collective."""
-    stage = int(engine.zero_optimization_stage())
-    needed = checkpoint_bytes(engine.module, stage, dist.get_world_size(), place.local_world_size)
-    return _agreed(space_problem(needed))
 
 
 def _agreed(problem: str | None) -> str | None:
@@ -131,19 +138,3 @@ def _export(engine: Any, processor: Processor, uri: str) -> None:
         engine.module.save_pretrained(folder, state_dict=state)
         processor.save_pretrained(folder)
         upload_folder(Path(folder), uri)
-
-
-def _outcome(
-    given: WorkerSettings, steps: int, stopped: str | None, metrics: dict[str, float], resumed_from: int
-) -> TrainingOutcome:
-    return TrainingOutcome(
-        run_name=given.run_name,
-        run_uri=given.run_uri,
-        checkpoint_uri=f"{given.run_uri}/{checkpoint_name(steps)}",
-        export_uri=f"{given.run_uri}/{EXPORT}",
-        status="finished" if stopped is None else "stopped",
-        steps=steps,
-        metrics=metrics,
-        resumed_from=resumed_from,
-        stop_reason=stopped,
-    )

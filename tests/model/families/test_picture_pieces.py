@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dpn_model import Method
-from dpn_model.methods.contract import replace_image_rows
 from dpn_model.methods.pooling.experts import DepthwiseConv, pool_image, tokens_after
+from dpn_model.methods.rows import replace_image_rows
 from dpn_model.packing import ImageSpan
 
 IMAGE = 91
@@ -19,7 +19,7 @@ def test_what_later_layers_add_is_pooled_as_the_tokens_are(family_of) -> None:
     """Qwen3-VL adds features behind layers 1 to 3: what is left of them behind a site is pooled by its windows."""
     family = family_of("qwen3_vl")
     _, ours = family.pair()
-    state, _ = ours.pack(**{"attention_mask": None} | as_pack(family))
+    state = ours.pack(**{"attention_mask": None} | as_pack(family)).state
     assert len(state.injections) == 3
     assert all(injected[state.kind_T != 1].abs().max() == 0 for injected in state.injections)
     behind = state.injected()

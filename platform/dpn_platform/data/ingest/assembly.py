@@ -61,6 +61,13 @@ def assemble(results: Results, target_uri: str, origin: Origin, build: BuildOpti
         for split, files in sorted(origin.files.items())
     }
     rejected = [row for result in ordered for row in result["rejected"]]
+    quarantine = Quarantine()
+    if rejected:
+        data = quarantine_lines(rejected)
+        path = f"quarantine/{hashlib.sha256(data).hexdigest()[:16]}.jsonl"
+        write_bytes(join_uri(target_uri, path), data)
+        reasons = sum_counts({row["reason"]: 1} for row in rejected)
+        quarantine = Quarantine(rows=len(rejected), reasons=reasons, path=path)
     rule = f"tokenizer {origin.tokenizer}, template {TEMPLATE}" if origin.tokenizer else ESTIMATE
     return Manifest(
         schema_version=SCHEMA_VERSION,
@@ -68,7 +75,7 @@ def assemble(results: Results, target_uri: str, origin: Origin, build: BuildOpti
         source=origin.source,
         recipe=origin.recipe,
         splits=splits,
-        quarantine=_quarantine(target_uri, rejected),
+        quarantine=quarantine,
         policy=dict(build.policy.overrides),
         tokens=Tokens(rule=rule, tokenizer=build.tokenizer, visual_tokens_per_image=build.visual_tokens),
         fingerprint=fingerprint_of(splits),
@@ -130,12 +137,3 @@ def _split(results: Results, files: tuple[Annotations, ...]) -> Split:
         annotations=files,
         shards=shards,
     )
-
-
-def _quarantine(target_uri: str, rejected: Results) -> Quarantine:
-    if not rejected:
-        return Quarantine()
-    data = quarantine_lines(rejected)
-    path = f"quarantine/{hashlib.sha256(data).hexdigest()[:16]}.jsonl"
-    write_bytes(join_uri(target_uri, path), data)
-    return Quarantine(rows=len(rejected), reasons=sum_counts({row["reason"]: 1} for row in rejected), path=path)

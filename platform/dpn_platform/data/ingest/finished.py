@@ -35,8 +35,11 @@ def finish_slice(part: Slice, *, fresh: bool = False) -> dict[str, Any]:
         DpnError: as `build_shard`.
     """
     uri = join_uri(part.target_uri, FINISHED_FOLDER, f"{part.split}-{part.index:05d}-{slice_digest(part)}.json")
-    recorded = None if fresh else _recorded(uri)
-    if recorded is not None and _still_holds(part, recorded):
+    try:
+        recorded = None if fresh else read_json(uri)
+    except DpnError:
+        recorded = None  # none there, or half a file, as a power failure leaves it: the slice is built again
+    if isinstance(recorded, dict) and _still_holds(part, recorded):
         return {**recorded, "reused": True}
     result = build_shard(part)
     write_json(uri, result)
@@ -52,14 +55,6 @@ def slice_digest(part: Slice) -> str:
         digest.update(f"\n{row.position},{row.is_duplicate:d},{len(row.raw)};".encode())
         digest.update(row.raw)
     return digest.hexdigest()[:32]
-
-
-def _recorded(uri: str) -> dict[str, Any] | None:
-    try:
-        result = read_json(uri)
-    except DpnError:
-        return None  # none there, or half a file, as a power failure leaves it: the slice is built again
-    return result if isinstance(result, dict) else None
 
 
 def _still_holds(part: Slice, result: dict[str, Any]) -> bool:

@@ -82,7 +82,13 @@ def _check(data: bytes, name: str, findings: Findings) -> CheckedImage:
         reencode = findings.meet("image_format", f"{format_}; allowed: {allowed}")
     elif expected is not None and format_ != expected:
         findings.meet("image_extension", f"{name} holds {format_}")
-    _check_size(image, findings)
+    width, height = image.size
+    if width * height > MAX_IMAGE_PIXELS:
+        raise RejectedError("image_huge", f"{width}x{height} pixels")
+    if min(width, height) < MIN_IMAGE_SIDE:
+        findings.meet("image_small", f"{width}x{height} pixels")
+    if max(width, height) > MAX_IMAGE_SIDE:
+        findings.meet("image_elongated", f"{width}x{height} pixels")
     image.load()
     repaired = _repair(image, findings)
     if repaired is None and not reencode:
@@ -121,16 +127,6 @@ def _without_metadata(data: bytes) -> bytes | None:
     return bare if len(bare) < len(data) else None
 
 
-def _check_size(image: Image.Image, findings: Findings) -> None:
-    width, height = image.size
-    if width * height > MAX_IMAGE_PIXELS:
-        raise RejectedError("image_huge", f"{width}x{height} pixels")
-    if min(width, height) < MIN_IMAGE_SIDE:
-        findings.meet("image_small", f"{width}x{height} pixels")
-    if max(width, height) > MAX_IMAGE_SIDE:
-        findings.meet("image_elongated", f"{width}x{height} pixels")
-
-
 def _undecodable(error: Exception) -> RejectedError:
     ends_early = isinstance(error, EOFError) or "truncated" in str(error).lower()
     # Pillow's own words for its own errors; for others the kind says more than the words.
@@ -151,7 +147,9 @@ def _repair(image: Image.Image, findings: Findings) -> Image.Image | None:
     if image.mode == "CMYK" and findings.meet("image_cmyk", "CMYK"):
         mended = current.convert("RGB")
     elif image.mode.startswith(("I", "F")) and findings.meet("image_16bit", f"mode {image.mode}"):
-        mended = _to_8_bits(current)
+        # The upper 8 of 16 bits: PIL's own conversion would clip everything above 255 to white.
+        values = np.clip(np.asarray(current, dtype=np.float64), 0, 65535)
+        mended = Image.fromarray((values / 256).astype(np.uint8))
     elif image.mode == "P" and image.format != "GIF" and findings.meet("image_palette", "palette"):
         mended = current.convert("RGB")
     return mended
@@ -166,12 +164,6 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # a fault of the metadata is none of the picture
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """The upper 8 of 16 bits: PIL's own conversion would clip everything above 255 to white."""
-    values = np.clip(np.asarray(image, dtype=np.float64), 0, 65535)
-    return Image.fromarray((values / 256).astype(np.uint8))
 
 
 def _encode(image: Image.Image, format_: str) -> bytes:

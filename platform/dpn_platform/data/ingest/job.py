@@ -23,7 +23,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.data.ingest.assembly import Files, Origin, assemble, check_quarantined
 from dpn_platform.data.ingest.finished import finish_slice
 from dpn_platform.data.ingest.policy import Policy
-from dpn_platform.data.ingest.shards import BuildOptions, Slice
+from dpn_platform.data.ingest.shards import BuildOptions
 from dpn_platform.data.ingest.slicing import read_slices
 from dpn_platform.data.ingest.sources import RawSource, folder_source
 from dpn_platform.data.ingest.tokenizer_files import tokenizer_json
@@ -95,7 +95,8 @@ def ingest(
     blocks = [ray.put(pa.table({"slice": [pickle.dumps(part)]})) for part in slices]
     if not force:
         _refuse_another(target_uri, files)
-    results = _collect(_run(blocks, fresh=options.fresh), _rows(files), on_progress)
+    total = sum(file.rows for annotations in files.values() for file in annotations)
+    results = _collect(_run(blocks, fresh=options.fresh), total, on_progress)
     if on_note and (reused := sum(result["reused"] for result in results)):
         on_note(f"{reused} of {len(results)} shards were finished by an earlier run")
     origin = Origin(name or open_uri(target_uri).path.rpartition("/")[2], raw.name, recipe, files, options.tokenizer)
@@ -134,10 +135,6 @@ def _keep_tokenizer(options: IngestOptions, target_uri: str) -> str | None:
     return path
 
 
-def _rows(files: Files) -> int:
-    return sum(file.rows for annotations in files.values() for file in annotations)
-
-
 def _collect(results: Iterator[dict[str, Any]], total: int, on_progress: Progress | None) -> list[dict[str, Any]]:
     collected, done = [], 0
     for result in results:
@@ -164,12 +161,11 @@ def _run(blocks: list[ray.ObjectRef], *, fresh: bool) -> Iterator[dict[str, Any]
 
 
 def _finish_batch(batch: pa.Table, *, fresh: bool) -> dict[str, list[bytes]]:
-    return {"result": [pickle.dumps(_finish(pickle.loads(part.as_py()), fresh)) for part in batch.column("slice")]}
-
-
-def _finish(part: Slice, fresh: bool) -> dict[str, Any]:
     """A storage error travels as a value: raised in a task, it would reach the driver as an opaque Ray error."""
-    try:
-        return finish_slice(part, fresh=fresh)
-    except DpnError as error:
-        return {"error": str(error)}
+    results: list[dict[str, Any]] = []
+    for part in batch.column("slice"):
+        try:
+            results.append(finish_slice(pickle.loads(part.as_py()), fresh=fresh))
+        except DpnError as error:
+            results.append({"error": str(error)})
+    return {"result": list(map(pickle.dumps, results))}

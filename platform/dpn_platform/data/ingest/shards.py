@@ -82,8 +82,7 @@ def build_shard(part: Slice) -> dict[str, Any]:
     Returns:
         Plain JSON values: `split`, `index`, `num_rows` (of the source), `shard` (fields of `manifest.Shard`,
         None when no row was good), `counts` (sums over the good rows), `unknown` (see `UnknownWords`),
-        `sources`, `repairs`, `kept` (rows by
-        source or kind), and `rejected` (rows for the quarantine table).
+        `sources`, `repairs`, `kept` (rows by source or kind), and `rejected` (rows for the quarantine table).
 
     Raises:
         DpnError: the storage could not be reached or refused; a missing image is not such an error.
@@ -94,6 +93,9 @@ def build_shard(part: Slice) -> dict[str, Any]:
         row["row_id"] = part.first_row_id + offset
     noted = [findings for row, findings in outcomes if "reason" not in row]
     sums = ("has_image", "prompt_tokens", "answer_tokens", "expected_cost")
+    unknown = None
+    if (tokenizer := part.options.tokenizer) is not None:
+        unknown = count_unknown((row["conversations"] for row in good), join_uri(part.target_uri, tokenizer))
     return {
         "split": part.split,
         "index": part.index,
@@ -102,18 +104,10 @@ def build_shard(part: Slice) -> dict[str, Any]:
         "counts": {name: sum(int(row[name]) for row in good) for name in sums},
         "sources": dict(Counter(row["source"] for row in good)),
         "repairs": dict(Counter(kind for findings in noted for kind in set(findings.repaired))),
-        "unknown": _unknown_words(part, good),
+        "unknown": unknown.counts() if unknown else {},
         "kept": dict(Counter(kind for findings in noted for kind in set(findings.kept))),
         "rejected": [row for row, _ in outcomes if "reason" in row],
     }
-
-
-def _unknown_words(part: Slice, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
-    tokenizer = part.options.tokenizer
-    if tokenizer is None:
-        return {}
-    found = count_unknown((row["conversations"] for row in rows), join_uri(part.target_uri, tokenizer))
-    return {} if found is None else found.counts()
 
 
 def check_rows(part: Slice, rows: Sequence[SourceRow]) -> list[tuple[dict[str, Any], Findings]]:
@@ -125,15 +119,11 @@ def check_rows(part: Slice, rows: Sequence[SourceRow]) -> list[tuple[dict[str, A
         texts = [checker.check_text(row) for row in rows]
         with ThreadPoolExecutor(FETCH_THREADS) as pool:
             outcomes = list(pool.map(checker.add_image, rows, texts))
-    _explain_missing([row for row, _ in outcomes], part.options.image_roots)
-    return outcomes
-
-
-def _explain_missing(rows: Sequence[dict[str, Any]], image_roots: Sequence[str]) -> None:
-    """Looks for the first missing pictures of a slice under other endings; for all, it could be a million looks."""
-    for row in [row for row in rows if row.get("reason") == "image_missing"][:_EXPLAINED]:
-        if (near := near_name(row["detail"], image_roots)) is not None:
+    # The first missing pictures are looked for under other endings; for all, it could be a million looks.
+    for row in [row for row, _ in outcomes if row.get("reason") == "image_missing"][:_EXPLAINED]:
+        if (near := near_name(row["detail"], part.options.image_roots)) is not None:
             row["detail"] += f" is not there, but {near} is: the records name another ending than the files have"
+    return outcomes
 
 
 def quarantine_lines(rejected: Sequence[dict[str, Any]]) -> bytes:
@@ -212,14 +202,9 @@ def _refused(split: str, row: SourceRow, refusal: RejectedError) -> dict[str, An
         "split": split,
         "source_row": row.position,
         "reason": refusal.reason,
-        "detail": _printable(refusal.detail),
+        "detail": refusal.detail.encode("utf-8", "backslashreplace").decode(),  # UTF-8 cannot write lone surrogates
         "record": row.raw.decode("utf-8", "backslashreplace")[:_MAX_RECORD_CHARACTERS],
     }
-
-
-def _printable(text: str) -> str:
-    """Without the lone surrogates that UTF-8 cannot write."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _write(part: Slice, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

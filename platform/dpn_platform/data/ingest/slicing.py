@@ -36,7 +36,13 @@ def read_slices(
         with RecordSpool(_records(raw, split, read)) as spool:
             if not len(spool):
                 raise DpnError(f"{', '.join(raw.files(split))}: expected a non-empty list of records")
-            yield from _spread(spool, target_uri, split, build, rows_per_shard)
+            # Spread by a fixed permutation, every shard is a fair sample of the split: sources are often sorted by
+            # task, and shuffling within shards would mix like with like.
+            duplicates, order = spool.duplicates(), permutation(len(spool), "ingest", split)
+            for index, first in enumerate(range(0, len(spool), rows_per_shard)):
+                positions = np.sort(order[first : first + rows_per_shard]).tolist()
+                rows = tuple(SourceRow(place, spool[place], bool(duplicates[place])) for place in positions)
+                yield Slice(target_uri, split, index, first_row_id=first, rows=rows, options=build)
         files[split] = tuple(read)
 
 
@@ -48,18 +54,3 @@ def _records(raw: RawSource, split: str, read: list[Annotations]) -> Iterator[by
             rows += 1
             yield record
         read.append(Annotations(uri=uri, rows=rows))
-
-
-def _spread(
-    spool: RecordSpool, target_uri: str, split: str, build: BuildOptions, rows_per_shard: int
-) -> Iterator[Slice]:
-    """Spreads the rows over the shards by a fixed permutation, so that every shard is a fair sample of the split.
-
-    Sources are often sorted by task; without this, shuffling within shards would mix like with like.
-    """
-    duplicates = spool.duplicates()
-    order = permutation(len(spool), "ingest", split)
-    for index, first in enumerate(range(0, len(spool), rows_per_shard)):
-        positions = np.sort(order[first : first + rows_per_shard]).tolist()
-        rows = tuple(SourceRow(position, spool[position], bool(duplicates[position])) for position in positions)
-        yield Slice(target_uri, split, index, first_row_id=first, rows=rows, options=build)

@@ -173,7 +173,8 @@ def _list_items(chunks: Iterator[bytes], uri: str) -> Iterator[bytes]:
         yield from (item.encode("utf-8", "surrogateescape") for item in items)
         number += len(items)
         if is_closed:
-            _check_tail(buffer, chunks, uri)
+            if buffer.strip() or any(chunk.strip() for chunk in chunks):
+                raise DpnError(f"{uri}: not valid JSON (something follows the end of the list)")
             return
         if len(buffer) > MAX_RECORD_BYTES:
             break
@@ -204,8 +205,3 @@ def _complete_items(text: str) -> tuple[list[str], str, bool]:
 def _after_space(text: str, position: int) -> int:
     match = _WHITESPACE.match(text, position)
     return match.end() if match else position
-
-
-def _check_tail(rest: str, chunks: Iterator[bytes], uri: str) -> None:
-    if rest.strip() or any(chunk.strip() for chunk in chunks):
-        raise DpnError(f"{uri}: not valid JSON (something follows the end of the list)")

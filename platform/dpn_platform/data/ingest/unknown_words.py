@@ -54,13 +54,11 @@ class UnknownWords:
     def told(self) -> str:
         """The shares and the most frequent of the words, for people."""
         found = (("questions", self.in_questions), ("answers", self.in_answers))
-        examples = "; ".join(f"in {where} {_most_frequent(words)}" for where, words in found if words)
-        return f"{in_words(self.counts())} ({self.rows} rows looked at): {examples}"
-
-
-def _most_frequent(words: Counter[str]) -> str:
-    ranked = sorted(words, key=lambda word: (-words[word], word))
-    return ", ".join(repr(word[:40]) for word in ranked[:_EXAMPLES])
+        examples = []
+        for where, words in found:
+            ranked = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:_EXAMPLES]
+            examples += [f"in {where} {', '.join(repr(word[:40]) for word, _ in ranked)}"] if ranked else []
+        return f"{in_words(self.counts())} ({self.rows} rows looked at): {'; '.join(examples)}"
 
 
 def in_words(counts: Mapping[str, int]) -> str:

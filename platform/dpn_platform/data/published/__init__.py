@@ -1,1 +1,1 @@
-"""What a published set is: schema, manifest, and what can be told of it without training on it."""
+"""What a published set is: schema and manifest, what its small columns tell, and whether it is sound. Knows no Ray."""

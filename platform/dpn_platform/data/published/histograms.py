@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from dpn_platform.data.published.stats import DataStats
@@ -41,18 +40,13 @@ def write_histograms(stats: DataStats, folder: str) -> list[str]:
     return written
 
 
-def _bins(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | int:
-    """Every number its own bar where they are few and whole."""
-    if not len(values) or np.ptp(values) >= _BINS:
-        return _BINS
-    return np.arange(values.min(), values.max() + 2) - 0.5
-
-
 def _draw(stats: DataStats, panels: Sequence[tuple[str, str]]) -> bytes:
     figure = Figure(figsize=(4 * len(panels), 3), layout="constrained")
     for axes, (column, label) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         values = stats.values(column)
-        axes.hist(values, bins=_bins(values), color="#4477aa")
+        is_few = len(values) > 0 and np.ptp(values) < _BINS  # then every number has a bar of its own
+        bins = np.arange(values.min(), values.max() + 2) - 0.5 if is_few else _BINS
+        axes.hist(values, bins=bins, color="#4477aa")
         if len(values):
             axes.axvline(float(np.median(values)), color="#cc3311", label=f"median {np.median(values):g}")
             axes.legend()

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.published.manifest import Manifest, Shard, Split
+from dpn_platform.data.published.manifest import Manifest, Split
 from dpn_platform.storage import open_uri, with_retries
 
 READ_THREADS = 8
@@ -67,7 +67,10 @@ def index_of(split: Split, tables: Sequence[pa.Table]) -> RowIndex:
     span, names = split.row_id_span, tuple(sorted(split.sources))
     index = RowIndex(np.zeros(span, bool), np.zeros(span, np.int32), np.zeros(span, np.int16), names)
     for shard, table in zip(split.shards, tables, strict=True):
-        _fill(index, shard, table)
+        ids = slice(shard.first_row_id, shard.first_row_id + shard.rows)
+        index.has_image[ids] = table["has_image"].to_numpy()
+        index.tokens[ids] = table["expected_cost"].to_numpy()
+        index.source[ids] = pc.index_in(table["source"], pa.array(index.sources)).to_numpy()
     return index
 
 
@@ -87,10 +90,3 @@ def read_columns(uri: str, columns: Sequence[str]) -> pa.Table:
         return with_retries("read", location, read)
     except DpnError as error:
         raise DpnError(f"{error}; see `dpn data verify`") from error
-
-
-def _fill(index: RowIndex, shard: Shard, table: pa.Table) -> None:
-    ids = slice(shard.first_row_id, shard.first_row_id + shard.rows)
-    index.has_image[ids] = table["has_image"].to_numpy()
-    index.tokens[ids] = table["expected_cost"].to_numpy()
-    index.source[ids] = pc.index_in(table["source"], pa.array(index.sources)).to_numpy()

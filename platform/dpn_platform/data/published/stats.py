@@ -69,8 +69,12 @@ def collect_stats(manifest: Manifest, on_progress: Callable[[int, int], None] | 
     done, total = 0, sum(len(split.shards) for split in manifest.splits.values())
     for split_name, split in manifest.splits.items():
         for shard in split.shards:
-            for source, numbers in _numbers_by_source(manifest.shard_uri(shard)).items():
-                parts.setdefault((split_name, source), []).append(numbers)
+            table = read_columns(manifest.shard_uri(shard), ["source", *NUMBERS])
+            sources = np.asarray(table.column("source").to_pylist())
+            numbers = {name: table.column(name).to_pandas().to_numpy(np.float64) for name in NUMBERS}
+            for source in np.unique(sources):
+                here = {name: values[sources == source] for name, values in numbers.items()}
+                parts.setdefault((split_name, str(source)), []).append(here)
             done += 1
             if on_progress:
                 on_progress(done, total)
@@ -78,13 +82,6 @@ def collect_stats(manifest: Manifest, on_progress: Callable[[int, int], None] | 
         key: {name: np.concatenate([one[name] for one in many]) for name in NUMBERS} for key, many in parts.items()
     }
     return DataStats(groups)
-
-
-def _numbers_by_source(uri: str) -> dict[str, Numbers]:
-    table = read_columns(uri, ["source", *NUMBERS])
-    sources = np.asarray(table.column("source").to_pylist())
-    numbers = {name: table.column(name).to_pandas().to_numpy(np.float64) for name in NUMBERS}
-    return {str(source): {name: numbers[name][sources == source] for name in NUMBERS} for source in np.unique(sources)}
 
 
 def _line(numbers: Numbers) -> tuple[Any, ...]:

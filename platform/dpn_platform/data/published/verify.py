@@ -103,10 +103,6 @@ def _check_shard(manifest: Manifest, split: str, shard: Shard, found: _Found, de
         yield f"{shard.path}: its rows differ from the manifest's content digest"
     if decode:
         yield from _check_images(shard, table, found)
-    _count(table, found)
-
-
-def _count(table: pa.Table, found: _Found) -> None:
     found.rows += table.num_rows
     found.images += sum(table.column("has_image").to_pylist())
     found.sources.update(table.column("source").to_pylist())
@@ -127,12 +123,8 @@ def _check_images(shard: Shard, table: pa.Table, found: _Found) -> Iterator[str]
             if size != (width, height):
                 seen = size if isinstance(size, str) else f"{size[0]}x{size[1]} pixels"
                 yield f"{shard.path}: the image of row {row_id} is not {width}x{height}: {seen}"
-    if MORE_IMAGES.name in table.column_names:
-        yield from _check_more_images(shard, table, found)
-
-
-def _check_more_images(shard: Shard, table: pa.Table, found: _Found) -> Iterator[str]:
-    for row in table.select(["row_id", MORE_IMAGES.name]).to_pylist():
+    more = table.select(["row_id", MORE_IMAGES.name]).to_pylist() if MORE_IMAGES.name in table.column_names else []
+    for row in more:
         for number, picture in enumerate(row[MORE_IMAGES.name] or (), start=2):
             found.images_decoded += 1
             if isinstance(size := _decoded_size(pa.scalar(picture, pa.binary())), str):

@@ -107,7 +107,10 @@ class _Planner:
     def plain(self, steps: int | None, first_epoch: int, done: IntArray) -> BatchPlan:
         """Consecutive stretches; epochs run into each other."""
         batch, bins = self.settings.global_batch_size, self.settings.micro_batches_per_step
-        num_rows = self._epoch_rows(first_epoch) if steps is None else steps * batch
+        num_rows = self.split.rows if steps is None else steps * batch
+        if steps is None and self.weights is not None:
+            epoch = epoch_reads(self.split, seed=self.seed, epoch=first_epoch, weights=self.weights)
+            num_rows = sum(len(read.positions) for read in epoch)
         reads = plan_reads(
             self.split,
             seed=self.seed,
@@ -183,8 +186,7 @@ class _Planner:
                     f"the longest of the split; at least {size.max()} is needed"
                 )
         group = facts.has_image.astype(np.int64) if settings.by_modality else np.zeros(len(keys), np.int64)
-        dealt = deal_epoch(size, tokens, group, bins=settings.micro_batches_per_step, room=room)
-        return dealt.step, dealt.micro_batch
+        return deal_epoch(size, tokens, group, bins=settings.micro_batches_per_step, room=room)
 
     def _facts(self, keys: IntArray) -> RowIndex:
         """The index's values of these samples, in their order."""
@@ -193,12 +195,6 @@ class _Planner:
         ids, index = keys % self.split.row_id_span, self.index
         tokens = np.maximum(index.tokens[ids], 1)
         return RowIndex(index.has_image[ids], tokens, index.source[ids], index.sources)
-
-    def _epoch_rows(self, epoch: int) -> int:
-        if self.weights is None:
-            return self.split.rows
-        reads = epoch_reads(self.split, seed=self.seed, epoch=epoch, weights=self.weights)
-        return sum(len(read.positions) for read in reads)
 
     def _plan(self, parts: list[tuple[list[ShardRead], IntArray, IntArray]], left_out: int) -> BatchPlan:
         """Numbers the steps through and leaves out the rows without one."""

@@ -98,8 +98,7 @@ class SampleCollator:
 
         Returns:
             What `Processor.collate` gives (`input_ids`, `attention_mask`, `labels` int64[B, S]; `pixel_values`, None
-            without pictures, and whatever else the processor says of them), and `row_ids`, `sample_keys`
-            int64[B], `families` (list of B names).
+            without pictures, and whatever else the processor says of them), and `sample_keys` int64[B].
 
         Raises:
             DamagedRowError: a picture or a conversation cannot be read.
@@ -119,9 +118,7 @@ class SampleCollator:
         ]
         return {
             **self.processor.collate(samples),
-            "row_ids": torch.tensor(row_ids, dtype=torch.long),
             "sample_keys": torch.tensor(_values(batch, "sample_key"), dtype=torch.long),
-            "families": _values(batch, "source"),
         }
 
     def _decode(self, row_ids: Sequence[int], encoded: Sequence[Sequence[bytes]]) -> list[list[Image.Image]]:

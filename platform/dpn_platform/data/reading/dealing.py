@@ -7,8 +7,6 @@ Within a step the dearest row goes first, each to the micro-batch with the least
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -19,22 +17,7 @@ _CHUNK_STEPS = 4096
 _FULL = np.iinfo(np.int64).max
 
 
-@dataclass(frozen=True)
-class Dealt:
-    """Where every row of an epoch goes, in reading order.
-
-    Attributes:
-        step: int64[n], counted in the order in which reading completes the steps; -1: left out.
-        micro_batch: int64[n], within the step.
-        num_steps: how many steps there are.
-    """
-
-    step: IntArray
-    micro_batch: IntArray
-    num_steps: int
-
-
-def deal_epoch(size: IntArray, cost: IntArray, group: IntArray, *, bins: int, room: int) -> Dealt:
+def deal_epoch(size: IntArray, cost: IntArray, group: IntArray, *, bins: int, room: int) -> tuple[IntArray, IntArray]:
     """Forms the steps of one epoch.
 
     Full steps come from one group each; what the groups leave over is joined, and an epoch's last step may be
@@ -46,6 +29,10 @@ def deal_epoch(size: IntArray, cost: IntArray, group: IntArray, *, bins: int, ro
         group: int64[n].
         bins: micro-batches in a step.
         room: of a micro-batch, in the unit of `size`.
+
+    Returns:
+        int64[n] each, in reading order: the row's step, counted in the order in which reading completes the steps (-1:
+        left out), and its micro-batch within the step.
     """
     step, micro_batch = np.full(len(size), -1), np.full(len(size), -1)
     num_steps, pending = 0, np.arange(len(size))
@@ -71,7 +58,7 @@ def deal_epoch(size: IntArray, cost: IntArray, group: IntArray, *, bins: int, ro
         step[pending] = np.where(micro_batch[pending] >= 0, num_steps, -1)
         num_steps += 1
         pending = pending[step[pending] < 0]
-    return Dealt(_by_completion(step, num_steps), micro_batch, num_steps)
+    return _by_completion(step, num_steps), micro_batch
 
 
 def deal(step: IntArray, size: IntArray, cost: IntArray, *, bins: int, room: int) -> IntArray:

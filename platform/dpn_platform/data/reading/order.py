@@ -144,14 +144,3 @@ def planned_keys(reads: list[ShardRead], split: Split) -> IntArray:
     """int64[n], sample keys in the order in which the stream yields them."""
     span = split.row_id_span
     return np.concatenate([read.sample_keys(span) for read in reads] or [np.empty(0, np.int64)])
-
-
-def epoch_row_ids(split: Split, *, seed: int, epoch: int) -> IntArray:
-    """int64[rows], the row ids of one epoch in order, from the manifest alone."""
-    reads = list(epoch_reads(split, seed=seed, epoch=epoch))
-    return planned_keys(reads, split) - epoch * split.row_id_span
-
-
-def steps_per_epoch(split: Split, global_batch_size: int) -> int:
-    """Whole optimiser steps that one pass over the split gives (the rest opens the next epoch)."""
-    return split.rows // global_batch_size

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import ray.data
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.published.manifest import Manifest, Shard, load_manifest
+from dpn_platform.data.published.manifest import Manifest
 from dpn_platform.data.published.schema import with_more_images
 from dpn_platform.data.reading.batch_plan import BatchPlan
-from dpn_platform.data.reading.order import IntArray, ShardRead, plan_reads
+from dpn_platform.data.reading.order import IntArray, ShardRead
 from dpn_platform.data.reading.ray_context import quiet_data_context
 from dpn_platform.storage import MissingObjectError, open_uri, with_retries
 
@@ -38,60 +38,37 @@ class _Task:
     span: int
 
 
-def training_stream(
-    manifest: Manifest | str,
-    split: str,
-    *,
-    seed: int,
-    num_rows: int | None = None,
-    epoch: int = 0,
-    consumed: IntArray | None = None,
-    num_readers: int | None = None,
-) -> ray.data.Dataset:
-    """The rows that a run still has to see, in order (see `order`).
+def planned_stream(manifest: Manifest, plan: BatchPlan, *, num_readers: int | None = None) -> ray.data.Dataset:
+    """The rows of a plan in its reading order, for `regroup.micro_batches`.
 
     Args:
-        manifest: a published data set or its URI.
-        split: which split.
-        seed: of the order.
-        num_rows: samples of the whole run, consumed ones included (steps x global batch size); the stream
-            passes from one epoch to the next by itself. Default: one epoch.
-        epoch: the first epoch.
-        consumed: `sample_key`s of earlier attempts of this run. Any world size, any order.
+        manifest: of the data set that was planned for.
+        plan: of a run, or of what is left of it.
         num_readers: shards read at a time at most; default: as many as the cluster has room for, which on a small
             machine starts more processes than it has cores.
 
     Returns:
-        A dataset with the columns of `schema.SHARD_SCHEMA`, `epoch` and `sample_key`.
-
-    Raises:
-        DpnError: no such data set or split, or `consumed` is of another run.
+        A dataset with the columns of `schema.SHARD_SCHEMA`, `more_images`, `epoch` and `sample_key`.
     """
-    published = load_manifest(manifest) if isinstance(manifest, str) else manifest
-    chosen = published.split(split)
-    reads = plan_reads(
-        chosen,
-        seed=seed,
-        num_rows=chosen.rows if num_rows is None else num_rows,
-        first_epoch=epoch,
-        consumed=consumed,
-    )
-    return _dataset(published, chosen.row_id_span, reads, num_readers)
-
-
-def planned_stream(manifest: Manifest, plan: BatchPlan, *, num_readers: int | None = None) -> ray.data.Dataset:
-    """The rows of a plan in its reading order, for `regroup.micro_batches`; columns as `training_stream`."""
     return _dataset(manifest, plan.span, plan.reads, num_readers)
 
 
 def split_dataset(
-    manifest: Manifest | str, split: str, *, limit: int | None = None, num_readers: int | None = None
+    manifest: Manifest, split: str, *, limit: int | None = None, num_readers: int | None = None
 ) -> ray.data.Dataset:
-    """A split in the order of its row ids, for evaluation; `limit` rows are a fair sample of it."""
-    published = load_manifest(manifest) if isinstance(manifest, str) else manifest
-    chosen = published.split(split)
-    reads = list(_in_order(chosen.shards, chosen.rows if limit is None else limit))
-    return _dataset(published, chosen.row_id_span, reads, num_readers)
+    """A split in the order of its row ids, for evaluation; `limit` rows are a fair sample of it.
+
+    Raises:
+        DpnError: no such split.
+    """
+    chosen, reads = manifest.split(split), []
+    rest = chosen.rows if limit is None else limit
+    for shard in chosen.shards:
+        if rest <= 0:
+            break
+        reads.append(ShardRead(shard, 0, np.arange(min(shard.rows, rest), dtype=np.int32)))
+        rest -= shard.rows
+    return _dataset(manifest, chosen.row_id_span, reads, num_readers)
 
 
 def read_rows(uri: str, positions: IntArray | npt.NDArray[np.int32]) -> pa.Table:
@@ -120,14 +97,6 @@ def read_rows(uri: str, positions: IntArray | npt.NDArray[np.int32]) -> pa.Table
     except MissingObjectError as error:
         raise DpnError(f"{uri}: the manifest names this shard, but it is missing; see `dpn data verify`") from error
     return with_more_images(table.take(pa.array(places)))
-
-
-def _in_order(shards: Sequence[Shard], limit: int) -> Iterator[ShardRead]:
-    for shard in shards:
-        if limit <= 0:
-            return
-        yield ShardRead(shard, 0, np.arange(min(shard.rows, limit), dtype=np.int32))
-        limit -= shard.rows
 
 
 def _dataset(manifest: Manifest, span: int, reads: Sequence[ShardRead], num_readers: int | None) -> ray.data.Dataset:

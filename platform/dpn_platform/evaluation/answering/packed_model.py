@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteriaList
 
-from dpn_model import DpnForConditionalGeneration, Method, RoutingReport
+from dpn_model import DpnForConditionalGeneration, RoutingReport
 from dpn_model.bases.vision.contract import ImageInputs, ImageSide
-from dpn_model.cost.flops import MAC_CONVENTIONS, mean_visual_tokens, routing_costs
-from dpn_model.methods.dpn.budget import Dial
+from dpn_model.cost.flops import MAC_CONVENTIONS
 from dpn_model.processing import EncodedSample, Processor, picture_inputs
 from dpn_model.processing.images import normalise
 from dpn_model.special_texts import IMAGE_TEXT
@@ -72,7 +71,7 @@ class PackedModel:
         self.images = RememberedImages(model.image_side)
         self.model.image_side = self.images
         self._pixels: dict[str, Tensor] = {}
-        self._own = (self.model.reducers, self.model.config.method, self.model.config.dial)
+        self._own = (self.model.parts, self.model.config.method_settings, self.model.config.dial)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -82,17 +81,24 @@ class PackedModel:
 
     def become(self, variant: Variant) -> None:
         """See `AnsweringModel`."""
-        self.model.reducers, self.model.config.method, dial = self._own
+        parts, settings, dial = self._own
+        self.model.attach_parts(parts, settings)
         try:
-            self.model.set_dial(None if dial is None else Dial.from_dict(dial))
+            self.model.set_dial(dial)
             if variant.method is not None:
-                self.model.configure_method(Method.from_dict(dict(variant.method)))
-                if any(True for _ in self.model.reducers.parameters()):
+                if parts.projector is not None:
+                    raise ValueError(f"method {settings.name} has replaced the projector, without which none can run")
+                self.model.configure_method(variant.method)
+                if self.model.parts.projector is not None or any(
+                    list(part.parameters()) for part in self.model.parts.all()
+                ):
                     raise ValueError(f"method {variant.method['name']} has weights, which were not trained here")
             if variant.budget is not None:
                 self.model.set_budget(variant.budget)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise DpnError(f"variant '{variant.name}': {error}") from error
+        self.images.inner = self.model.image_side
+        self.model.image_side = self.images
 
     def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
         """See `AnsweringModel`."""
@@ -173,19 +179,21 @@ def sample_costs(model: DpnForConditionalGeneration, routing: RoutingReport) -> 
     `kv_elements` are keys and values of the prompt in all layers; a convention's `_dense` is the same prompt without
     reduction.
     """
-    shape = model.model_shape.decoder
-    by_convention = {name: routing_costs(shape, routing, name) for name in MAC_CONVENTIONS}
-    return [
-        {
-            "has_router": model.needs_router_token,
-            "route": ",".join(routing.route(sample)),
-            "sites": list(routing.sites),
-            "text_tokens": routing.text_tokens[sample],
-            "visual_tokens": list(routing.visual_tokens_per_stage(sample)),
-            "visual_tokens_mean": mean_visual_tokens(shape, routing, sample),
-            "kv_elements": sum(group.num_bytes for group in routing.kv_groups(sample, bytes_per_element=1)),
-            **{f"{name}_macs": costs[sample].total for name, costs in by_convention.items()},
-            **{f"{name}_dense": costs[sample].dense for name, costs in by_convention.items()},
-        }
-        for sample in range(routing.num_samples)
-    ]
+    shape, found = model.model_shape.decoder, []
+    for sample in range(routing.num_samples):
+        ledger = routing.ledger(sample)
+        costs = {name: ledger.prefill(shape, name) for name in MAC_CONVENTIONS}
+        found.append(
+            {
+                "has_router": model.needs_router_token,
+                "route": ",".join(routing.route(sample)),
+                "sites": list(routing.sites),
+                "text_tokens": routing.text_tokens[sample],
+                "visual_tokens": list(routing.visual_tokens_per_stage(sample)),
+                "visual_tokens_mean": ledger.mean_visual_tokens(),
+                "kv_elements": ledger.kv_bytes(shape, bytes_per_element=1),
+                **{f"{name}_macs": cost.total for name, cost in costs.items()},
+                **{f"{name}_dense": cost.dense for name, cost in costs.items()},
+            }
+        )
+    return found

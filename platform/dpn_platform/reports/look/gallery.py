@@ -22,7 +22,6 @@ from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from dpn_platform.reports.look.labels import route_steps
-from dpn_platform.reports.study.record import StudyRecord
 
 INK, QUIET, RIGHT, WRONG, PAPER = "#1e293b", "#64748b", "#15803d", "#b91c1c", "#f1f5f9"
 MAX_EXAMPLES = 8
@@ -35,13 +34,14 @@ _QUESTION_CHARS = 62
 Example = Mapping[str, Any]
 
 
-def gallery_png(record: StudyRecord) -> bytes | None:
-    """PNG of up to eight examples in the order given, families mixed; None when the record has none."""
-    examples = choose_examples(record.examples)
-    if not examples:
-        return None
-    source = f" taken by {record.examples_point}" if record.examples_point else ""
-    return cards_png(examples, f"Routes{source}")
+def gallery_png(examples: Sequence[Example], taken_by: str | None = None) -> bytes | None:
+    """PNG of up to eight examples in the order given, families mixed; None when there are none.
+
+    Args:
+        taken_by: name of the point whose routes they show.
+    """
+    chosen = choose_examples(examples)
+    return cards_png(chosen, f"Routes taken by {taken_by}" if taken_by else "Routes") if chosen else None
 
 
 def cards_png(examples: Sequence[Example], title: str, columns: int = _COLUMNS) -> bytes:

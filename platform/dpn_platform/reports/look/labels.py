@@ -1,18 +1,15 @@
-"""One look and one wording for every picture and table: colours, symbols, names of methods, formats of numbers."""
+"""One wording for every picture and table: titles of axes, formats of numbers, parameters and routes."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dpn_platform.evaluation.points import Point
-from dpn_platform.reports.study.record import Convention, StudyRecord
 
 AXIS_ACCURACY = "accuracy (%)"
-DEFAULT_INTERVAL = "95% intervals over questions"
 NOT_MEASURED = "–"
 
 _ROUTE_SEPARATOR = re.compile(r"\s*(?:->|→|,|/|\|)\s*|\s+")
@@ -27,40 +24,7 @@ _SHORT_PARAMS = {
 }
 
 
-@dataclass(frozen=True)
-class Style:
-    """How points of one method are drawn: hex colour, plotly symbol, matplotlib marker, name in legends."""
-
-    label: str
-    colour: str
-    plotly_symbol: str
-    marker: str
-    size: float = 1.0
-
-
-_STYLES = {
-    "dpn": Style("DPN", "#0f766e", "circle", "o"),
-    "dense": Style("dense (control)", "#334155", "diamond", "D"),
-    "static": Style("static pooling (control)", "#c2410c", "square", "s"),
-    "random_drop": Style("random dropping (control)", "#7c3aed", "x", "X", 1.15),
-}
-_OTHER_COLOURS = ("#b45309", "#be185d", "#1d4ed8", "#4d7c0f")
-
-
-def style_of(method: str) -> Style:
-    """The style of a method; one that this file does not name gets a colour from its name, always the same."""
-    known = _STYLES.get(method)
-    colour = _OTHER_COLOURS[sum(method.encode()) % len(_OTHER_COLOURS)]
-    return known or Style(method, colour, "triangle-up", "^")
-
-
-def method_order(points: Sequence[Point]) -> list[str]:
-    """The study's methods in the order of the legend: known ones first."""
-    present = {point.method for point in points}
-    return [name for name in _STYLES if name in present] + sorted(present - set(_STYLES))
-
-
-def axis_flops(convention: Convention) -> str:
+def axis_flops(convention: str) -> str:
     """Title of the cost axis; the convention is always named."""
     return f"LLM FLOPs ratio ({convention}, what really ran)"
 
@@ -124,15 +88,3 @@ def route_steps(route: str | Sequence[str]) -> list[str]:
 def route_text(route: str | Sequence[str]) -> str:
     """`2x2 → 1x1 → 1x2`; `no sites` when nothing is reduced."""
     return " → ".join(route_steps(route)) or "no sites"
-
-
-def questions(record: StudyRecord) -> int:
-    """Questions per point: the largest n of the study, from the families where points carry none."""
-    return max((point.n or sum(score.n for score in point.per_family.values()) for point in record.points), default=0)
-
-
-def interval_note(record: StudyRecord) -> str:
-    """What the error bars are: number of questions and kind of interval."""
-    kind = str(record.meta.get("interval") or DEFAULT_INTERVAL)
-    n = questions(record)
-    return f"n = {n:,} questions per point; {kind}" if n else kind

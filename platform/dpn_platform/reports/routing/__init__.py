@@ -1,1 +1,1 @@
-"""How a router routed."""
+"""How a router routed: over families, over sites, over the training, in pictures."""

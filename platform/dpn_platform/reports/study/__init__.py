@@ -1,1 +1,1 @@
-"""One study: its front, tables, pictures and page."""
+"""One study: its record, its front, tables, pictures and page."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.reports.look.gallery import gallery_png
 from dpn_platform.reports.study.export import document_json, points_csv
-from dpn_platform.reports.study.page import report_page
+from dpn_platform.reports.study.page import featured_with_routes, report_page
 from dpn_platform.reports.study.pareto import pareto_front
 from dpn_platform.reports.study.picture import front_png
 from dpn_platform.reports.study.record import RECORD_NAME, StudyRecord
@@ -57,7 +59,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> ReportPaths:
     """
     record = with_front(record)
     folder = Path(out_dir)
-    gallery = gallery_png(record)
+    gallery = gallery_png(record.examples, record.examples_point)
     html = folder / HTML_NAME
     contents: dict[Path, bytes] = {
         html: report_page(record, gallery).encode(),
@@ -81,6 +83,19 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> ReportPaths:
         gallery_png=folder / GALLERY_NAME if gallery is not None else None,
         record=folder / RECORD_NAME,
     )
+
+
+def study_record(record: StudyRecord, examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyRecord:
+    """The record with its front, and with the examples of the point that a gallery should show.
+
+    Args:
+        record: of a study that has just ended.
+        examples: point name -> its samples. Shown are those of a featured point, else of the first searched one.
+    """
+    record = with_front(record)
+    candidates = (*featured_with_routes(record), *(point for point in record.points if not point.is_control))
+    shown = next((point.name for point in candidates if examples.get(point.name)), None)
+    return record if shown is None else replace(record, examples=tuple(examples[shown]), examples_point=shown)
 
 
 def with_front(record: StudyRecord) -> StudyRecord:

@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dpn_platform.evaluation.points import FamilyScore, Point
+from dpn_platform.reports.look.methods import is_dense, is_fixed
 from dpn_platform.reports.study.pareto import flops_ratio, is_measured
 from dpn_platform.reports.study.record import Convention
-
-DENSE = "dense"
-STATIC = "static"
 
 
 class Difference(NamedTuple):
@@ -56,7 +54,7 @@ def difference(accuracy: float, ci: tuple[float, float], base: float, base_ci: t
 
 def dense_control(points: Sequence[Point]) -> Point | None:
     """The uncompressed control of the study; without a marked control, the first dense point."""
-    dense = [point for point in points if point.method == DENSE and math.isfinite(point.accuracy)]
+    dense = [point for point in points if is_dense(point.method) and math.isfinite(point.accuracy)]
     return next((point for point in dense if point.is_control), dense[0] if dense else None)
 
 
@@ -73,8 +71,8 @@ def against_dense(points: Sequence[Point]) -> dict[str, Difference]:
 
 
 def strongest_static(points: Sequence[Point]) -> Point | None:
-    """The static control that compresses most: it shows which families need fine detail."""
-    static = [point for point in points if point.method == STATIC and is_measured(point)]
+    """The control of a fixed reduction that compresses most: it shows which families need fine detail."""
+    static = [point for point in points if is_fixed(point.method) and is_measured(point)]
     return min(static, key=lambda point: (flops_ratio(point), point.name), default=None)
 
 

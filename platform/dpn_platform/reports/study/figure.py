@@ -8,17 +8,8 @@ import math
 import plotly.graph_objects as go
 
 from dpn_platform.evaluation.points import Point
-from dpn_platform.reports.look.labels import (
-    AXIS_ACCURACY,
-    Style,
-    axis_flops,
-    interval,
-    method_order,
-    percent,
-    ratio,
-    short_params,
-    style_of,
-)
+from dpn_platform.reports.look.labels import AXIS_ACCURACY, axis_flops, interval, percent, ratio, short_params
+from dpn_platform.reports.look.methods import Style, styles_of
 from dpn_platform.reports.study.pareto import flops_ratio, front_points, is_measured, pareto_front
 from dpn_platform.reports.study.record import StudyRecord
 
@@ -36,12 +27,12 @@ def front_figure(record: StudyRecord) -> go.Figure:
     flags = dict(
         zip((point.name for point in record.points), pareto_front(record.points, record.convention), strict=True)
     )
-    for method in method_order(record.points):
+    for method, style in styles_of(record.points).items():
         points = [point for point in record.points if point.method == method and is_measured(point, record.convention)]
         on_front = [point for point in points if flags[point.name]]
         dominated = [point for point in points if not flags[point.name]]
-        _add_points(figure, record, on_front, style_of(method), opacity=1.0, in_legend=True)
-        _add_points(figure, record, dominated, style_of(method), opacity=_FADED, in_legend=not on_front)
+        _add_points(figure, record, on_front, style, opacity=1.0, in_legend=True)
+        _add_points(figure, record, dominated, style, opacity=_FADED, in_legend=not on_front)
     _lay_out(figure, record)
     return figure
 

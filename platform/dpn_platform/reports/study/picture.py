@@ -15,11 +15,13 @@ from matplotlib.ticker import MaxNLocator
 
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.label_placement import place_labels
-from dpn_platform.reports.look.labels import AXIS_ACCURACY, axis_flops, interval_note, method_order, percent, style_of
+from dpn_platform.reports.look.labels import AXIS_ACCURACY, axis_flops, percent
+from dpn_platform.reports.look.methods import styles_of
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
 from dpn_platform.reports.study.pareto import REFERENCE, flops_ratio, hypervolume, is_measured, knee, pareto_front
 from dpn_platform.reports.study.pareto import front_points as points_of_front
 from dpn_platform.reports.study.record import StudyRecord
+from dpn_platform.reports.study.summary import interval_note
 
 FRONT_COLOUR, FRONT_LINE = "#0f766e", "#7cc4bb"
 INK, QUIET, GRID = "#1e293b", "#64748b", "#e2e8f0"
@@ -96,8 +98,7 @@ def _draw_front(axes: Axes, corners: Sequence[tuple[float, float]]) -> None:
 def _draw_points(axes: Axes, record: StudyRecord) -> None:
     flags = pareto_front(record.points, record.convention)
     on_front = {point.name for point, flag in zip(record.points, flags, strict=True) if flag}
-    for method in method_order(record.points):
-        style = style_of(method)
+    for method, style in styles_of(record.points).items():
         points = [point for point in _measured(record) if point.method == method]
         for point in points:
             bars = [[100 * (point.accuracy - point.accuracy_ci[0])], [100 * (point.accuracy_ci[1] - point.accuracy)]]
@@ -119,16 +120,16 @@ def _draw_points(axes: Axes, record: StudyRecord) -> None:
 
 def _labels(record: StudyRecord) -> list[tuple[float, float, str, str]]:
     """(x, y, text, colour) of what is named in the picture: every control, the cheapest equal of dense and the knee."""
-    labels = []
+    labels, styles = [], styles_of(record.points)
     for point in _measured(record):
         if point.is_control:
             cost = flops_ratio(point, record.convention)
-            labels.append((cost, 100 * point.accuracy, point.name.replace("_", " "), style_of(point.method).colour))
+            labels.append((cost, 100 * point.accuracy, point.name.replace("_", " "), styles[point.method].colour))
     notable = (cheapest_as_good_as_dense(record.points, record.convention), knee(record.points, record.convention))
     for point in {point.name: point for point in notable if point is not None and not point.is_control}.values():
         cost = flops_ratio(point, record.convention)
         text = f"{percent(point.accuracy)}% at {cost:.2f} of the FLOPs"
-        labels.append((cost, 100 * point.accuracy, text, style_of(point.method).colour))
+        labels.append((cost, 100 * point.accuracy, text, styles[point.method].colour))
     return labels
 
 
@@ -146,8 +147,7 @@ def _headings(figure: Figure, axes: Axes, record: StudyRecord) -> None:
     figure.text(0.026, 0.935, f"Accuracy against compute: {record.name}", fontsize=15, fontweight="bold", color=INK)
     figure.text(0.026, 0.89, count + "Up and left is better; faded: dominated.", fontsize=10, color=QUIET)
     handles = [Line2D([], [], color=FRONT_LINE, linewidth=2.2, label="Pareto front")]
-    for method in method_order(record.points):
-        style = style_of(method)
+    for style in styles_of(record.points).values():
         handle = Line2D([], [], marker=style.marker, color=style.colour, linestyle="", label=style.label)
         handle.set(markersize=8.5 * style.size, markeredgecolor="white")
         handles.append(handle)

@@ -9,9 +9,10 @@ from pathlib import Path
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.points import POINT_ARTIFACT, Point
 from dpn_platform.reports.study.record import RECORD_NAME, StudyRecord, parse_record
-from dpn_platform.storage.objects import read_bytes
+from dpn_platform.storage import exists, list_files, read_bytes, read_json
 
 REPORT_ARTIFACTS = "report"
+_UNFINISHED = {"state": "unfinished: rebuilt from the trials' points"}
 
 
 def is_place(what: str) -> bool:
@@ -20,13 +21,46 @@ def is_place(what: str) -> bool:
 
 
 def read_study(place: str) -> StudyRecord:
-    """The study record in a folder, or in a `.json` file; paths and URIs alike.
+    """The study record in a `.json` file, a report's folder, or a study's folder in storage; paths and URIs alike.
+
+    A study's folder, `<runs>/studies/<study>`, keeps its report in `report/` once it has ended. Before that, the points
+    are those of the trials that its ledger calls finished. Neither needs MLflow.
 
     Raises:
-        DpnError: nothing is there, or it is no study record.
+        DpnError: nothing is there, it is no study record, or nothing was evaluated in it yet.
     """
-    uri = place if place.endswith(".json") else f"{place.rstrip('/')}/{RECORD_NAME}"
-    return parse_record(read_bytes(uri), uri)
+    place = place.rstrip("/")
+    if place.endswith(".json"):
+        return parse_record(read_bytes(place), place)
+    for uri in (f"{place}/{RECORD_NAME}", f"{place}/{REPORT_ARTIFACTS}/{RECORD_NAME}"):
+        if exists(uri):
+            return parse_record(read_bytes(uri), uri)
+    points = [point for uri in list_files(f"{place}/trials", ".json") if (point := _point_of_trial(uri)) is not None]
+    if not points:
+        raise DpnError(f"{place}: no {RECORD_NAME} here, in {REPORT_ARTIFACTS}/, and no finished trial in trials/")
+    points.sort(key=lambda point: (not point.is_control, point.name))
+    return StudyRecord(place.rpartition("/")[2], tuple(points), meta=_UNFINISHED)
+
+
+def _point_of_trial(uri: str) -> Point | None:
+    """The point of a finished trial of the ledger; None for another one."""
+    from dpn_platform.evaluation.run import read_result
+
+    trial = read_json(uri)
+    if trial.get("state") != "finished":
+        return None
+    result = read_result(str(trial["evaluation_uri"]))
+    if result is None:
+        raise DpnError(f"{uri}: the evaluation {trial['evaluation_uri']} is missing")
+    params = dict(trial["params"])
+    return result.to_point(
+        trial["key"],
+        params.pop("method.name"),
+        params=params,
+        is_control=trial["is_control"],
+        run_id=trial["run_id"],
+        checkpoint_uri=result.key.get("checkpoint_uri"),
+    )
 
 
 def study_from_mlflow(name: str, tracking_uri: str | None = None) -> StudyRecord:
@@ -58,4 +92,4 @@ def study_from_mlflow(name: str, tracking_uri: str | None = None) -> StudyRecord
     points = [Point.from_json(json.loads(text)) for text in texts if text is not None]
     if not points:
         raise DpnError(f"study '{study.name}' has no evaluated point yet: see {study.url}")
-    return StudyRecord(study.name, tuple(points), study.url, {"state": "unfinished: rebuilt from the trials' points"})
+    return StudyRecord(study.name, tuple(points), study.url, _UNFINISHED)

@@ -15,6 +15,8 @@ from dpn_platform.reports.study.controls import (
 from dpn_platform.reports.study.pareto import flops_ratio, flops_spread, front_points, knee
 from dpn_platform.reports.study.record import StudyRecord
 
+DEFAULT_INTERVAL = "95% intervals over questions"
+
 
 def headline(record: StudyRecord) -> str:
     """The study's result in at most three sentences; nothing is claimed that lies inside the intervals."""
@@ -90,20 +92,20 @@ def families_sentence(record: StudyRecord) -> str | None:
     )
 
 
-def facts(record: StudyRecord, volume: float, questions: int) -> list[tuple[str, str]]:
+def facts(record: StudyRecord, volume: float, num_questions: int) -> list[tuple[str, str]]:
     """(value, what it is) of the tiles at the top."""
     front = front_points(record.points, record.convention)
     return [
         (f"{len(front)} of {len(record.points)}", "points on the front"),
         (ratio(flops_spread(record.points, record.convention), 2), f"FLOPs ratio spanned ({record.convention})"),
         (f"{volume:.3f}", "hypervolume (from accuracy 0, ratio 1)"),
-        (f"{questions:,}" if questions else "unknown", "held-out questions per point"),
+        (f"{num_questions:,}" if num_questions else "unknown", "held-out questions per point"),
     ]
 
 
 def method_notes(record: StudyRecord) -> list[str]:
     """How the numbers were measured, and what they do not say."""
-    kind = record.meta.get("interval") or "95% intervals over questions"
+    kind = record.meta.get("interval") or DEFAULT_INTERVAL
     return [
         f"Accuracy: exact answers on the held-out split '{record.meta.get('split', 'test')}'. Error bars: {kind}. "
         "They cover the choice of questions, not the training seed: every point is one training run.",
@@ -116,3 +118,15 @@ def method_notes(record: StudyRecord) -> list[str]:
         "A point is on the front if no other point is at least as accurate at no more FLOPs; ties stay on it. Exact "
         "values decide, so neighbours on the front may lie inside each other's intervals.",
     ]
+
+
+def questions(record: StudyRecord) -> int:
+    """Questions per point: the largest n of the study, from the families where points carry none."""
+    return max((point.n or sum(score.n for score in point.per_family.values()) for point in record.points), default=0)
+
+
+def interval_note(record: StudyRecord) -> str:
+    """What the error bars are: number of questions and kind of interval."""
+    kind = str(record.meta.get("interval") or DEFAULT_INTERVAL)
+    n = questions(record)
+    return f"n = {n:,} questions per point; {kind}" if n else kind

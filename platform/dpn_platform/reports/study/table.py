@@ -6,18 +6,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from dpn_platform.reports.look.labels import (
-    common_params,
-    interval,
-    interval_note,
-    percent,
-    ratio,
-    short_params,
-    signed_points,
-)
+from dpn_platform.reports.look.labels import common_params, interval, percent, ratio, short_params, signed_points
 from dpn_platform.reports.study.controls import Difference, against_dense, dense_control
 from dpn_platform.reports.study.pareto import REFERENCE, flops_ratio, hypervolume, pareto_front
 from dpn_platform.reports.study.record import StudyRecord
+from dpn_platform.reports.study.summary import interval_note
 
 
 def front_table(record: StudyRecord) -> Table:

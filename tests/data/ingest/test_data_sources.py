@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.ingest.job import sources
+from dpn_platform.data.ingest import sources
 from dpn_platform.data.ingest.shards import BuildOptions
 from dpn_platform.data.ingest.slicing import read_slices
 from dpn_platform.data.ingest.sources import file_source, folder_source, iter_records

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dpn_model.bases.llava_hr.config import ADAPTER_LAYERS, IMAGE_SIZE, LlavaHrConfig
+from dpn_model.bases.llava_hr.model import LlavaHrConfig
+from dpn_model.bases.llava_hr.shape import ADAPTER_LAYERS, IMAGE_SIZE
 from dpn_model.configuration import DpnConfig
 from dpn_model.modeling import DpnForConditionalGeneration
 from dpn_model.weights.check import load_checked

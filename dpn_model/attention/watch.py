@@ -1,0 +1,61 @@
+"""Queries and keys of one layer, kept while it runs, and rows of attention worked out from them afterwards.
+
+Shape letters: T packed rows, Q rows that ask, n rows of one sample, N heads, H head width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a layer's attention was given.
+
+    Attributes:
+        query_TNH: float[T, N, H], rotary positions in it; without gradient.
+        key_TNH: float[T, N of keys, H].
+        scale: of the scores.
+        window: rows that a row looks at, itself included; None: all before it.
+    """
+
+    query_TNH: Tensor
+    key_TNH: Tensor
+    scale: float | None = None
+    window: int | None = None
+
+    def rows_of_attention(self, start: int, length: int, asking: np.ndarray) -> Tensor:
+        """float32[N, Q, n]: what some rows of one sample looked at.
+
+        Computed sample by sample, so that no neighbour changes a digit.
+
+        Args:
+            start, length: of the sample.
+            asking: int64[Q], rows counted from its first.
+        """
+        device = self.query_TNH.device
+        places = torch.from_numpy(asking).to(device)
+        queries = self.query_TNH[start : start + length][places].float().transpose(0, 1)
+        keys = self.key_TNH[start : start + length].float().transpose(0, 1)
+        keys = keys.repeat_interleave(queries.shape[0] // keys.shape[0], dim=0)
+        scale = 1 / math.sqrt(queries.shape[-1]) if self.scale is None else self.scale
+        scores = queries @ keys.transpose(1, 2) * scale
+        columns = torch.arange(length, device=device)
+        hidden = columns > places[:, None]
+        if self.window is not None:
+            hidden |= columns <= places[:, None] - self.window
+        return scores.masked_fill(hidden, -math.inf).softmax(dim=-1)
+
+
+class Watch:
+    """Hung on a layout: which layer to keep, what was kept, and whether its output is wanted at all."""
+
+    def __init__(self, layer: int, *, only_look: bool = False) -> None:
+        self.layer = layer
+        self.only_look = only_look
+        self.seen: Watched | None = None

@@ -1,0 +1,1 @@
+"""No method: the base as it is, which every other is compared with."""

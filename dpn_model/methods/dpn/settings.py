@@ -1,0 +1,99 @@
+"""Settings of the Dynamic Pyramid Network (spec base-models A.4: paper against release, options and defaults)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dpn_model.methods.pooling.settings import ExpertSettings
+from dpn_model.methods.settings import check_settings, setting
+
+
+@dataclass(frozen=True)
+class RoutingLoss:
+    """Eq. 6 and 7: weight * max(0, target - mean value of the decisions), in every reading of spec A.5.
+
+    Attributes:
+        weight: λ.
+        target: t; it must move with `compression`.
+        value: of one decision: "top1" C_j * p_j at the most probable expert j (the authors' code), "expectation" the
+            sum of p_e * C_e, "expert_mean" that sum over the number of experts (eq. 6 to the letter).
+        aggregation: mean over the whole batch and all sites, each site, or each sample, before the hinge.
+        compression: C of an expert: log2 of its kernel's area {0, 1, 2}, the area {1, 2, 4}, its square root, or
+            the mean stride {1, 1.5, 2}.
+        is_detached: no gradient flows, as in the release under reentrant checkpointing.
+    """
+
+    weight: float = setting(0.01, "λ of eq. 7", ge=0)
+    target: float = setting(1.5, "t of eq. 6, on the scale of `compression`", ge=0)
+    value: Literal["top1", "expectation", "expert_mean"] = setting("top1", "what one decision contributes")
+    aggregation: Literal["batch", "site", "sample"] = setting("batch", "over what the mean is taken before the hinge")
+    compression: Literal["log2_area", "area", "sqrt_area", "mean_stride"] = setting("log2_area", "C of an expert")
+    is_detached: bool = setting(False, "no gradient flows, as in the authors' release")
+
+    def __post_init__(self) -> None:
+        check_settings(self, "routing_loss.")
+
+
+#: what `router_gradient: score` is the exact gradient with (`score_gradient`)
+SCORE_NEEDS: dict[str, tuple[str, ...]] = {
+    "selection": ("sample",),
+    "infeasible": ("renormalise",),
+    "scaling": ("off", "on"),
+}
+
+
+@dataclass(frozen=True)
+class DpnSettings(ExpertSettings):
+    """Settings of DPN.
+
+    Attributes:
+        router: "v1" (LayerNorm, Linear, GELU, Linear) or "linear" (spec A.3, v2).
+        router_hidden_divisor: v1: hidden width is the model's over this.
+        router_init: "release" (uniform by fan-in) or "zero" (last matrix zero: all experts equally probable).
+        routing_token: which routing tokens of a sample are read: their mean (the authors'), the first turn's or
+            the last one's. All turns of a sample share its pictures, so they share one route. In training on several
+            turns, "mean" and "last" let the first answer be read behind a route that later questions, and answers
+            before them, had a say in; "first" is causal, and what a single question gives at inference. With one turn
+            all three are the same.
+        temperature: divides router logits.
+        selection: training only: "sample", "top1" or "gumbel" (straight-through); inference takes the most
+            probable expert.
+        scaling: pooled tokens times the winning probability ("on"), not ("off"), or times p / stop_grad(p).
+        router_gradient: the language loss reaches the router through the scaling alone ("scale", as in the paper),
+            or also through the score function ("score", see `score_gradient`). That one differentiates the
+            expected language loss over drawn routes, so routes must be drawn from the probabilities it reads, and
+            nothing else may stand for that gradient: it needs selection = sample, infeasible = renormalise, and
+            scaling = off or on.
+        infeasible: probabilities are renormalised over the feasible experts, or stay as the router gave them
+            while only feasible experts are drawn ("resample", the release).
+        routing_loss: the hinge of eq. 6, and λ.
+    """
+
+    name: ClassVar[str] = "dpn"
+    router: Literal["v1", "linear"] = setting("v1", "two layers, or one matrix")
+    router_hidden_divisor: int = setting(4, "v1: hidden width is the model's over this", ge=1)
+    router_init: Literal["release", "zero"] = setting("release", "of its matrices; zero: all experts equally probable")
+    routing_token: Literal["mean", "first", "last"] = setting(
+        "mean",
+        "which turns' routing tokens are read; mean and last let a first answer's route see later turns, first does "
+        "not; one turn: all the same",
+    )
+    temperature: float = setting(10.0, "divides router logits", gt=0)
+    selection: Literal["sample", "top1", "gumbel"] = setting("sample", "how training chooses an expert")
+    infeasible: Literal["renormalise", "resample"] = setting(
+        "renormalise", "probabilities where not every expert is feasible"
+    )
+    scaling: Literal["on", "off", "straight_through"] = setting("on", "pooled tokens times the winning probability")
+    router_gradient: Literal["scale", "score"] = setting(
+        "scale",
+        "how the language loss reaches the router: as in the paper, or also by its score function, which needs "
+        "selection sample, infeasible renormalise and scaling off or on",
+    )
+    routing_loss: RoutingLoss = setting(RoutingLoss, "the hinge of eq. 6")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, allowed in SCORE_NEEDS.items():
+            if self.router_gradient == "score" and (given := getattr(self, name)) not in allowed:
+                raise ValueError(f"router_gradient = 'score' with {name} = {given!r}; allowed: {', '.join(allowed)}")

@@ -1,0 +1,35 @@
+"""DPN as the platform sees it: plan, search space, abilities."""
+
+from __future__ import annotations
+
+from dpn_model.cost.bill import ModelShape
+from dpn_model.methods.dpn.router_cost import router_macs
+from dpn_model.methods.dpn.settings import DpnSettings
+from dpn_model.methods.pooling.settings import plan_pooling
+from dpn_model.methods.spec import Dimension, MethodSpec, Planned
+
+
+def plan(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> Planned:
+    """The cheapest and the dearest route, every router's decision included."""
+    decoder, kind = shape.decoder, (settings.router, settings.router_hidden_divisor)
+    sites = settings.kernels_by_site(decoder.num_layers)
+    macs = sum(router_macs(decoder.hidden_size, len(kernels), *kind) for kernels in sites.values())
+    return plan_pooling(settings, shape, text_tokens, {"router": macs})
+
+
+SPEC = MethodSpec(
+    settings=DpnSettings,
+    label="DPN",
+    plan=plan,
+    parts="dpn_model.methods.dpn.reducer:build",
+    search={
+        "routing_loss_weight": Dimension("routing_loss.weight", 0.01, 1.0, is_log=True),
+        "routing_loss_target": Dimension("routing_loss.target", 0.5, 1.8),
+        "experts": Dimension("experts", choices=(("1x1", "1x2", "2x2"),)),
+    },
+    needs_training="stage 2",
+    is_query_aware=True,
+    chooses="per sample",
+    needs_router_token=True,
+    has_dial=True,
+)

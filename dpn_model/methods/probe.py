@@ -1,0 +1,209 @@
+"""Probes: what a part may look at, computed when it is asked for, once, and billed.
+
+The layers themselves stay on the fused kernel: a probe keeps references to the queries and keys of one layer and works
+out the few rows of attention that somebody wants.
+
+Shape letters: B samples, T packed rows, Q rows that ask, n rows of one sample, N heads, H head width, I pictures,
+P tokens of the tower (its class token first, if it has one), C width of the tower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpn_model.attention.watch import Watched
+from dpn_model.packing import PackedSequence
+
+#: looks of a reducer
+ATTENTION, NEXT_LAYER, EMBEDDINGS = "attention", "next_layer", "embeddings"
+
+
+class Probe:
+    """Of a reducer, after the layer it acts behind.
+
+    Every rank asks for the same, whatever its batch holds: `next_queries_keys` runs modules with weights.
+
+    Args:
+        layer: 1-based, the finished one; 0: none is.
+        state: the batch behind it.
+        watched: queries and keys of that layer.
+        next_layer: runs the next layer's norm and projections over the batch; None behind the last one.
+        embeddings_TD: the batch as it entered the first layer, at the rows of now.
+        vision: of the tower's run.
+    """
+
+    def __init__(
+        self,
+        layer: int,
+        state: PackedSequence,
+        watched: Watched | None,
+        next_layer: Callable[[], tuple[Watched, int]] | None,
+        embeddings_TD: Tensor | None = None,
+        vision: VisionProbe | None = None,
+    ) -> None:
+        self.layer = layer
+        self.state = state
+        self.vision = vision
+        self._watched = watched
+        self._next_layer = next_layer
+        self._next: Watched | None = None
+        self._embeddings_TD = embeddings_TD
+        self._known: dict[tuple[str, bytes], list[Tensor]] = {}
+        self._macs_B = np.zeros(state.num_samples, dtype=np.int64)
+
+    @property
+    def macs(self) -> tuple[int, ...]:
+        """Multiply-accumulates per sample of everything that was asked for."""
+        return tuple(self._macs_B.tolist())
+
+    def attention(self, rows: np.ndarray | None = None) -> list[Tensor]:
+        """Attention weights of some rows in the finished layer.
+
+        Args:
+            rows: int64[Q] packed rows, ascending; default those that ask (`PackedSequence.asking_rows_R`).
+
+        Returns:
+            For every sample float32[N, Q of it, n]: softmax over the rows of its own sample up to each row, 0 behind.
+
+        Raises:
+            ValueError: no layer is finished, or the part did not say that it would look ("attention" in `looks`).
+        """
+        if self._watched is None:
+            reason = "there is no finished layer before site 0" if not self.layer else "'attention' is not in its looks"
+            raise ValueError(f"attention after layer {self.layer} was asked for; {reason}")
+        return self._weights("finished", self._watched, rows)
+
+    def next_queries_keys(self) -> tuple[Tensor, Tensor]:
+        """float[T, N, H] and float[T, N of keys, H]: the next layer's, rotary positions in them, no gradient.
+
+        Raises:
+            ValueError: there is no next layer.
+        """
+        watched = self._run_next()
+        return watched.query_TNH, watched.key_TNH
+
+    def next_attention(self, rows: np.ndarray | None = None) -> list[Tensor]:
+        """As `attention`, of the next layer, whose norm and projections run over the batch for it. Raises as above."""
+        return self._weights("next", self._run_next(), rows)
+
+    def embeddings(self) -> Tensor:
+        """float[T, D]: what entered the first layer in the rows of now (a pooled row: its first cell's).
+
+        Raises:
+            ValueError: "embeddings" is not in the part's looks.
+        """
+        if self._embeddings_TD is None:
+            raise ValueError("embeddings were asked for; 'embeddings' is not in the part's looks")
+        return self._embeddings_TD
+
+    def _run_next(self) -> Watched:
+        if self._next is None:
+            if self._next_layer is None:
+                raise ValueError(f"queries and keys behind layer {self.layer} were asked for; there is no next layer")
+            self._next, macs_per_row = self._next_layer()
+            self._macs_B += np.asarray(self.state.lengths) * macs_per_row
+        return self._next
+
+    def _weights(self, what: str, watched: Watched, rows: np.ndarray | None) -> list[Tensor]:
+        rows = self.state.asking_rows_R if rows is None else rows
+        key = what, rows.tobytes()
+        if key not in self._known:
+            ends = np.cumsum(self.state.lengths)
+            found = []
+            for sample, (end, length) in enumerate(zip(ends, self.state.lengths, strict=True)):
+                start = int(end) - length
+                asking = rows[(rows >= start) & (rows < end)] - start
+                found.append(watched.rows_of_attention(start, length, asking))
+                num_heads, width = watched.query_TNH.shape[1:]
+                self._macs_B[sample] += len(asking) * length * num_heads * width
+            self._known[key] = found
+        return self._known[key]
+
+
+def level(index: int) -> str:
+    """Look: hidden state `index` of the tower, counted as transformers does (0: embeddings)."""
+    return f"level:{index}"
+
+
+def tower_layer(index: int) -> str:
+    """Look: queries, keys and values of a layer of the tower (0-based; -2: that which gives LLaVA-1.5's features)."""
+    return f"layer:{index}"
+
+
+def is_of_tower(look: str) -> bool:
+    """Whether a look is at the tower's run."""
+    return look.startswith(("level:", "layer:"))
+
+
+@dataclass(frozen=True)
+class TowerPicture:
+    """What the tower made of one picture.
+
+    Attributes:
+        features_PC: float[V, C], what the base's projector takes.
+        grid: (height, width) of them.
+        looked: by look; a level is float[P, C], a layer float[3, P, C] (queries, keys, values, heads not split).
+        num_heads, class_tokens: of the tower.
+    """
+
+    features_PC: Tensor
+    grid: tuple[int, int]
+    looked: Mapping[str, Tensor] = field(default_factory=dict)
+    num_heads: int = 1
+    class_tokens: int = 0
+
+
+class VisionProbe:
+    """Of the tower's run over some pictures of one size, in reading order."""
+
+    def __init__(self, pictures: Sequence[TowerPicture]) -> None:
+        self.pictures = tuple(pictures)
+        self._known: dict[str, Tensor] = {}
+        self.macs_per_picture = 0
+
+    def level(self, index: int) -> Tensor:
+        """float[I, P, C]: hidden state `index`, the class token first where the tower has one."""
+        return self._stacked(level(index))
+
+    def queries(self, layer: int = -2) -> Tensor:
+        """float[I, P, C], heads not split."""
+        return self._stacked(tower_layer(layer))[:, 0]
+
+    def keys(self, layer: int = -2) -> Tensor:
+        """float[I, P, C], heads not split."""
+        return self._stacked(tower_layer(layer))[:, 1]
+
+    def values(self, layer: int = -2) -> Tensor:
+        """float[I, P, C], heads not split."""
+        return self._stacked(tower_layer(layer))[:, 2]
+
+    def cls_attention(self, layer: int = -2) -> Tensor:
+        """float32[I, N, V]: attention of the class token to the patches in one layer, softmax over all tokens.
+
+        Raises:
+            ValueError: the tower has no class token.
+        """
+        name = f"cls:{layer}"
+        if name not in self._known:
+            first = self.pictures[0]
+            if not first.class_tokens:
+                raise ValueError("the class token's attention was asked for; this base's tower has no class token")
+            query = self.queries(layer)[:, 0].float().unflatten(1, (first.num_heads, -1))
+            key = self.keys(layer).float().unflatten(2, (first.num_heads, -1))
+            scores_INP = torch.einsum("inh,ipnh->inp", query, key) / math.sqrt(query.shape[-1])
+            self._known[name] = scores_INP.softmax(dim=-1)[:, :, first.class_tokens :]
+            self.macs_per_picture += key.shape[1] * first.looked[tower_layer(layer)].shape[-1]
+        return self._known[name]
+
+    def _stacked(self, look: str) -> Tensor:
+        if look not in self._known:
+            if any(look not in picture.looked for picture in self.pictures):
+                raise ValueError(f"{look!r} of the tower was asked for; it is not in the part's looks")
+            self._known[look] = torch.stack([picture.looked[look] for picture in self.pictures])
+        return self._known[look]

@@ -1,0 +1,141 @@
+"""MethodSpec: what the platform knows of a method before any tensor exists. Nothing here imports torch.
+
+A method is one `MethodSpec`. Configuration, plans, sweeps, controls, reports and the model read it from the registry;
+none of them names a method.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from dpn_model.cost.bill import ModelShape
+from dpn_model.cost.ledger import Ledger
+from dpn_model.methods.settings import MethodSettings
+
+if TYPE_CHECKING:
+    from dpn_model.methods.contract import Host, Parts
+
+Training = Literal["none", "stage 2", "stage 1+2"]
+
+
+class Planned(NamedTuple):
+    """Ledgers of one picture with its question: the cheapest route a method can take, and the dearest."""
+
+    cheapest: Ledger
+    dearest: Ledger
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """What a sweep may vary.
+
+    Attributes:
+        setting: dotted key of the method's settings.
+        low, high: of a range; None of a choice.
+        is_log: the range is searched on a logarithmic scale.
+        choices: values, where it is no range.
+    """
+
+    setting: str
+    low: float | None = None
+    high: float | None = None
+    is_log: bool = False
+    choices: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One method.
+
+    Attributes:
+        settings: its frozen dataclass; `settings.name` is how it is written in recipes.
+        label: as figures and tables call it.
+        plan: (settings, shape, text tokens) -> what a sample with one picture will run; raises ValueError where
+            settings do not fit the base. Told without weights.
+        parts: builds what is attached to a base: a function, or "module:function", which is imported when it is
+            needed, so that a spec needs no torch. None: nothing is attached.
+        search: by name, what a sweep varies unless it says otherwise.
+        shorthand: settings of a control's short name ("static_2x2"); None where it is not this method's.
+        needs_training: to be worth comparing: nothing (any checkpoint will do), the instruction stage, or both stages.
+        is_query_aware: what it keeps depends on the question.
+        chooses: whether every sample keeps what it needs ("per sample") or all alike ("fixed").
+        is_random: its settings have a `seed`, and results depend on it.
+        needs_cls_attention: fits only towers with a class token.
+        needs_router_token: prompts carry `<ROUTER>`.
+        has_dial: one checkpoint serves many budgets (`set_budget`).
+    """
+
+    settings: type[MethodSettings]
+    label: str
+    plan: Callable[[Any, ModelShape, int], Planned]
+    parts: Callable[[Any, Host], Parts] | str | None = None
+    search: Mapping[str, Dimension] = field(default_factory=dict)
+    shorthand: Callable[[str], Mapping[str, Any] | None] = lambda name: None
+    needs_training: Training = "none"
+    is_query_aware: bool = False
+    chooses: Literal["fixed", "per sample"] = "fixed"
+    is_random: bool = False
+    needs_cls_attention: bool = False
+    needs_router_token: bool = False
+    has_dial: bool = False
+
+    @property
+    def name(self) -> str:
+        """As it is registered."""
+        return self.settings.name
+
+    @property
+    def reduces(self) -> bool:
+        """Whether it changes anything: `dense` does not."""
+        return self.parts is not None
+
+    def build(self, settings: MethodSettings, host: Host) -> Parts:
+        """The parts for one base.
+
+        Raises:
+            ValueError: settings that do not fit the base.
+        """
+        build = self.parts
+        if build is None:
+            nothing: Parts = importlib.import_module("dpn_model.methods.contract").Parts()
+            return nothing
+        if isinstance(build, str):
+            module, _, name = build.partition(":")
+            build = getattr(importlib.import_module(module), name)
+        made: Parts = build(settings, host)
+        return made
+
+
+def image_rows(shape: ModelShape) -> tuple[int, int]:
+    """Visual tokens of one picture as (height, width); where each has its own grid, as many as LLaVA-1.5's."""
+    return shape.image_grid or ASSUMED_GRID
+
+
+#: of a picture where every one has its own grid
+ASSUMED_GRID = (24, 24)
+
+
+def plan_of_stages(
+    settings: Any, shape: ModelShape, text_tokens: int, tokens_after: Callable[[int, bool], int]
+) -> Planned:
+    """The plan of a method that takes visual tokens away at its sites, count by count.
+
+    Args:
+        settings: with `resolve_sites`.
+        shape: of the base.
+        text_tokens: of the sample.
+        tokens_after: (tokens before a site, cheapest or dearest) -> tokens after it.
+    """
+    layers = shape.decoder.num_layers
+    sites = settings.resolve_sites(layers)
+    height, width = image_rows(shape)
+    ledgers = []
+    for is_cheapest in (True, False):
+        tokens = [height * width]
+        for _ in sites:
+            tokens.append(tokens_after(tokens[-1], is_cheapest))
+        ledgers.append(Ledger.of_stages(layers, sites, tokens, text_tokens, num_images=1))
+    return Planned(*ledgers)

@@ -1,0 +1,129 @@
+"""From pixels to the visual tokens of a packed batch: tower, selector, projector.
+
+Shape letters: B samples, V visual tokens of all pictures together, C width of the tower, D model width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpn_model.bases.vision.contract import ImageInputs, ImageSide, Pixels
+from dpn_model.cost.bill import ModelShape
+from dpn_model.cost.ledger import PROJECTOR
+from dpn_model.methods.contract import Parts, ReductionRecord, Selector, joined
+from dpn_model.methods.probe import VisionProbe, is_of_tower
+from dpn_model.methods.rows import ImageRows, pick_rows, replace_image_rows
+from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the tower made of a batch's pictures.
+
+    Attributes:
+        tokens_VX: float[V, D], or float[V, (1 + K) * D] as `ImageSide.encode` gives it; with `rows`, what they keep.
+        vision: for the probes of reducers; None where no part looks at the tower.
+        rows: what a selector in front of the projector chose of every picture.
+    """
+
+    tokens_VX: Tensor
+    vision: VisionProbe | None = None
+    rows: list[ImageRows] | None = None
+
+
+def see(model: Any, parts: Parts, side: ImageSide, pixels: Pixels, inputs: ImageInputs, samples: Sequence[int]) -> Seen:
+    """Runs the tower over pictures; what parts look at is kept, and a selector in front of the projector chooses.
+
+    Args:
+        model: the base.
+        parts: of the method.
+        side: of the base.
+        pixels, inputs: as `forward` takes them.
+        samples: of every picture.
+    """
+    looks = frozenset(look for part in parts.all() for look in part.looks if is_of_tower(look))
+    chooses_first = parts.selector is not None and parts.selector.before_projector
+    if not looks and not chooses_first:
+        return Seen(side.encode(model, pixels, inputs))
+    pictures = side.tower(model, pixels, inputs, looks)
+    vision = VisionProbe(pictures)
+    features_VC = torch.cat([picture.features_PC for picture in pictures])
+    if not chooses_first:
+        return Seen(side.project(model, features_VC), vision)
+    assert parts.selector is not None
+    spans, start = [], 0
+    for sample, picture in zip(samples, pictures, strict=True):
+        spans.append(ImageSpan(sample, start, *picture.grid))
+        start += len(picture.features_PC)
+    rows = parts.selector(features_VC, spans, vision)
+    return Seen(side.project(model, pick_rows(features_VC, spans, rows)), vision, rows)
+
+
+def with_tokens(state: PackedSequence, seen: Seen) -> PackedSequence:
+    """A batch of embeddings with pictures' tokens in their rows, and what later layers add there."""
+    first, *later = seen.tokens_VX.to(state.hidden_TD.dtype).split(state.hidden_TD.shape[1], dim=1)
+    rows_T1 = (state.kind_T == TokenKind.VISION)[:, None]
+    filled = state.hidden_TD.masked_scatter(rows_T1, first)
+    injections = tuple(torch.zeros_like(filled).masked_scatter(rows_T1, added) for added in later)
+    return replace(state, hidden_TD=filled, injections=injections)
+
+
+def selected(
+    selector: Selector, state: PackedSequence, seen: Seen, shape: ModelShape
+) -> tuple[PackedSequence, ReductionRecord]:
+    """The batch behind a selector, and what it did, as the record of site 0.
+
+    Args:
+        selector: of the method.
+        state: the batch with all placeholders; their rows hold tokens already, unless `seen.rows` says what was chosen.
+        seen: of the same batch.
+        shape: of the base, with its own projector.
+
+    Raises:
+        ValueError: a picture of several grids, or whose rows end with newlines.
+    """
+    if any(image.row_end for image in state.images):
+        raise ValueError("this base's rows of visual tokens end with newlines; no selector fits it")
+    rows = seen.rows
+    if rows is None:
+        visual = state.hidden_TD[state.kind_T == TokenKind.VISION]
+        starts = [0]
+        for image in state.images:
+            starts.append(starts[-1] + image.num_tokens)
+        spans = [replace(image, start=start) for image, start in zip(state.images, starts, strict=False)]
+        assert seen.vision is not None or not selector.looks
+        rows = selector(visual, spans, seen.vision or VisionProbe(()))
+    tokens_in = state.visual_tokens()
+    after, _ = replace_image_rows(state, rows, keep_positions=selector.positions == "keep")
+    if seen.rows is not None:
+        after = with_tokens(after, seen)
+    choices: list[list[str]] = [[] for _ in tokens_in]
+    spent, projected = [0] * len(tokens_in), [0] * len(tokens_in)
+    for image, chosen in zip(state.images, rows, strict=True):
+        choices[image.sample].append(selector.describe(image, chosen))
+        spent[image.sample] += selector.macs(image, chosen)
+        projected[image.sample] += len(chosen.windows)
+    macs = {"selector": tuple(spent)}
+    if seen.rows is not None and shape.projector_macs is not None and shape.image_grid is not None:
+        per_token = shape.projector_macs // math.prod(shape.image_grid)
+        macs[PROJECTOR] = tuple(per_token * count for count in projected)
+    told = tuple("+".join(one) or "-" for one in choices)
+    return after, ReductionRecord(0, tokens_in, after.visual_tokens(), told, macs=macs)
+
+
+def blank_tokens(model: Any, parts: Parts, side: ImageSide, hidden_TD: Tensor) -> Tensor:
+    """`hidden_TD` unchanged, with tower, projector and selector behind it: a text-only rank joins the collectives."""
+    seen = see(model, parts, side, *side.blank(hidden_TD), samples=(0,))
+    outputs = [seen.tokens_VX]
+    rows = seen.rows
+    if parts.selector is not None and rows is None:
+        span = ImageSpan(0, 0, *side.fixed_grid())
+        rows = parts.selector(seen.tokens_VX[:, : hidden_TD.shape[1]], [span], seen.vision or VisionProbe(()))
+    outputs += [one.weights for one in rows or () if one.weights is not None]
+    return joined(hidden_TD, outputs)
