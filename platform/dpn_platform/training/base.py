@@ -46,9 +46,7 @@ def build_model(
         model.configure_method(method_of(config.method, config.train.seed))
         if model.parts.projector is not None:
             if not isinstance(processor, DpnProcessor):
-                raise ValueError(
-                    "a projector with its own grid; allowed: bases whose pictures are one square each"
-                )
+                raise ValueError("a projector with its own grid; allowed: bases whose pictures are one square each")
             processor.tokens_per_image = model.num_visual_tokens()
     except (FileNotFoundError, ValueError) as error:
         raise DpnError(f"model.base {config.model.base}, method {config.method.name}: {error}") from error

@@ -122,7 +122,7 @@ class PackedModel:
                     raise ValueError(f"method {variant.method['name']} has weights, which were not trained here")
             if variant.budget is not None:
                 self.model.set_budget(variant.budget)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise DpnError(f"variant '{variant.name}': {error}") from error
         self._remember()
 

@@ -53,8 +53,15 @@ def check_variants(variants: Sequence[Variant], config: Mapping[str, Any], uri: 
         uri: names it.
 
     Raises:
-        DpnError: budgets of a checkpoint without a calibrated dial.
+        DpnError: budgets of a checkpoint without a calibrated dial, or an unknown method or setting.
     """
+    from dpn_model.methods.registry import settings_of  # here: who plans an evaluation needs no model
+
+    for variant in variants:
+        try:
+            settings_of(variant.method or {"name": "dense"})
+        except ValueError as error:
+            raise DpnError(f"variant '{variant.name}': {error}") from None
     budgets = [variant.budget for variant in variants if variant.budget is not None]
     if budgets and not config.get("dial"):
         raise DpnError(
