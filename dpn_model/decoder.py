@@ -24,9 +24,10 @@ from dpn_model.layers import (
     run_cached_rows,
     run_rows,
 )
-from dpn_model.methods.contract import LayerPatch, Parts, PatchRecord, ReductionRecord
+from dpn_model.methods.contract import LayerPatch, Parts
 from dpn_model.methods.layer_call import LayerCall
 from dpn_model.methods.probe import ATTENTION, EMBEDDINGS, NEXT_LAYER, Probe, VisionProbe
+from dpn_model.methods.records import PatchRecord, ReductionRecord
 from dpn_model.packing import PackedSequence
 
 

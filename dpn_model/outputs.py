@@ -17,7 +17,7 @@ from dpn_model.cost.bill import CostParts, ModelShape, cost_parts
 from dpn_model.cost.flops import Convention
 from dpn_model.cost.ledger import KvGroup, LayerLoad, Ledger, Rows, SampleCost, layers_per_stage
 from dpn_model.decoder import DecoderPass
-from dpn_model.methods.contract import PatchRecord, ReductionRecord
+from dpn_model.methods.records import PatchRecord, ReductionRecord
 
 
 @dataclass(frozen=True)

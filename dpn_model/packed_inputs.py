@@ -15,8 +15,8 @@ from torch import Tensor
 from dpn_model.bases.vision.contract import ImageInputs, Pixels
 from dpn_model.cost.ledger import Rows
 from dpn_model.method_parts import MethodParts
-from dpn_model.methods.contract import ReductionRecord
 from dpn_model.methods.probe import ATTENTION, NEXT_LAYER, VisionProbe
+from dpn_model.methods.records import ReductionRecord
 from dpn_model.packed_ids import PackedIds, pack_ids
 from dpn_model.packing import PackedSequence
 from dpn_model.sample_keys import sample_keys

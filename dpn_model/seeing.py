@@ -16,8 +16,9 @@ from torch import Tensor
 from dpn_model.bases.vision.contract import ImageInputs, ImageSide, Pixels
 from dpn_model.cost.bill import ModelShape
 from dpn_model.cost.ledger import PROJECTOR
-from dpn_model.methods.contract import Parts, ReductionRecord, Selector, joined
+from dpn_model.methods.contract import Parts, Selector, joined
 from dpn_model.methods.probe import VisionProbe, is_of_tower
+from dpn_model.methods.records import ReductionRecord
 from dpn_model.methods.rows import ImageRows, pick_rows, replace_image_rows
 from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
 

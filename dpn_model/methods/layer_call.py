@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dpn_model.cost.ledger import Rows
+from dpn_model.methods.records import PatchRecord
 from dpn_model.packing import ImageSpan, PackedSequence
-
-if TYPE_CHECKING:
-    from dpn_model.methods.contract import PatchRecord
 
 RunRows = Callable[[np.ndarray | None], Tensor]
 
@@ -113,8 +110,6 @@ class LayerCall:
             macs: spent beside the layer, by tag and sample.
             router_probs_BE, expert_index: of what decided.
         """
-        from dpn_model.methods.contract import PatchRecord
-
         if self.past is not None:
             return None
         ran_T = np.ones(len(self.is_visual_T), dtype=bool)

@@ -18,10 +18,11 @@ from torch.nn.functional import cross_entropy
 from dpn_model import DpnForConditionalGeneration
 from dpn_model.attention.packed import ATTENTION_NAME
 from dpn_model.decoder import run_decoder
-from dpn_model.methods.contract import Parts, ReductionRecord, TokenReducer
+from dpn_model.methods.contract import Parts, TokenReducer
 from dpn_model.methods.dpn.reducer import DynamicPoolingExperts
 from dpn_model.methods.pooling.site import Decision
 from dpn_model.methods.probe import Probe
+from dpn_model.methods.records import ReductionRecord
 from dpn_model.packing import PackedSequence
 
 

@@ -13,7 +13,7 @@ from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
 from dpn_model.configuration import base_config
 from dpn_model.cost.bill import cost_parts
 from dpn_model.cost.ledger import Ledger, sample_cost
-from dpn_model.methods.contract import ReductionRecord
+from dpn_model.methods.records import ReductionRecord
 from tests.benchmarks.execution_paths import Case, ToldExperts
 
 BASES = ("toy", "llava-1.5-7b", "llava-1.5-13b")

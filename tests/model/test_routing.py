@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from dpn_model import Method, RoutingLoss
-from dpn_model.methods.contract import ReductionRecord
 from dpn_model.methods.dpn.router import Router
 from dpn_model.methods.dpn.routing_loss import compression_rates, decision_values, routing_loss
 from dpn_model.methods.dpn.selection import choose_experts
+from dpn_model.methods.records import ReductionRecord
 
 KERNELS = ((1, 1), (1, 2), (2, 2))
 AREAS = (0.0, 1.0, 2.0)

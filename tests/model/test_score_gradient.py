@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dpn_model import Method, RoutingLoss
-from dpn_model.methods.contract import ReductionRecord
 from dpn_model.methods.dpn.losses import ScoreGradient
 from dpn_model.methods.dpn.score_gradient import score_term
+from dpn_model.methods.records import ReductionRecord
 from dpn_model.tiny import build_tiny_model, tiny_config
 
 

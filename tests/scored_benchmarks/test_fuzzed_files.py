@@ -80,7 +80,8 @@ def test_the_sets_are_valid_as_they_are(tmp_path, case):
 
 
 def test_every_benchmark_has_a_set():
-    assert {case.benchmark for case in SETS} == set(MODULES)
+    # The held-out split has no files of its own: its questions are published shards, which `data` verifies.
+    assert {case.benchmark for case in SETS} == set(MODULES) - {"heldout"}
 
 
 @pytest.mark.parametrize(("name", "layout"), LAYOUTS)

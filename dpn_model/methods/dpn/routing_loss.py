@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dpn_model.methods.contract import ReductionRecord
 from dpn_model.methods.dpn.settings import RoutingLoss
+from dpn_model.methods.records import ReductionRecord
 
 _COMPRESSION: Mapping[str, Callable[[int, int], float]] = {
     "log2_area": lambda height, width: math.log2(height * width),

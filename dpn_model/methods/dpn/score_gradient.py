@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dpn_model.methods.contract import ReductionRecord
+from dpn_model.methods.records import ReductionRecord
 
 
 def score_term(losses_R: Tensor, sample_R: Tensor, records: Sequence[ReductionRecord]) -> Tensor:

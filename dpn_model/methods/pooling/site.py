@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpn_model.methods.contract import ReductionRecord, TokenReducer, joined
+from dpn_model.methods.contract import TokenReducer, joined
 from dpn_model.methods.pooling.experts import DepthwiseConv, mean_of_windows, pool_image, tokens_after
 from dpn_model.methods.pooling.settings import PoolingSettings
 from dpn_model.methods.probe import Probe
+from dpn_model.methods.records import ReductionRecord
 from dpn_model.methods.rows import replace_image_rows
 from dpn_model.methods.settings import parse_kernel
 from dpn_model.methods.windows import PoolWindows, max_of_windows

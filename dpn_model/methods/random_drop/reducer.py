@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dpn_model.methods.contract import Host, Parts, ReductionRecord, TokenReducer
+from dpn_model.methods.contract import Host, Parts, TokenReducer
 from dpn_model.methods.probe import Probe
 from dpn_model.methods.random_drop.spec import RandomDropSettings, kept
+from dpn_model.methods.records import ReductionRecord
 from dpn_model.methods.rows import ImageRows, replace_image_rows
 from dpn_model.packing import ImageSpan, PackedSequence
 

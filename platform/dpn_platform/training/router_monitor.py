@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dpn_model.cost.ledger import Ledger
-from dpn_model.methods.contract import ReductionRecord
+from dpn_model.methods.records import ReductionRecord
 from dpn_platform.training.loop import StepResult
 from dpn_platform.training.metric_lines import KEEP_RATIO, SHARES_PREFIX, Line
 from dpn_platform.training.metrics import Sums

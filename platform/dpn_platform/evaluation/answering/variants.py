@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dpn_model.methods.registry import methods_with, settings_of
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.evaluation import EvalConfig
 
@@ -55,16 +56,16 @@ def check_variants(variants: Sequence[Variant], config: Mapping[str, Any], uri: 
     Raises:
         DpnError: budgets of a checkpoint without a calibrated dial, or an unknown method or setting.
     """
-    from dpn_model.methods.registry import settings_of  # here: who plans an evaluation needs no model
-
     for variant in variants:
         try:
-            settings_of(variant.method or {"name": "dense"})
+            if variant.method is not None:
+                settings_of(variant.method)
         except ValueError as error:
             raise DpnError(f"variant '{variant.name}': {error}") from None
     budgets = [variant.budget for variant in variants if variant.budget is not None]
     if budgets and not config.get("dial"):
+        able = ", ".join(methods_with("has_dial"))
         raise DpnError(
             f"{uri}: budget {budgets[0]:g} needs a calibrated dial, which this checkpoint has not; train it with "
-            "method dpn and calibrate it (dpn_model.calibrate), or leave out eval.budgets"
+            f"method {able} and calibrate it (dpn_model.calibrate), or leave out eval.budgets"
         )

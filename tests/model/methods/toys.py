@@ -13,18 +13,10 @@ from torch import Tensor, nn
 
 from dpn_model.cost.bill import ModelShape
 from dpn_model.cost.ledger import LayerLoad, Ledger, Rows
-from dpn_model.methods.contract import (
-    Host,
-    LayerPatch,
-    LossInputs,
-    Parts,
-    Projector,
-    ReductionRecord,
-    Selector,
-    TokenReducer,
-)
+from dpn_model.methods.contract import Host, LayerPatch, LossInputs, Parts, Projector, Selector, TokenReducer
 from dpn_model.methods.layer_call import LayerCall
 from dpn_model.methods.probe import ATTENTION, EMBEDDINGS, NEXT_LAYER, Probe, VisionProbe, level, tower_layer
+from dpn_model.methods.records import ReductionRecord
 from dpn_model.methods.rows import ImageRows, replace_image_rows
 from dpn_model.methods.settings import MethodSettings, SitedSettings, setting
 from dpn_model.methods.spec import MethodSpec, Planned, image_rows, plan_of_stages

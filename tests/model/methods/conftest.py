@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dpn_model.methods import registry
-from tests.model.parts.toys import TOYS
+from tests.model.methods.toys import TOYS
 
 
 class Point:
