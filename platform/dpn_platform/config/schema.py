@@ -14,6 +14,7 @@ from pydantic import Field, SerializeAsAny, create_model, model_validator
 
 from dpn_model.methods.registry import DEFAULT, DEFAULT_CONTROLS
 from dpn_platform.config.controls import Control, all_control_trials
+from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.evaluation import EvalConfig
 from dpn_platform.config.guards import GuardConfig
 from dpn_platform.config.method import MethodConfig, method_config, method_section, without_others
@@ -224,7 +225,15 @@ class ExperimentConfig(Section):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return parse_values, (self.model_dump(mode="json"),)
+        return _restored, (self.model_dump(mode="json"),)
+
+
+def _restored(values: Mapping[str, Any]) -> ExperimentConfig:
+    """In another process, which may lack a package that the method is from."""
+    try:
+        return parse_values(values)
+    except ValueError as error:
+        raise ConfigError(f"the configuration cannot be read in this process: {' '.join(str(error).split())}") from None
 
 
 @cache

@@ -91,6 +91,12 @@ def source_roots() -> list[str]:
     return roots
 
 
+def python_path() -> str:
+    """What workers on this machine find packages by: ours, then what the user has put on the path (a method, say)."""
+    own = [str(Path(entry).resolve()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    return os.pathsep.join(dict.fromkeys([*source_roots(), *own]))
+
+
 def _identities(access_key: str, secret_key: str) -> str:
     identity = {
         "name": "dpn",

@@ -12,7 +12,7 @@ from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.services.endpoints import RAY_LOOPBACK_ENV
-from dpn_platform.services.plan import source_roots
+from dpn_platform.services.plan import python_path, source_roots
 from dpn_platform.storage import PATIENCE_VARIABLE
 
 _JOB_CONFIG_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -66,7 +66,7 @@ def _runtime_env(is_local: bool, env_vars: dict[str, str]) -> dict[str, Any]:
         given = job.get("env_vars") or {}
         return {"env_vars": {name: value for name, value in env_vars.items() if name not in given}}
     if is_local:
-        return {"env_vars": {"PYTHONPATH": os.pathsep.join(source_roots()), **env_vars}}
+        return {"env_vars": {"PYTHONPATH": python_path(), **env_vars}}
     modules = [f"{root}/{package}" for root, package in _package_folders()]
     return {"env_vars": env_vars, "py_modules": modules}
 

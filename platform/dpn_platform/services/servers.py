@@ -13,7 +13,7 @@ from pathlib import Path
 from dpn_platform.config.errors import DpnError
 from dpn_platform.services.endpoints import BUCKET, MLFLOW_QUIET_ENV, RAY_QUIET_ENV, REGION
 from dpn_platform.services.health import answer_problem
-from dpn_platform.services.plan import Plan, source_roots
+from dpn_platform.services.plan import Plan, python_path
 from dpn_platform.services.ports import LOOPBACK
 from dpn_platform.storage.uri import S3Settings, s3_filesystem
 
@@ -167,7 +167,7 @@ def _ray_command(plan: Plan) -> list[str]:
 def _ray_env(plan: Plan) -> dict[str, str]:
     """Workers inherit the head's environment: S3 credentials and addresses never travel in a runtime_env."""
     own = {
-        "PYTHONPATH": os.pathsep.join(source_roots()),
+        "PYTHONPATH": python_path(),
         # A submitted job says `python`; it must be this environment's, activated or not.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing to drain to: by default `down` would take 30 s
