@@ -80,7 +80,7 @@ def test_the_sets_are_valid_as_they_are(tmp_path, case):
 
 
 def test_every_benchmark_has_a_set():
-    assert {case.benchmark for case in SETS} == set(MODULES)
+    assert {case.benchmark for case in SETS} == set(MODULES) - {"heldout"}
 
 
 @pytest.mark.parametrize(("name", "layout"), LAYOUTS)
