@@ -5,6 +5,7 @@ Shape letters: B samples, S padded length, T packed tokens, V visual tokens of a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dpn_model.bases.vision.contract import ImageInputs, Pixels
+from dpn_model.bases.vision.projected import ProjectedImages
 from dpn_model.cost.ledger import Rows
 from dpn_model.method_parts import MethodParts
 from dpn_model.methods.probe import ATTENTION, NEXT_LAYER, VisionProbe
@@ -105,21 +107,28 @@ class PackedInputs(MethodParts):
         packed = (hidden_TD, ids.kind_T, index_T, ids.position_ids_T, ids.lengths, ids.images, ids.router_rows_R, keys)
         state = PackedSequence(*packed, asking_rows_R=ids.asking_rows_R)
         texts = [length - visual for length, visual in zip(ids.lengths, state.visual_tokens(), strict=True)]
-        before = tuple(Rows(*rows) for rows in zip(state.visual_tokens(), texts, strict=True))
+        selections: tuple[ReductionRecord, ...] = ()
+        if isinstance(self.image_side, ProjectedImages):  # the base alone would run the patches of every picture
+            patches = [math.prod(self.image_side.patches) * len(runs) for runs in self.tower_runs(pixels, inputs, ids)]
+            height, width = self.image_side.fixed_grid()
+            told = tuple(f"{height}x{width}" if count else "-" for count in patches)
+            selections = (ReductionRecord(0, tuple(patches), state.visual_tokens(), told),)
+        else:
+            patches = list(state.visual_tokens())
+        before = tuple(Rows(*rows) for rows in zip(patches, texts, strict=True))
         if pixels is None:
             if self.training or self.joins_ranks:
                 # A text-only batch runs tower and projector as well: every rank joins the same collectives (spec
                 # platform-conventions 3.1).
                 hidden_TD = blank_tokens(self.model, self.parts, self.image_side, hidden_TD)
-            return Packed(state.with_hidden(hidden_TD), ids, before)
+            return Packed(state.with_hidden(hidden_TD), ids, before, selections)
         samples = [picture.sample for picture in ids.pictures]
         seen = see(self.model, self.parts, self.image_side, pixels, inputs, samples)
         if seen.rows is None:
             state = with_tokens(state, seen)
-        selections: tuple[ReductionRecord, ...] = ()
         if self.parts.selector is not None:
             state, record = selected(self.parts.selector, state, seen, self.model_shape)
-            selections = (record,)
+            selections = (*selections, record)
         return Packed(state, ids, before, selections, seen.vision)
 
     def tower_runs(self, pixel_values: Pixels | None, inputs: ImageInputs, ids: PackedIds) -> list[tuple[int, ...]]:

@@ -7,6 +7,7 @@ none of them names a method.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -121,6 +122,13 @@ def image_rows(shape: ModelShape) -> tuple[int, int]:
 
 #: of a picture where every one has its own grid
 ASSUMED_GRID = (24, 24)
+
+
+def plan_in_front(shape: ModelShape, text_tokens: int, tokens: int, **macs: int) -> Planned:
+    """The plan of a method that gives the decoder `tokens` visual tokens from its first layer on; `macs` by tag."""
+    layers, before = shape.decoder.num_layers, math.prod(image_rows(shape))
+    ledger = Ledger.of_stages(layers, (0,), (before, tokens), text_tokens, num_images=1, macs=macs)
+    return Planned(ledger, ledger)
 
 
 def plan_of_stages(

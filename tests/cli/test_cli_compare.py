@@ -144,3 +144,19 @@ def test_files_that_do_not_say_their_benchmark(capsys, write):
     assert "give --benchmark" in refused(capsys, unnamed, unnamed)
     assert "did you mean 'gqa'" in refused(capsys, unnamed, unnamed, "--benchmark", "gqq")
     assert "no per-question file" in refused(capsys, "/nowhere/at/all")
+
+
+def test_outcome_tables_are_compared_like_files_of_scores(capsys, tmp_path):
+    from dpn_platform.benchmarks.outcomes import encode_table
+
+    common = {"benchmark": "heldout", "variant": "", "in_headline": True, "gold": "red", "parsed": "red"}
+    for run, scores in {"control": (1, 0, 0, 1), "mine": (1, 1, 0, 1)}.items():
+        rows = [{**common, "question_id": str(n), "unit": f"p{n // 2}", "score": one} for n, one in enumerate(scores)]
+        (tmp_path / run).mkdir()
+        other = [{**row, "variant": "pooled", "score": 0.0} for row in rows]
+        (tmp_path / run / "outcomes.parquet").write_bytes(encode_table([*rows, *other]))
+    folders = [str(tmp_path / run) for run in ("control", "mine")]
+    assert main.run(["report", "compare", *folders, "--html", str(tmp_path / "p.html"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)["benchmarks"]["heldout"]
+    assert document["scores"]["control"]["value"] == 50.0, "percent, of the checkpoint as it is"
+    assert (document["differences"][0]["difference"], document["differences"][0]["wins"]) == (25.0, ["1"])

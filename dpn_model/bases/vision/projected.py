@@ -19,13 +19,17 @@ from dpn_model.packing import Grid, Piece
 
 
 class ProjectedImages:
-    """An image side behind another projector; pictures have one size, the tower's own."""
+    """An image side behind another projector; pictures have one size, the tower's own.
+
+    Attributes:
+        patches: (height, width) of a picture in front of the projector.
+    """
 
     def __init__(self, inner: ImageSide, projector: Projector) -> None:
         self.inner = inner
         self._levels = projector.levels
-        self._patches = inner.fixed_grid()
-        self._grid = projector.grid(*self._patches)
+        self.patches = inner.fixed_grid()
+        self._grid = projector.grid(*self.patches)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -38,7 +42,7 @@ class ProjectedImages:
         """
         found = self.inner.pieces(pixel_values, inputs)
         for number, pieces in enumerate(found):
-            if [(piece.height, piece.width) for piece in pieces if isinstance(piece, Grid)] != [self._patches]:
+            if [(piece.height, piece.width) for piece in pieces if isinstance(piece, Grid)] != [self.patches]:
                 raise ValueError(
                     f"pixel_values[{number}]: this method's projector takes pictures of the tower's own size"
                 )
@@ -70,8 +74,8 @@ class ProjectedImages:
 
     def project(self, model: Any, features_VC: Tensor) -> Tensor:
         """float[V, C], whole pictures end to end, to float[V after, D]."""
-        features_IPC = features_VC.unflatten(0, (-1, math.prod(self._patches)))
-        tokens: Tensor = model.multi_modal_projector(features_IPC, *self._patches)
+        features_IPC = features_VC.unflatten(0, (-1, math.prod(self.patches)))
+        tokens: Tensor = model.multi_modal_projector(features_IPC, *self.patches)
         return tokens.flatten(0, 1)
 
     def fixed_grid(self) -> tuple[int, int]:

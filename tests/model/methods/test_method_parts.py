@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dpn_model import DpnForConditionalGeneration, Method
+from dpn_model.bases.catalogue import base_shape
 from dpn_model.methods.registry import find_method
 from dpn_model.processing import DpnProcessor
 
@@ -185,7 +186,11 @@ def test_a_projector_with_its_own_grid_trains_saves_and_loads(
     logits = model(**inputs).logits
     report = model.last_routing
     assert report.cost(0).projector == 2 * 16 * (4 * 2 * 64) * 96
-    assert report.visual_tokens == (16,)
+    assert (report.visual_tokens, report.visual_tokens_per_stage(0), report.route(0)) == ((64,), (64, 16), ("4x4",))
+    planned = find_method("toy_projector").plan(model.config.method_settings, base_shape("tiny"), report.text_tokens[0])
+    decoder = model.model_shape.decoder
+    assert planned.cheapest.prefill(decoder, "swiglu") == report.prefill_cost(0, "swiglu")
+    assert report.prefill_cost(0, "eq8").ratio < 0.3
     model.save_pretrained(tmp_path)
     again = DpnForConditionalGeneration.from_pretrained(tmp_path)
     assert again.image_grid == (4, 4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from dpn_model.methods.probe import ATTENTION, EMBEDDINGS, NEXT_LAYER, Probe, Vi
 from dpn_model.methods.records import ReductionRecord
 from dpn_model.methods.rows import ImageRows, replace_image_rows
 from dpn_model.methods.settings import MethodSettings, SitedSettings, setting
-from dpn_model.methods.spec import MethodSpec, Planned, image_rows, plan_of_stages
+from dpn_model.methods.spec import MethodSpec, Planned, image_rows, plan_in_front, plan_of_stages
 from dpn_model.packing import ImageSpan, PackedSequence
 
 
@@ -206,13 +206,8 @@ def _experts(settings: ExpertSettings, host: Host) -> Parts:
     return Parts(patches={layer: Expert(layer, host.hidden_size) for layer in (2, 5)})
 
 
-def _stages(tokens: Callable[[int], int]) -> Callable[..., Planned]:
-    def plan(settings: Any, shape: ModelShape, text: int) -> Planned:
-        layers = shape.decoder.num_layers
-        ledger = Ledger.of_stages(layers, (), (tokens(math.prod(image_rows(shape))),), text, num_images=1)
-        return Planned(ledger, ledger)
-
-    return plan
+def _whole(settings: Any, shape: ModelShape, text: int) -> Planned:
+    return plan_in_front(shape, text, math.prod(image_rows(shape)))
 
 
 def _skip_plan(settings: SkipSettings, shape: ModelShape, text: int) -> Planned:
@@ -240,21 +235,21 @@ SPECS = [
     MethodSpec(
         SelectSettings,
         "toy selector",
-        _stages(lambda tokens: 17),
+        lambda settings, shape, text: plan_in_front(shape, text, 17),
         lambda settings, host: Parts(selector=Select(settings)),
         needs_cls_attention=True,
     ),
     MethodSpec(
         ShuffleSettings,
         "toy projector",
-        _stages(lambda tokens: tokens // 4),
+        lambda settings, shape, text: plan_in_front(shape, text, math.prod(image_rows(shape)) // 4),
         lambda settings, host: Parts(projector=Shuffle(host.vision_size or 0, host.hidden_size)),
         needs_training="stage 1+2",
     ),
     MethodSpec(
         SkipSettings, "toy skipper", _skip_plan, lambda settings, host: Parts(patches={settings.layer: Skip(settings)})
     ),
-    MethodSpec(ExpertSettings, "toy experts", _stages(lambda tokens: tokens), _experts, needs_training="stage 2"),
+    MethodSpec(ExpertSettings, "toy experts", _whole, _experts, needs_training="stage 2"),
 ]
 TOYS = {spec.name: spec for spec in SPECS}
 LOOKS = (ATTENTION, NEXT_LAYER, level(2))

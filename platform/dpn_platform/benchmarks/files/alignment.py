@@ -115,7 +115,7 @@ def _refuse_unknown(
 ) -> None:
     if not unknown:
         return
-    other = owner_of_answers(answers)
+    other = owner_of_answers([(answer.key, answer.prompt) for answer in answers])
     if other and other != title:
         raise DpnError(
             f"{inputs.predictions}: these answers look like {other}'s, not {title}'s ({shown(unknown)} is not in "

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from dpn_platform.benchmarks.contract import Row
-
-if TYPE_CHECKING:
-    from dpn_platform.benchmarks.files.answers import Answer
 
 _SAMPLE = 50
 _MME_SUBTASKS = (
@@ -55,14 +51,18 @@ _COLUMNS = (
 )
 
 
-def owner_of_answers(answers: Sequence[Answer]) -> str | None:
-    """The benchmark whose ids or prompts all the first answers have; None when several could be meant."""
+def owner_of_answers(answers: Sequence[tuple[str, str | None]]) -> str | None:
+    """The benchmark whose ids or prompts all the first answers have; None when several could be meant.
+
+    Args:
+        answers: id and prompt of each.
+    """
     sample = answers[:_SAMPLE]
     for title, form in _ID_FORMS:
-        if all(form.fullmatch(answer.key) for answer in sample):
+        if all(form.fullmatch(key) for key, _ in sample):
             return title
     for title, form in _PROMPT_FORMS:
-        if all(answer.prompt and form.search(answer.prompt) for answer in sample):
+        if all(prompt and form.search(prompt) for _, prompt in sample):
             return title
     return None
 

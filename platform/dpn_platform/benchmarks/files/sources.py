@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from dpn_platform.benchmarks.contract import Row
 from dpn_platform.benchmarks.files.file_content import data_files, read_text, suffix_of
 from dpn_platform.benchmarks.files.json_text import parse_json
+from dpn_platform.benchmarks.files.recognition import owner_of_rows
 from dpn_platform.benchmarks.files.tables import TABLES, XLSX, read_table
 from dpn_platform.config.errors import DpnError
 from dpn_platform.storage import exists, open_uri
@@ -78,8 +79,6 @@ def need_columns(rows: list[Row], uri: str, title: str, *columns: str) -> None:
     for place, row in enumerate(rows, start=1):
         absent = [column for column in columns if column not in row]
         if absent:
-            from dpn_platform.benchmarks.files.recognition import owner_of_rows
-
             other = owner_of_rows(rows)
             hint = f"; it looks like {other}" if other and other != title else ""
             raise DpnError(

@@ -14,8 +14,11 @@ from torch import Tensor
 from transformers import StoppingCriteriaList
 
 from dpn_model import DpnForConditionalGeneration, RoutingReport
+from dpn_model.bases.shapes import model_shape
 from dpn_model.bases.vision.contract import ImageInputs, ImageSide
+from dpn_model.cost.bill import cost_parts
 from dpn_model.cost.flops import MAC_CONVENTIONS
+from dpn_model.cost.ledger import LayerLoad, Ledger, SampleCost
 from dpn_model.methods.contract import Parts
 from dpn_model.methods.probe import TowerPicture, is_of_tower
 from dpn_model.processing import EncodedSample, Processor, picture_inputs
@@ -209,12 +212,25 @@ def sample_costs(model: DpnForConditionalGeneration, routing: RoutingReport) -> 
     """Route, tokens, KV cache and multiply-accumulates of every sample of a forward pass.
 
     `kv_elements` are keys and values of the prompt in all layers; a convention's `_dense` is the same prompt without
-    reduction.
+    reduction. `executed` is everything up to the first answer token in multiply-accumulates of `swiglu`: tower,
+    projector, decoder, what the method spent, head; it is left out where nobody has counted the tower.
     """
-    shape, found = model.model_shape.decoder, []
+    shape, base = model.model_shape.decoder, model_shape(model.config.base)
+    found = []
     for sample in range(routing.num_samples):
         ledger = routing.ledger(sample)
-        costs = {name: ledger.prefill(shape, name) for name in MAC_CONVENTIONS}
+        costs: dict[str, SampleCost] = {name: ledger.prefill(shape, name) for name in MAC_CONVENTIONS}
+        if base.vision_macs is not None:
+            bare = Ledger(
+                ledger.packed,
+                ((shape.num_layers, LayerLoad.whole(ledger.packed)),),
+                ledger.num_images,
+                ledger.other_sizes,
+            )
+            total, dense = (
+                cost_parts(one, run, "swiglu").total for one, run in ((model.model_shape, ledger), (base, bare))
+            )
+            costs["executed"] = SampleCost(total, dense)
         found.append(
             {
                 "has_router": model.needs_router_token,
