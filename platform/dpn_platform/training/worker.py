@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from dpn_model.processing import Processor
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.config.schema import ExperimentConfig, parse_values
 from dpn_platform.data.reading.collate import SampleCollator
 from dpn_platform.storage import upload_folder, write_json
 from dpn_platform.training.base import build_model, reading_processor
@@ -47,7 +47,7 @@ def work(given: WorkerSettings, place: Place) -> str | None:
     Returns:
         See `entry.train_worker`.
     """
-    config = ExperimentConfig.model_validate(given.config)
+    config = parse_values(given.config)
     if config.train.threads_per_worker:
         torch.set_num_threads(config.train.threads_per_worker)
     if config.train.use_gpu:
