@@ -79,7 +79,9 @@ def look_ahead(language_model: Any, index: int, state: PackedSequence) -> tuple[
     layer, watch = language_model.layers[index], Watch(index, only_look=True)
     with torch.no_grad():
         arguments = layer_arguments(language_model, state, None, watch)[index]
-        norm = getattr(layer, "input_layernorm", None)
+        # OLMo 2 and its like have no norm in front of the attention.
+        norms = (getattr(layer, name, None) for name in ("input_layernorm", "attention_layernorm"))
+        norm = next((one for one in norms if one is not None), None)
         normed = state.hidden_TD[None] if norm is None else norm(state.hidden_TD[None])
         layer.self_attn(hidden_states=normed, attention_mask=None, **arguments)
     assert watch.seen is not None
