@@ -50,7 +50,9 @@ class MethodParts:
             grid = None
         vision_size = getattr(getattr(base, "vision_config", None), "hidden_size", None)
         host = Host(text_config.num_hidden_layers, text_config.hidden_size, base, grid, vision_size)
-        parts = find_method(settings.name).build(settings, host)
+        spec = find_method(settings.name)
+        spec.check(base)
+        parts = spec.build(settings, host)
         for part in parts.all():
             _start_fresh(part)
             part.to(self.lm_head.weight)

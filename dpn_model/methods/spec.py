@@ -98,6 +98,15 @@ class MethodSpec:
         """Whether it changes anything: `dense` does not."""
         return self.parts is not None
 
+    def check(self, base: Any) -> None:
+        """Raise ValueError where a base's configuration lacks what the method needs of it."""
+        kind = getattr(getattr(base, "vision_config", None), "model_type", None)
+        if self.needs_cls_attention and kind != "clip_vision_model":
+            raise ValueError(
+                f"name = {self.name}: it looks at a class token's attention, which the tower of {base.model_type} does not "
+                "show; allowed: bases with a CLIP tower"
+            )
+
     def build(self, settings: MethodSettings, host: Host) -> Parts:
         """The parts for one base.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -95,18 +96,24 @@ def plan_pooling(settings: PoolingSettings, shape: ModelShape, text_tokens: int,
     ledgers = []
     for choose in choices:
         height, width = image_rows(shape)
-        tokens = [height * width]
+        tokens, convolved = [height * width], 0
         for kernels in sites.values():
-            height, width = choose(_feasible(settings, kernels, height, width), key=lambda size: size[0] * size[1])
+            kernel, (height, width) = choose(
+                _feasible(settings, kernels, height, width).items(), key=lambda item: item[1][0] * item[1][1]
+            )
             tokens.append(height * width)
-        ledgers.append(Ledger.of_stages(layers, list(sites), tokens, text_tokens, num_images=1, macs=macs))
+            area = math.prod(parse_kernel(kernel))
+            convolved += tokens[-1] * area * shape.decoder.hidden_size if settings.pool == "conv" and area > 1 else 0
+        spent = {**macs, "pooling": convolved} if convolved else macs
+        ledgers.append(Ledger.of_stages(layers, list(sites), tokens, text_tokens, num_images=1, macs=spent))
     return Planned(*ledgers)
 
 
-def _feasible(settings: PoolingSettings, kernels: Sequence[str], height: int, width: int) -> list[tuple[int, int]]:
+def _feasible(settings: PoolingSettings, kernels: Sequence[str], height: int, width: int) -> dict[str, tuple[int, int]]:
+    """Grid by kernel, of those that leave enough."""
     sizes = {kernel: pooled_size(height, width, parse_kernel(kernel), settings.rounding) for kernel in kernels}
     floors = {kernel: 1 if kernel == "1x1" else settings.min_tokens for kernel in kernels}
-    feasible = [size for kernel, size in sizes.items() if size[0] * size[1] >= floors[kernel]]
+    feasible = {kernel: size for kernel, size in sizes.items() if size[0] * size[1] >= floors[kernel]}
     if not feasible:
         raise ValueError(
             f"{settings.kernels_setting} = {', '.join(kernels)}: too large for a grid of {height}x{width} visual tokens"

@@ -81,6 +81,7 @@ def _show_methods(document: dict[str, Any]) -> None:
             method["name"],
             method["trials"],
             ", ".join(map(str, method["sites"])) or "-",
+            f"{method['abilities']['needs_training']}, {method['abilities']['chooses']}",
             _range(method["flops_ratio_eq8"]),
             _range(method["flops_ratio_swiglu"]),
             _range(method["forward_per_sample"]["swiglu"]["ratio_with_vision"]),
@@ -89,7 +90,7 @@ def _show_methods(document: dict[str, Any]) -> None:
         for method in document["methods"]
     ]
     ratios = ("FLOPs ratio eq8", "swiglu", "swiglu with vision")
-    columns = ("method", "trials", "sites", *ratios, "training TFLOPs a sample")
+    columns = ("method", "trials", "sites", "training, choice", *ratios, "training TFLOPs a sample")
     print_table(f"{document['kind']} {document['name']} ({document['fingerprint']})", columns, rows)
     bill = document["methods"][0]["forward_per_sample"]
     parts = [

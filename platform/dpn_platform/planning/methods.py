@@ -74,6 +74,18 @@ def assumption(base: DpnConfig) -> str:
     return f"; {height} x {width} visual tokens per picture are assumed, and the vision tower is not counted"
 
 
+def abilities(method: MethodConfig) -> dict[str, Any]:
+    """What a reader of the plan has to know of the method: what it must be trained in, what its choice depends on."""
+    spec = method.spec
+    return {
+        "needs_training": spec.needs_training,
+        "chooses": spec.chooses,
+        "is_query_aware": spec.is_query_aware,
+        "is_random": spec.is_random,
+        "has_dial": spec.has_dial,
+    }
+
+
 def method_plan(base: DpnConfig, method: MethodConfig, text_tokens: int) -> Planned:
     """Ledgers of one sample's cheapest and dearest route, from the method's own spec.
 
@@ -86,6 +98,7 @@ def method_plan(base: DpnConfig, method: MethodConfig, text_tokens: int) -> Plan
         ConfigError: settings that do not fit the model.
     """
     try:
+        method.spec.check(base.base)
         return method.spec.plan(method.settings, model_shape(base.base), text_tokens)
     except ValueError as error:
         raise ConfigError(f"method.{error}") from None

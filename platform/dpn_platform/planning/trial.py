@@ -53,6 +53,7 @@ def plan_trial(setting: Setting, method: MethodConfig) -> dict[str, Any]:
     return _plain(
         {
             **cost,
+            "abilities": methods.abilities(method),
             "forward_per_sample": forward,
             "training_flops_per_sample": _training_flops(setting, planned, model, parameters),
             "parameters": by_part,

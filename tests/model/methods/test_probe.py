@@ -106,6 +106,9 @@ def test_the_tower_shows_its_levels_and_its_class_tokens_attention() -> None:
 def test_bases_without_a_door_refuse_in_one_line() -> None:
     family = next(family for family in FAMILIES if family.kind == "qwen2_vl")
     _, ours = family.pair()
-    ours.configure_method({"name": "toy_select"})
+    with pytest.raises(ValueError, match="class token's attention, which the tower of qwen2_vl does not show"):
+        ours.configure_method({"name": "toy_select"})
+    with pytest.raises(ValueError, match="no fixed image grid; every image brings its own"):
+        ours.configure_method({"name": "toy_projector"})
     with pytest.raises(ValueError, match="where base qwen2_vl has no place for it; bases that have: llava, llava_hr"):
-        ours(**family.samples()[0])
+        ours.image_side.tower(ours.model, torch.zeros(1), {}, ())
