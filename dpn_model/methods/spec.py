@@ -103,8 +103,8 @@ class MethodSpec:
         kind = getattr(getattr(base, "vision_config", None), "model_type", None)
         if self.needs_cls_attention and kind != "clip_vision_model":
             raise ValueError(
-                f"name = {self.name}: it looks at a class token's attention, which the tower of {base.model_type} does not "
-                "show; allowed: bases with a CLIP tower"
+                f"name = {self.name}: it looks at a class token's attention, which the tower of {base.model_type} does "
+                "not show; allowed: bases with a CLIP tower"
             )
 
     def build(self, settings: MethodSettings, host: Host) -> Parts:

@@ -60,5 +60,7 @@ def test_a_trial_alone_is_the_trial_of_a_worker_group(services: Any) -> None:
     by_actor = evaluate(group.export_uri, config)
     here = evaluate(alone.export_uri, config, in_this_process=True)
     tables = [pq.read_table(io.BytesIO(storage.read_bytes(one.outcomes_uri))) for one in (by_actor, here)]
-    assert tables[0].equals(tables[1])
+    # Each run has its own files, hence its own digest.
+    first, second = (table.drop_columns(["latency_ms", "checkpoint"]) for table in tables)
+    assert first.equals(second)
     assert run_training(config, run_name="alone", in_this_process=True) == alone, "a complete run is not repeated"
