@@ -25,7 +25,7 @@ from dpn_platform.training.place import published_alone
 pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
 # Long enough that a trial is still at work when the signal sent at its first checkpoint arrives.
-CHECKPOINT_EVERY, STEPS = 10, 80
+CHECKPOINT_EVERY, STEPS = 10, 160
 
 
 CONFIG = "jobs/configs/demo-sweep.yaml"
