@@ -123,7 +123,7 @@ class PackedInputs(MethodParts):
                 hidden_TD = blank_tokens(self.model, self.parts, self.image_side, hidden_TD)
             return Packed(state.with_hidden(hidden_TD), ids, before, selections)
         samples = [picture.sample for picture in ids.pictures]
-        seen = see(self.model, self.parts, self.image_side, pixels, inputs, samples)
+        seen = see(self.model, self.parts, self.image_side, pixels, inputs, samples, state)
         if seen.rows is None:
             state = with_tokens(state, seen)
         if self.parts.selector is not None:

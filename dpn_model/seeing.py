@@ -38,7 +38,15 @@ class Seen:
     rows: list[ImageRows] | None = None
 
 
-def see(model: Any, parts: Parts, side: ImageSide, pixels: Pixels, inputs: ImageInputs, samples: Sequence[int]) -> Seen:
+def see(
+    model: Any,
+    parts: Parts,
+    side: ImageSide,
+    pixels: Pixels,
+    inputs: ImageInputs,
+    samples: Sequence[int],
+    state: PackedSequence | None = None,
+) -> Seen:
     """Runs the tower over pictures; what parts look at is kept, and a selector in front of the projector chooses.
 
     Args:
@@ -47,13 +55,14 @@ def see(model: Any, parts: Parts, side: ImageSide, pixels: Pixels, inputs: Image
         side: of the base.
         pixels, inputs: as `forward` takes them.
         samples: of every picture.
+        state: the batch of embeddings that they go into; None of a blank picture.
     """
     looks = frozenset(look for part in parts.all() for look in part.looks if is_of_tower(look))
     chooses_first = parts.selector is not None and parts.selector.before_projector
     if not looks and not chooses_first:
         return Seen(side.encode(model, pixels, inputs))
     pictures = side.tower(model, pixels, inputs, looks)
-    vision = VisionProbe(pictures)
+    vision = VisionProbe(pictures, state)
     features_VC = torch.cat([picture.features_PC for picture in pictures])
     if not chooses_first:
         return Seen(side.project(model, features_VC), vision)
@@ -99,7 +108,7 @@ def selected(
             starts.append(starts[-1] + image.num_tokens)
         spans = [replace(image, start=start) for image, start in zip(state.images, starts, strict=False)]
         assert seen.vision is not None or not selector.looks
-        rows = selector(visual, spans, seen.vision or VisionProbe(()))
+        rows = selector(visual, spans, seen.vision or VisionProbe((), state))
     tokens_in = state.visual_tokens()
     after, _ = replace_image_rows(state, rows, keep_positions=selector.positions == "keep")
     if seen.rows is not None:

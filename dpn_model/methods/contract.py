@@ -82,7 +82,7 @@ class Selector(Part):
 
     Attributes:
         before_projector: whether it works on the tower's features, so that only what it keeps is projected; else on
-            the projected tokens, where the text's embeddings can be seen too.
+            the projected tokens. Either way the probe shows the text's embeddings.
         positions: as in `SitedSettings`.
     """
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dpn_model.attention.watch import Watched
-from dpn_model.packing import PackedSequence
+from dpn_model.packing import PackedSequence, TokenKind
 
 #: looks of a reducer
 ATTENTION, NEXT_LAYER, EMBEDDINGS = "attention", "next_layer", "embeddings"
@@ -160,10 +160,16 @@ class TowerPicture:
 
 
 class VisionProbe:
-    """Of the tower's run over some pictures of one size, in reading order."""
+    """Of the tower's run over some pictures of one size, in reading order.
 
-    def __init__(self, pictures: Sequence[TowerPicture]) -> None:
+    Args:
+        pictures: what the tower made of each.
+        state: the batch of embeddings they belong to.
+    """
+
+    def __init__(self, pictures: Sequence[TowerPicture], state: PackedSequence | None = None) -> None:
         self.pictures = tuple(pictures)
+        self._state = state
         self._known: dict[str, Tensor] = {}
         self.macs_per_picture = 0
 
@@ -200,6 +206,18 @@ class VisionProbe:
             self._known[name] = scores_INP.softmax(dim=-1)[:, :, first.class_tokens :]
             self.macs_per_picture += key.shape[1] * first.looked[tower_layer(layer)].shape[-1]
         return self._known[name]
+
+    def text_embeddings(self, sample: int) -> Tensor:
+        """float[n, D]: embeddings of a sample's text, in order, those in front of its pictures included.
+
+        Raises:
+            ValueError: there is no text: a blank picture, which keeps ranks together.
+        """
+        if self._state is None:
+            raise ValueError("text embeddings were asked for; this picture stands in no text")
+        start, length = self._state.starts[sample], self._state.lengths[sample]
+        is_text = self._state.kind_T[start : start + length] != TokenKind.VISION
+        return self._state.hidden_TD[start : start + length][is_text]
 
     def _stacked(self, look: str) -> Tensor:
         if look not in self._known:

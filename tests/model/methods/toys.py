@@ -92,6 +92,8 @@ class Select(Selector):
 
     def forward(self, tokens_VD: Tensor, images: Sequence[ImageSpan], probe: VisionProbe) -> list[ImageRows]:
         attention_IV = probe.cls_attention().sum(dim=1)
+        if len(tokens_VD) and probe.pictures and images[0].sample >= 0 and not self.training:
+            assert {probe.text_embeddings(image.sample).shape[1] for image in images} == {96}
         found = []
         for score_V in attention_IV:
             kept = score_V.topk(self.keep).indices.sort().values.numpy()
