@@ -214,6 +214,13 @@ class Parts:
     losses: tuple[LossTerm, ...] = ()
     steering: Steering | None = None
 
+    def __post_init__(self) -> None:
+        if self.projector is not None and self.selector is not None and self.selector.before_projector:
+            raise ValueError(
+                "a projector with its own grid takes whole pictures, so the selector must work behind it "
+                "(before_projector = False)"
+            )
+
     def all(self) -> list[Part]:
         """Every part with modules, in the order they run."""
         first = [part for part in (self.projector, self.selector) if part is not None]

@@ -29,6 +29,7 @@ class LayerCall:
         state: the batch; None behind a cache, where all rows are text.
         past: rows of every sample that own keys in this layer, behind a cache; None in prefill and training.
         training: as of the model.
+        has_run: whether the layer was called.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LayerCall:
         self.state = state
         self.past = past
         self.training = training
+        self.has_run = False
         self._run_rows = run_rows
         self._ran: np.ndarray | None = np.empty(0, dtype=np.int64)
 
@@ -83,7 +85,7 @@ class LayerCall:
         Returns:
             float[R, D], what the layer makes of them.
         """
-        self._ran = rows
+        self._ran, self.has_run = rows, True
         return self._run_rows(rows)
 
     def merged(self, rows: np.ndarray, out_RD: Tensor) -> Tensor:
@@ -110,6 +112,10 @@ class LayerCall:
             macs: spent beside the layer, by tag and sample.
             router_probs_BE, expert_index: of what decided.
         """
+        if not self.has_run:
+            raise RuntimeError(
+                f"the patch of layer {self.layer} must call `run` once, with no row where none is to run"
+            )
         if self.past is not None:
             return None
         ran_T = np.ones(len(self.is_visual_T), dtype=bool)

@@ -45,7 +45,6 @@ def register(spec: MethodSpec) -> None:
     """
     if spec.name in (*_OURS, *_plugins()):
         raise ValueError(f"there is a method {spec.name!r} already; choose another name")
-    find_method.cache_clear()
     _REGISTERED[spec.name] = spec
 
 
@@ -59,13 +58,14 @@ def method_names() -> tuple[str, ...]:
     return (*_OURS, *sorted({*_plugins(), *_REGISTERED}))
 
 
-@cache
 def find_method(name: str) -> MethodSpec:
     """The method of that name.
 
     Raises:
         ValueError: there is none, or an installed package's entry point does not give one of that name.
     """
+    if not isinstance(name, str):  # as read from a file
+        raise ValueError(f"a method's name is a text, this is {name!r}; allowed: {', '.join(method_names())}")
     if name in _OURS:
         spec: MethodSpec = importlib.import_module(_OURS[name]).SPEC
         return spec
@@ -100,6 +100,8 @@ def settings_of(values: Mapping[str, Any]) -> MethodSettings:
     Raises:
         ValueError: an unknown method, a key that it does not have, or a value that a setting cannot take.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"method = {values!r}: must be a mapping, for example {{name: static, kernel: 2x2}}")
     spec = find_method(values.get("name", DEFAULT))
     return spec.settings.from_dict(own_keys(values, spec) if set(values) >= EARLIER_KEYS else values)
 

@@ -42,9 +42,7 @@ def test_metrics_have_the_public_names_and_leave_out_what_is_not_known():
     assert "eval/gqa-harness/accuracy" not in replace(RESULT, scores={}, accuracy=math.nan).metrics()
 
 
-@pytest.mark.parametrize(
-    ("uri", "said"), [(None, "not logged to MLflow: no MLflow address"), ("http://127.0.0.1:9", "")]
-)
+@pytest.mark.parametrize(("uri", "said"), [(None, "not tracked: no MLflow address"), ("http://127.0.0.1:9", "")])
 def test_a_tracker_that_is_missing_or_away_fails_nothing(tmp_path: Path, monkeypatch, capfd, uri, said):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("DPN_HOME", str(tmp_path))

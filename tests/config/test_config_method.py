@@ -100,3 +100,29 @@ def test_what_earlier_versions_resolved_still_loads() -> None:
 def test_configs_travel_to_other_processes() -> None:
     config = parse_config({"name": "x", "method": {"name": "static", "kernel": "1x2"}})
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (
+            {"method": {"name": "static", "site_kernels": ["1x1"] * 3}, "sweep": {}},
+            "method.site_kernels cannot be set in a sweep that varies kernel",
+        ),
+        ({"sweep": {"controls": [{"name": "random_drop", "keep_ratio": []}]}}, "name at least one value"),
+        ({"sweep": {"controls": [{"name": ["a"]}]}}, "a method's name is a text"),
+        ({"sweep": {"search": {"method": "dense"}}}, "dense varies nothing by default"),
+        ({"sweep": {"search": {"name": ["static"]}}}, "has no setting of that name"),
+        ({"sweep": {}, "eval": {"budgets": [0.5]}}, "have no calibrated dial"),
+        ({"method": {"name": "random_drop", "seed": -1}}, "method.seed = -1"),
+    ],
+)
+def test_what_a_study_could_not_run_is_refused(document: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"name": "x", **document})
+
+
+def test_a_controls_entries_are_counted_by_its_own_sites() -> None:
+    control = {"name": "static", "sites": [2], "site_kernels": ["1x1"]}
+    config = parse_config({"name": "x", "sweep": {"controls": [control]}})
+    assert config.sweep is not None and config.sweep.controls == (control,)

@@ -6,7 +6,14 @@ from dpn_model.bases.catalogue import base_shape
 from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.planning.base_model import base_config, meta_model, parameters_by_part, parameters_of
-from dpn_platform.planning.methods import batch_arithmetic, forward_bill, method_cost, method_plan, planned_methods
+from dpn_platform.planning.methods import (
+    batch_arithmetic,
+    forward_bill,
+    method_cost,
+    method_plan,
+    planned_methods,
+    widest_plan,
+)
 from dpn_platform.training.base import load_base
 
 
@@ -117,9 +124,30 @@ def test_sweep_plans_controls_and_trials():
     methods = planned_methods(experiment(sweep=sweep))
     counts = [("dense", 1), ("static_1x2", 1), ("static_1x1-1x2-2x2", 1), ("dpn", 5)]
     assert [(name, count) for name, _, count in methods] == counts
-    assert methods[1][1].kernel == "1x2"
-    assert methods[2][1].site_kernels == ("1x1", "1x2", "2x2")
-    assert methods[3][1].experts == ("1x1", "1x2", "2x2")
+    assert [one.kernel for one in methods[1][1]] == ["1x2"]
+    assert [one.site_kernels for one in methods[2][1]] == [("1x1", "1x2", "2x2")]
+    assert {one.experts for one in methods[3][1]} == {("1x1", "1x2"), ("1x1", "2x2")}
+
+
+@pytest.mark.parametrize(
+    ("search", "cheapest", "dearest"),
+    [
+        ({"method": "static", "kernel": ["1x2", "2x2"]}, [64, 16, 4, 1], [64, 32, 16, 8]),
+        ({"method": "static", "site_kernels": [["1x1"] * 3, ["2x2"] * 3]}, [64, 16, 4, 1], [64] * 4),
+        ({"method": "random_drop", "keep_ratio": [0.25, 1.0]}, [64, 16, 4, 1], [64] * 4),
+        ({"method": "random_drop", "sites": [[2], [7]], "keep_ratio": [0.5, 0.5]}, [64, 32], [64, 32]),
+    ],
+)
+def test_a_search_is_planned_from_its_cheapest_corner_to_its_dearest(base, search, cheapest, dearest):
+    [(_, corners, _)] = planned_methods(experiment(sweep={"controls": [], "search": search}))
+    planned, _ = widest_plan(base, corners, 10)
+    assert [list(ledger.visual_tokens) for ledger in planned] == [cheapest, dearest]
+
+
+def test_choices_that_do_not_go_together_are_refused():
+    search = {"selection": ["sample", "top1"], "router_gradient": ["score"]}
+    with pytest.raises(ConfigError, match="sweep.search can draw {.*selection: top1.*}"):
+        planned_methods(experiment(sweep={"search": search}))
 
 
 def test_bill_of_a_forward_pass_is_dpn_flops(base):

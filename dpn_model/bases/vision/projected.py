@@ -32,6 +32,8 @@ class ProjectedImages:
         self._grid = projector.grid(*self.patches)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "inner":  # not yet set, as while it is copied
+            raise AttributeError(name)
         return getattr(self.inner, name)
 
     def pieces(self, pixel_values: Pixels, inputs: ImageInputs) -> tuple[tuple[Piece, ...], ...]:

@@ -22,7 +22,7 @@ class RandomDropSettings(SitedSettings):
 
     name: ClassVar[str] = "random_drop"
     keep_ratio: float = setting(0.5, "share of visual tokens kept at each site", gt=0, le=1)
-    seed: int = setting(0, "of the subsets drawn at inference")
+    seed: int = setting(0, "of the subsets drawn at inference", ge=0)
 
 
 def kept(tokens: int, keep_ratio: float) -> int:

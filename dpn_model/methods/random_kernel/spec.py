@@ -21,7 +21,7 @@ class RandomKernelSettings(ExpertSettings):
     """
 
     name: ClassVar[str] = "random_kernel"
-    seed: int = setting(0, "of the kernels drawn at inference")
+    seed: int = setting(0, "of the kernels drawn at inference", ge=0)
 
 
 def plan(settings: RandomKernelSettings, shape: ModelShape, text_tokens: int) -> Planned:

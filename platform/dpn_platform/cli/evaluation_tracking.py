@@ -49,6 +49,7 @@ def log_evaluation(
                     path.write_bytes(read_bytes(uri))
                 tracker.log_artifact(run_id, path, f"{folder}/{file}")
             tracker.end_run(run_id)
-            note(f"run: {tracker.run_url(run_id)}")
+            if url := tracker.run_url(run_id):
+                note(f"run: {url}")
     except DpnError as error:
-        note(f"not logged to MLflow: {error}")
+        note(f"not tracked: {error}")

@@ -53,6 +53,8 @@ def control_trials_of(control: str | Mapping[str, Any]) -> list[ControlTrial]:
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= _MOST_SEEDS:
         raise ValueError(f"seeds = {seeds!r}; must be a whole number from 1 to {_MOST_SEEDS}")
     axes = {key: _axis(types_of(spec.settings).get(key), value) for key, value in values.items()}
+    if empty := [key for key, points in axes.items() if not points]:
+        raise ValueError(f"{empty[0]} = []: name at least one value")
     trials = []
     for point in product(*axes.values()):
         settings = dict(zip(axes, point, strict=True))
@@ -102,7 +104,9 @@ def _axis(kind: Any, value: Any) -> list[Any]:
 
 
 def _word(value: Any) -> str:
-    text = "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, Mapping):
+        return "-".join(f"{key}-{_word(inner)}" for key, inner in value.items())
+    text = "+".join(map(_word, value)) if isinstance(value, list | tuple) else str(value)
     return re.sub(r"[^A-Za-z0-9._+]+", "-", text)
 
 

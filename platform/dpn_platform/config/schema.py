@@ -211,15 +211,22 @@ class ExperimentConfig(Section):
         if self.sweep is None:
             return self
         settings = self.method.model_dump()
+        if self.eval.budgets:
+            raise ValueError(
+                "eval.budgets: a study's checkpoints have no calibrated dial; calibrate one (dpn_model.calibrate) and "
+                "give its budgets to `dpn evaluate`"
+            )
+        if not self.sweep.search.dimensions:
+            raise ValueError(f"sweep.search: {self.sweep.search.method} varies nothing by default; name a setting")
         for dimension in self.sweep.search.dimensions.values():
-            per_site = f"site_{dimension.setting}"
-            if settings.get(per_site) is not None:
-                raise ValueError(f"method.{per_site} cannot be set in a sweep that varies {dimension.setting}")
-        sites = settings.get("sites")
-        num_sites = 3 if sites is None else len(sites)
+            for per_site in (f"site_{dimension.setting}", f"site_{dimension.setting}s"):
+                if settings.get(per_site) is not None:
+                    raise ValueError(f"method.{per_site} cannot be set in a sweep that varies {dimension.setting}")
         for trial in all_control_trials(self.sweep.controls):
+            sites = trial.method.get("sites", settings.get("sites"))
+            num_sites = 3 if sites is None else len(sites)
             for key, value in trial.method.items():
-                if key.startswith("site_") and len(value) != num_sites:
+                if key.startswith("site_") and value is not None and len(value) != num_sites:
                     what = key.removeprefix("site_")
                     raise ValueError(f"control {trial.key} has {len(value)} {what} for {num_sites} sites")
         return self

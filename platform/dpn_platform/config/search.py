@@ -10,7 +10,7 @@ varied within the spec's own bounds where nothing is given.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,7 +33,11 @@ class SearchConfig(Section):
     def dimensions(self) -> dict[str, Dimension]:
         """By name, in the order they are written."""
         spec = find_method(self.method)
-        return {name: _dimension(spec, name, given) for name, given in (self.__pydantic_extra__ or {}).items()}
+        found = {name: _dimension(spec, name, given) for name, given in (self.__pydantic_extra__ or {}).items()}
+        settings = [dimension.setting for dimension in found.values()]
+        if twice := [setting for setting in settings if settings.count(setting) > 1]:
+            raise ValueError(f"sweep.search varies {twice[0]} under two names: {', '.join(found)}")
+        return found
 
     @model_validator(mode="after")
     def _is_a_space(self) -> SearchConfig:
@@ -47,12 +51,16 @@ def with_defaults(search: Any, method: str) -> Any:
         return search
     given = dict(search or {})
     try:
-        own = find_method(method).search
-        name = given.pop("method", None) or (method if own and (not given or set(given) & set(own)) else DEFAULT)
+        own = find_method(method)
+        is_own = (
+            any(key in own.search or _kind_of(own, key) is not None for key in given) if given else bool(own.search)
+        )
+        name = given.pop("method", None) or (method if is_own else DEFAULT)
         defaults = find_method(name).search
     except ValueError:  # told by the section
         return search
-    return {"method": name, **{key: _written(one) for key, one in defaults.items()}, **given}
+    kept = {key: _written(one) for key, one in defaults.items() if one.setting not in given}
+    return {"method": name, **kept, **given}
 
 
 def _written(dimension: Dimension) -> list[Any]:
@@ -83,11 +91,7 @@ def _dimension(spec: MethodSpec, name: str, given: Any) -> Dimension:
 
 def _of_setting(spec: MethodSpec, name: str) -> Dimension:
     """Any setting may be varied under its own dotted name."""
-    owner: Any = spec.settings
-    *sections, last = name.split(".")
-    for section in sections:
-        owner = types_of(owner).get(section) if is_dataclass(owner) else None
-    kind = types_of(owner).get(last) if isinstance(owner, type) and is_dataclass(owner) else None
+    kind = _kind_of(spec, name)
     if kind is None:
         allowed = ", ".join(spec.search) or "none of its own"
         raise ValueError(
@@ -95,6 +99,15 @@ def _of_setting(spec: MethodSpec, name: str) -> Dimension:
             "of its settings may be named"
         )
     return Dimension(name, 0.0, 0.0) if kind is float else Dimension(name)
+
+
+def _kind_of(spec: MethodSpec, name: str) -> Any:
+    """Type of a setting by its dotted name; None: there is none."""
+    kind: Any = spec.settings
+    for key in str(name).split("."):
+        known = {each.name for each in fields(kind)} if isinstance(kind, type) and is_dataclass(kind) else set()
+        kind = types_of(kind)[key] if key in known else None
+    return kind
 
 
 def _check(spec: MethodSpec, setting: str, value: Any, where: str) -> None:

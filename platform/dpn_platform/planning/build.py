@@ -12,6 +12,8 @@ from dpn_model import DpnConfig
 from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.load import fingerprint
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.evaluation.answering.variants import variants_of
+from dpn_platform.evaluation.axis import axis_of
 from dpn_platform.planning import base_model, compute, data_set, methods
 from dpn_platform.planning.activations import trace
 from dpn_platform.planning.prices import price_per_hour
@@ -48,6 +50,8 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
         DpnError: no such base, a method that does not fit it, a data set without the split, a device without peak or
             price; and, where strict, a data set or weights that are not there.
     """
+    axis_of(config.eval)
+    variants_of(config.eval)
     base = base_model.base_config(config.model.base)
     facts, manifest = data_set.look_at(config)
     missing = _missing(config, facts)
@@ -56,9 +60,9 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
     means, source = data_set.sample_means(config, facts, manifest, given.text_tokens)
     batches = _batches(config, base, facts, means)
     runs = methods.planned_methods(config)
-    model = base_model.meta_model(base, runs[0][1], config.train)
+    model = base_model.meta_model(base, runs[0][1][0], config.train)
     setting = Setting(base, config.train, means, trace(model), given.world_sizes)
-    planned = [{"name": name, "trials": trials, **plan_trial(setting, method)} for name, method, trials in runs]
+    planned = [{"name": name, "trials": trials, **plan_trial(setting, choices)} for name, choices, trials in runs]
     return {
         "name": config.name,
         "fingerprint": fingerprint(config),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
+
+from pydantic import ValidationError
 
 from dpn_model import DpnConfig
 from dpn_model.bases.shapes import model_shape
 from dpn_model.cost.bill import cost_parts
 from dpn_model.cost.flops import CONVENTIONS, MAC_CONVENTIONS
 from dpn_model.cost.ledger import Ledger
-from dpn_model.methods.spec import ASSUMED_GRID, Planned
+from dpn_model.methods.settings import MethodSettings
+from dpn_model.methods.spec import ASSUMED_GRID, Dimension, Planned
 from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.method import MethodConfig, laid_over, method_config
@@ -39,26 +44,44 @@ def batch_arithmetic(config: ExperimentConfig) -> dict[str, int]:
     }
 
 
-def planned_methods(config: ExperimentConfig) -> list[tuple[str, MethodConfig, int]]:
-    """(name, method, number of trials) of what will run: the controls and the search's trials, or the one run.
+def planned_methods(config: ExperimentConfig) -> list[tuple[str, list[MethodConfig], int]]:
+    """(name, methods, number of trials) of what will run: the controls and the search's trials, or the one run.
 
-    Searched lists of choices are planned as all of them together: from the cheapest route to the dearest.
+    Of a search, every corner of its space: all choices, and both ends of every range.
+
+    Raises:
+        ConfigError: choices that do not go together.
     """
     if config.sweep is None:
-        return [(config.method.name, config.method, 1)]
+        return [(config.method.name, [config.method], 1)]
     before = config.method.model_dump(mode="json")
-    runs: dict[str, tuple[MethodConfig, int]] = {}
+    runs: dict[str, tuple[list[MethodConfig], int]] = {}
     for control in all_control_trials(config.sweep.controls):
         name = control.key if control.seed == 0 else control.key.rpartition("-seed-")[0] + "-seed-0"
-        method, trials = runs.get(name, (method_config(laid_over(before, control.method)), 0))
-        runs[name] = (method, trials + 1)
+        methods, trials = runs.get(name, ([method_config(laid_over(before, control.method))], 0))
+        runs[name] = (methods, trials + 1)
     search = config.sweep.search
-    widest = laid_over(before, {"name": search.method})
-    for dimension in search.dimensions.values():
-        if dimension.choices and all(isinstance(choice, tuple) for choice in dimension.choices):
-            widest[dimension.setting] = sorted({item for choice in dimension.choices for item in choice})
-    searched = method_config(widest)
+    searched = _corners(laid_over(before, {"name": search.method}), list(search.dimensions.values()))
     return [*((name, *run) for name, run in runs.items()), (search.method, searched, config.sweep.num_trials)]
+
+
+def _corners(before: Mapping[str, Any], dimensions: Sequence[Dimension]) -> list[MethodConfig]:
+    found: dict[MethodSettings, MethodConfig] = {}
+    for point in product(*(each.choices or (each.low, each.high) for each in dimensions)):
+        values = before
+        for dimension, value in zip(dimensions, point, strict=True):
+            nested: Any = value
+            for key in reversed(dimension.setting.split(".")):
+                nested = {key: nested}
+            values = laid_over(values, nested)
+        try:
+            method = method_config(values)
+        except ValidationError as error:
+            told = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            given = ", ".join(f"{each.setting}: {value}" for each, value in zip(dimensions, point, strict=True))
+            raise ConfigError(f"sweep.search can draw {{{given}}}: {told}") from None
+        found.setdefault(method.settings, method)
+    return list(found.values())
 
 
 def image_grid(base: DpnConfig) -> tuple[int, int]:
@@ -84,6 +107,20 @@ def abilities(method: MethodConfig) -> dict[str, Any]:
         "is_random": spec.is_random,
         "has_dial": spec.has_dial,
     }
+
+
+def widest_plan(base: DpnConfig, methods: Sequence[MethodConfig], text_tokens: int) -> tuple[Planned, MethodConfig]:
+    """The cheapest and the dearest route of several methods, and the method that can take the dearest.
+
+    Raises:
+        ConfigError: settings that do not fit the model.
+    """
+    decoder = model_shape(base.base).decoder
+    plans = [method_plan(base, method, text_tokens) for method in methods]
+    cheapest = min((plan.cheapest for plan in plans), key=lambda ledger: ledger.prefill(decoder, "true").total)
+    costs = [plan.dearest.prefill(decoder, "true").total for plan in plans]
+    place = costs.index(max(costs))
+    return Planned(cheapest, plans[place].dearest), methods[place]
 
 
 def method_plan(base: DpnConfig, method: MethodConfig, text_tokens: int) -> Planned:

@@ -35,14 +35,14 @@ class Setting:
     world_sizes: Sequence[int]
 
 
-def plan_trial(setting: Setting, method: MethodConfig) -> dict[str, Any]:
-    """The plan of one trial, as JSON values.
+def plan_trial(setting: Setting, choices: Sequence[MethodConfig]) -> dict[str, Any]:
+    """The plan of one trial, as JSON values; where a search has the choice, from the cheapest to the dearest.
 
     Raises:
         DpnError: a method that does not fit the base.
     """
     text = round(setting.means.text_tokens)
-    planned = methods.method_plan(setting.base, method, text)
+    planned, method = methods.widest_plan(setting.base, choices, text)
     cost = methods.method_cost(setting.base, planned)
     model = base_model.meta_model(setting.base, method, setting.train)
     forward = methods.forward_bill(setting.base, planned)

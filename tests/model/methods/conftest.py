@@ -20,7 +20,4 @@ class Point:
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.find_method.cache_clear()
     monkeypatch.setattr(registry, "_plugins", lambda: {name: Point(name) for name in TOYS})
-    yield
-    registry.find_method.cache_clear()

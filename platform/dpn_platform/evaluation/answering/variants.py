@@ -33,7 +33,7 @@ def variants_of(settings: EvalConfig) -> tuple[Variant, ...]:
     """The checkpoint as it is, then a variant per budget and per method.
 
     Raises:
-        DpnError: two of one name.
+        DpnError: two of one name, or an unknown method or setting.
     """
     at_budgets = [Variant(f"budget-{budget:g}", budget=budget) for budget in settings.budgets]
     with_methods = [Variant(one.name, method=one.method) for one in settings.variants]
@@ -42,6 +42,12 @@ def variants_of(settings: EvalConfig) -> tuple[Variant, ...]:
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise DpnError(f"eval.variants: the name '{repeated[0]}' is given twice; every variant needs its own")
+    for variant in found:
+        try:
+            if variant.method is not None:
+                settings_of(variant.method)
+        except ValueError as error:
+            raise DpnError(f"variant '{variant.name}': {error}") from None
     return found
 
 
@@ -54,14 +60,8 @@ def check_variants(variants: Sequence[Variant], config: Mapping[str, Any], uri: 
         uri: names it.
 
     Raises:
-        DpnError: budgets of a checkpoint without a calibrated dial, or an unknown method or setting.
+        DpnError: budgets of a checkpoint without a calibrated dial.
     """
-    for variant in variants:
-        try:
-            if variant.method is not None:
-                settings_of(variant.method)
-        except ValueError as error:
-            raise DpnError(f"variant '{variant.name}': {error}") from None
     budgets = [variant.budget for variant in variants if variant.budget is not None]
     if budgets and not config.get("dial"):
         able = ", ".join(methods_with("has_dial"))
