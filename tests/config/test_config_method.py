@@ -125,4 +125,5 @@ def test_what_a_study_could_not_run_is_refused(document: dict[str, object], mess
 def test_a_controls_entries_are_counted_by_its_own_sites() -> None:
     control = {"name": "static", "sites": [2], "site_kernels": ["1x1"]}
     config = parse_config({"name": "x", "sweep": {"controls": [control]}})
-    assert config.sweep is not None and config.sweep.controls == (control,)
+    assert config.sweep is not None
+    assert config.sweep.controls == (control,)
