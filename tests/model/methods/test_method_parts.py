@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -13,8 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.catalogue import base_shape
+from dpn_model.methods.contract import Parts
+from dpn_model.methods.layer_call import LayerCall
 from dpn_model.methods.registry import find_method
 from dpn_model.processing import DpnProcessor
+from tests.model.methods.toys import Select, SelectSettings, Shuffle
 
 MakeBatch = Callable[..., dict[str, Tensor]]
 QUESTIONS = ["is there a red circle ?", "is it", "what colour is it ?"]
@@ -191,6 +195,7 @@ def test_a_projector_with_its_own_grid_trains_saves_and_loads(
     decoder = model.model_shape.decoder
     assert planned.cheapest.prefill(decoder, "swiglu") == report.prefill_cost(0, "swiglu")
     assert report.prefill_cost(0, "eq8").ratio < 0.3
+    torch.testing.assert_close(deepcopy(model)(**inputs).logits, logits)
     model.save_pretrained(tmp_path)
     again = DpnForConditionalGeneration.from_pretrained(tmp_path)
     assert again.image_grid == (4, 4)
@@ -199,6 +204,20 @@ def test_a_projector_with_its_own_grid_trains_saves_and_loads(
     assert model.image_grid == (8, 8)
     with pytest.raises(ValueError, match="was made with a projector of its own; load its base"):
         again.configure_method(Method("dense"))
+
+
+def test_a_grid_of_its_own_wants_whole_pictures() -> None:
+    selector = Select(SelectSettings(before=True))
+    with pytest.raises(ValueError, match="the selector must work behind it"):
+        Parts(projector=Shuffle(64, 96), selector=selector)
+    selector.before_projector = False
+    Parts(projector=Shuffle(64, 96), selector=selector)
+
+
+def test_a_patch_that_never_runs_its_layer_is_told() -> None:
+    call = LayerCall(3, torch.zeros(2, 4), (2,), lambda rows: torch.zeros(0, 4))
+    with pytest.raises(RuntimeError, match="the patch of layer 3 must call `run` once"):
+        call.record()
 
 
 @torch.no_grad()
