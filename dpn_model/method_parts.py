@@ -18,7 +18,6 @@ from dpn_model.cost.bill import ModelShape
 from dpn_model.methods.contract import Host, LayerPatch, Parts, Steering, TokenReducer
 from dpn_model.methods.registry import find_method, methods_with, settings_of
 from dpn_model.methods.settings import MethodSettings
-from dpn_model.methods.spec import MethodSpec
 
 
 class MethodParts:
@@ -104,18 +103,9 @@ class MethodParts:
             if patch.replaces_ffn:
                 del self.model.language_model.layers[layer - 1].mlp.forward
 
-    @property
-    def method_spec(self) -> MethodSpec:
-        """Of the method that is attached."""
-        return find_method(self.config.method["name"])
-
     def reducers_by_layer(self) -> dict[int, TokenReducer]:
         """The method's reducer of every site, keyed by 1-based layer."""
         return self.parts.reducers
-
-    def patches_by_layer(self) -> dict[int, LayerPatch]:
-        """The method's patch of every patched layer, keyed by 1-based layer."""
-        return self.parts.patches
 
     @property
     def needs_router_token(self) -> bool:

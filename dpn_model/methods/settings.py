@@ -24,16 +24,19 @@ _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
 }
 
 
-def setting(default: Any, text: str, *, check: Callable[[Any], Any] | None = None, **bounds: float) -> Any:
+def setting(
+    default: Any, text: str, *, check: Callable[[Any], Any] | None = None, per_site: str = "", **bounds: float
+) -> Any:
     """A field of a method's settings.
 
     Args:
         default: a class without arguments (a nested section) is made anew each time.
         text: one line for people.
         check: called with the value, or with every text of a list; it raises ValueError.
+        per_site: of a list with one entry per site: the setting that it takes the place of.
         bounds: ge, gt, le, lt.
     """
-    metadata = {"help": text, "check": check, "bounds": bounds}
+    metadata = {"help": text, "check": check, "bounds": bounds, "per_site": per_site}
     if isinstance(default, type):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -59,6 +62,11 @@ def types_of(settings: Any) -> dict[str, Any]:
     if settings not in _TYPES:
         _TYPES[settings] = get_type_hints(settings)
     return _TYPES[settings]
+
+
+def per_site_settings(settings: type) -> dict[str, str]:
+    """Settings that hold one entry per site, each with the setting that it takes the place of."""
+    return {each.name: each.metadata["per_site"] for each in fields(settings) if each.metadata.get("per_site")}
 
 
 def check_settings(settings: Any, prefix: str = "") -> None:

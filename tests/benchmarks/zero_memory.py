@@ -35,7 +35,7 @@ def live_bytes(ignored: set[int]) -> int:
 
 def measure(stage: int, precision: str) -> dict[str, float]:
     """Bytes per parameter of one rank: after the engine is built, before the step, and after it."""
-    from dpn_platform.config.schema import TrainConfig
+    from dpn_platform.config.training import TrainConfig
     from dpn_platform.training.engine import build_engine
 
     model = torch.nn.Sequential(*[torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(DEPTH)])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.planning.states import (
     BUCKET_ELEMENTS,
     LIVE_ELEMENTS,

@@ -8,7 +8,7 @@ import pytest
 
 from dpn_model import method_profile
 from dpn_platform.config.load import difference, load_config
-from dpn_platform.config.schema import LoraSettings
+from dpn_platform.config.training import LoraSettings
 from dpn_platform.planning.build import Assumptions, build_plan
 from dpn_platform.planning.compute import ASSUMED_MFU, PEAK_TFLOPS
 from dpn_platform.planning.data_set import ASSUMED_TEXT_TOKENS

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from dpn_model import Method, method_profile
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.engine import build_engine
 from dpn_platform.training.loop import run_loop
 from tests.training.tiny import tiny_batch, tiny_model, tiny_processor

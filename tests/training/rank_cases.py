@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpn_model import DpnForConditionalGeneration, Method, RoutingLoss
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.loop import IGNORE_INDEX
 from dpn_platform.training.lora import attach_adapters
 from tests.training.tiny import tiny_batch, tiny_model, tiny_processor

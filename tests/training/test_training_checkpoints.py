@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training import callbacks, checkpoints, local_space
 from dpn_platform.training.callbacks import Checkpointing
 from dpn_platform.training.checkpoints import CheckpointWriter, Origin, parameter_shapes, shards_name

@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.cluster import check_cluster
 
 TWO_GPUS = TrainConfig(num_workers=2, micro_batch_size=16, use_gpu=True)

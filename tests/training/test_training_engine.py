@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import LoraSettings, TrainConfig
+from dpn_platform.config.training import LoraSettings, TrainConfig
 from dpn_platform.training.loop import to_device
 from dpn_platform.training.lora import attach_adapters, merged_weights
 from dpn_platform.training.optimizer import parameter_groups, schedule_factor

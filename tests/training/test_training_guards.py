@@ -11,7 +11,7 @@ import pytest
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.guards import GuardConfig
 from dpn_platform.config.load import parse_config
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.guards import BudgetGuard, Budgets, NanGuard, has_room
 from dpn_platform.training.metrics import MetricsLog
 from dpn_platform.training.run_folder import TrainingOutcome

@@ -10,7 +10,7 @@ import torch
 
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.load import parse_config
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.held_out import HeldOutLoss
 from dpn_platform.training.loop import to_device
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.engine import build_engine
 from dpn_platform.training.loop import run_loop, step_seed, to_device
 from dpn_platform.training.optimizer import build_optimizer, build_schedule

@@ -10,7 +10,7 @@ import torch
 
 from dpn_model.not_finite import NotFiniteError
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.engine import build_engine, consolidated_weights
 from dpn_platform.training.guards import NanGuard
 from dpn_platform.training.loop import run_loop

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.planning import compute
 from dpn_platform.training import loop
 from dpn_platform.training.loop import StepResult, run_loop, to_device

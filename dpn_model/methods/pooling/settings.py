@@ -55,7 +55,7 @@ class ExpertSettings(PoolingSettings):
     kernels_setting: ClassVar[str] = "experts"
     experts: tuple[str, ...] = setting(("1x1", "1x2", "2x2"), "pooling kernels, height x width", check=parse_kernel)
     site_experts: tuple[tuple[str, ...], ...] | None = setting(
-        None, "one set per site, in place of experts", check=parse_kernel
+        None, "one set per site, in place of experts", check=parse_kernel, per_site="experts"
     )
 
     def __post_init__(self) -> None:

@@ -26,7 +26,9 @@ class StaticSettings(PoolingSettings):
 
     name: ClassVar[str] = "static"
     kernel: str = setting("2x2", "the one kernel used at every site", check=parse_kernel)
-    site_kernels: tuple[str, ...] | None = setting(None, "one per site, in place of kernel", check=parse_kernel)
+    site_kernels: tuple[str, ...] | None = setting(
+        None, "one per site, in place of kernel", check=parse_kernel, per_site="kernel"
+    )
 
     def kernels_by_site(self, num_layers: int) -> dict[int, tuple[str, ...]]:
         """The one kernel of every site."""

@@ -13,7 +13,7 @@ from dpn_model.configuration import base_config as named_config
 from dpn_model.weights.folder import load_config
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.method import MethodConfig
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.planning.states import Parameters
 from dpn_platform.storage import read_bytes
 from dpn_platform.training.base import build_tiny, method_of

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.planning.activations import UnitBytes, activation_bytes
 from dpn_platform.planning.compute import SampleMeans
 from dpn_platform.planning.states import ZERO_STAGES, Parameters, state_bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2}
 MASTER_BYTES = 4

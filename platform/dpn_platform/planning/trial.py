@@ -10,7 +10,7 @@ from dpn_model import DpnConfig, DpnForConditionalGeneration
 from dpn_model.bases.shapes import model_shape
 from dpn_model.methods.spec import Planned
 from dpn_platform.config.method import MethodConfig
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.planning import base_model, memory, methods, states
 from dpn_platform.planning.activations import UnitBytes
 from dpn_platform.planning.compute import PlannedPasses, SampleMeans, training_flops

@@ -16,7 +16,7 @@ from ray.train import TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from dpn_platform.config.errors import FAULTS_OF_CODE, DpnError
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.services.ray_client import STORAGE_PATIENCE_S
 from dpn_platform.storage import PATIENCE_VARIABLE, exists
 from dpn_platform.training.entry import train_here

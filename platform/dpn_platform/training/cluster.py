@@ -7,7 +7,7 @@ import ipaddress
 import ray
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 
 
 def check_cluster(train: TrainConfig) -> None:

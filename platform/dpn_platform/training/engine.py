@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dpn_model import DpnForConditionalGeneration
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.lora import merged_weights
 from dpn_platform.training.optimizer import ADAPTER, build_optimizer, build_schedule
 from dpn_platform.training.sentinel import Sentinel, is_needed

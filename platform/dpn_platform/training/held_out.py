@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 
 from dpn_model import DpnOutput
-from dpn_platform.config.schema import ExperimentConfig, TrainConfig
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.data.published.manifest import load_manifest
 from dpn_platform.data.reading.stream import read_rows
 from dpn_platform.training.loop import Batch, StepResult, to_device

@@ -21,7 +21,7 @@ from dpn_model import DpnOutput, RoutingReport
 from dpn_model.not_finite import NotFiniteError
 from dpn_model.processing import picture_inputs
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 
 Batch = dict[str, Any]
 IGNORE_INDEX = -100

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dpn_model import DpnForConditionalGeneration
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import LoraSettings
+from dpn_platform.config.training import LoraSettings
 
 _NAME = "default"  # peft's, of an adapter that was given none
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.storage import write_bytes
 from dpn_platform.training.loop import StepResult
 from dpn_platform.training.metric_lines import FILE_NAME, GRAD_NORM, Line, read_metrics

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.sentinel import is_needed
 
 #: parts of the model by what the names of their parameters begin with, in transformers' families; the first that fits

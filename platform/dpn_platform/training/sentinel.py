@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 
 
 def is_needed(train: TrainConfig) -> bool:

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from dpn_platform.config.devices import known_peak_tflops
-from dpn_platform.config.schema import TrainConfig
+from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.loop import StepResult
 from dpn_platform.training.metric_lines import DEVICE_HOURS, Line
 from dpn_platform.training.metrics import Sums

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import Any, NamedTuple
 
 from dpn_platform.benchmarks.contract import (
@@ -126,19 +127,17 @@ VARIANTS = {
 }
 
 _SERVER = "scored by the server alone; the dev split has public answers"
-LAYOUTS = (
-    Layout(
-        LLAVA,
-        "dev_20230712",
-        "mmbench/mmbench_dev_20230712.tsv",
-        annotations="",
-        id="index",
-        picture=base_index,
-        family="category",
-    ),
-    Layout(PARQUET, "dev", "en", annotations="", id="index", picture=base_index, family="category"),
-    Layout(PARQUET, "test", "en", id="index", picture=base_index, family="category", caution=_SERVER),
-)
+
+
+def layouts(split: str, table: str, language: str) -> tuple[Layout, ...]:
+    """Where a language's table is: LLaVA's file of one split, and the splits of the parquet data set."""
+    rows = partial(Layout, id="index", picture=base_index, family="category")
+    return (
+        rows(LLAVA, split, table, annotations=""),
+        rows(PARQUET, "dev", language, annotations=""),
+        rows(PARQUET, "test", language, caution=_SERVER),
+    )
+
 
 BENCHMARK = Benchmark(
     name="mmbench",
@@ -147,7 +146,7 @@ BENCHMARK = Benchmark(
     prompt=prompt,
     score=score,
     submission=submission,
-    layouts=LAYOUTS,
+    layouts=layouts("dev_20230712", "mmbench/mmbench_dev_20230712.tsv", "en"),
     submission_suffix=".xlsx",
     answer_fields=answer_fields,
 )

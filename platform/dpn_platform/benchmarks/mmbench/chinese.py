@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from dpn_platform.benchmarks.contract import (
-    HARNESS,
-    LLAVA,
-    PARQUET,
-    REFERENCE,
-    Benchmark,
-    Inputs,
-    Layout,
-    Prompt,
-    Report,
-    Row,
-)
-from dpn_platform.benchmarks.mmbench.benchmark import VARIANTS, question_text, score_table
-from dpn_platform.benchmarks.mmbench.files import answer_fields, base_index, submission
+from dataclasses import replace
+
+from dpn_platform.benchmarks.contract import HARNESS, REFERENCE, Inputs, Prompt, Report, Row
+from dpn_platform.benchmarks.mmbench.benchmark import BENCHMARK as MMBENCH
+from dpn_platform.benchmarks.mmbench.benchmark import layouts, question_text, score_table
 from dpn_platform.benchmarks.prompts import LONG_LIMIT
 
 #: "answer with the option's letter directly": LLaVA's words, and lmms-eval's
@@ -37,29 +28,11 @@ def score(inputs: Inputs) -> Report:
     return score_table(inputs, BENCHMARK)
 
 
-_SERVER = "scored by the server alone; the dev split has public answers"
-LAYOUTS = (
-    Layout(
-        LLAVA,
-        "dev_cn_20231003",
-        "mmbench_cn/mmbench_dev_cn_20231003.tsv",
-        annotations="",
-        id="index",
-        picture=base_index,
-        family="category",
-    ),
-    Layout(PARQUET, "dev", "cn", annotations="", id="index", picture=base_index, family="category"),
-    Layout(PARQUET, "test", "cn", id="index", picture=base_index, family="category", caution=_SERVER),
-)
-
-BENCHMARK = Benchmark(
+BENCHMARK = replace(
+    MMBENCH,
     name="mmbench-cn",
-    variants=VARIANTS,
     limits=LIMITS,
     prompt=prompt,
     score=score,
-    submission=submission,
-    layouts=LAYOUTS,
-    submission_suffix=".xlsx",
-    answer_fields=answer_fields,
+    layouts=layouts("dev_cn_20231003", "mmbench_cn/mmbench_dev_cn_20231003.tsv", "cn"),
 )
