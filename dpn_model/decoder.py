@@ -68,6 +68,7 @@ def run_decoder(
     layers = language_model.layers
     joins = joins_ranks or language_model.training
     entered = state if any(EMBEDDINGS in reducer.looks for reducer in reducers.values()) else None
+    pictures = state.images
     reductions: list[ReductionRecord] = []
     patched: list[PatchRecord] = []
     probe_macs_B = np.zeros(state.num_samples, dtype=np.int64)
@@ -94,6 +95,8 @@ def run_decoder(
                 partial(look_ahead, language_model, number, state) if NEXT_LAYER in looks else None,
                 None if entered is None else entered.rows_at(state.token_index_T),
                 vision,
+                pictures,
+                language_model.norm,
             )
             state, reduction = reducers[number](state, probe)
             reductions.append(reduction)

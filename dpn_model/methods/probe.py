@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dpn_model.attention.watch import Watched
-from dpn_model.packing import PackedSequence, TokenKind
+from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
 
 #: looks of a reducer
 ATTENTION, NEXT_LAYER, EMBEDDINGS = "attention", "next_layer", "embeddings"
@@ -36,6 +36,8 @@ class Probe:
         next_layer: runs the next layer's norm and projections over the batch; None behind the last one.
         embeddings_TD: the batch as it entered the first layer, at the rows of now.
         vision: of the tower's run.
+        entered: pictures as they entered the first layer, in the order of `state.images`.
+        final_norm: the decoder's.
     """
 
     def __init__(
@@ -46,10 +48,14 @@ class Probe:
         next_layer: Callable[[], tuple[Watched, int]] | None,
         embeddings_TD: Tensor | None = None,
         vision: VisionProbe | None = None,
+        entered: tuple[ImageSpan, ...] = (),
+        final_norm: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.layer = layer
         self.state = state
         self.vision = vision
+        self.entered = entered or state.images
+        self._final_norm = final_norm
         self._watched = watched
         self._next_layer = next_layer
         self._next: Watched | None = None
@@ -74,10 +80,23 @@ class Probe:
         Raises:
             ValueError: no layer is finished, or the part did not say that it would look ("attention" in `looks`).
         """
-        if self._watched is None:
-            reason = "there is no finished layer before site 0" if not self.layer else "'attention' is not in its looks"
-            raise ValueError(f"attention after layer {self.layer} was asked for; {reason}")
-        return self._weights("finished", self._watched, rows)
+        return self._weights("finished", self._finished(), rows)
+
+    def queries_keys(self) -> tuple[Tensor, Tensor]:
+        """float[T, N, H] and float[T, N of keys, H] of the finished layer, rotary positions in. Raises as above."""
+        watched = self._finished()
+        return watched.query_TNH, watched.key_TNH
+
+    def normed(self) -> Tensor:
+        """float[T, D]: the batch behind the decoder's final norm, without gradient.
+
+        Raises:
+            ValueError: nobody has said which norm.
+        """
+        if self._final_norm is None:
+            raise ValueError("the final norm was asked for; this probe was made without one")
+        with torch.no_grad():
+            return self._final_norm(self.state.hidden_TD)
 
     def next_queries_keys(self) -> tuple[Tensor, Tensor]:
         """float[T, N, H] and float[T, N of keys, H]: the next layer's, rotary positions in them, no gradient.
@@ -101,6 +120,12 @@ class Probe:
         if self._embeddings_TD is None:
             raise ValueError("embeddings were asked for; 'embeddings' is not in the part's looks")
         return self._embeddings_TD
+
+    def _finished(self) -> Watched:
+        if self._watched is None:
+            reason = "there is no finished layer before site 0" if not self.layer else "'attention' is not in its looks"
+            raise ValueError(f"attention after layer {self.layer} was asked for; {reason}")
+        return self._watched
 
     def _run_next(self) -> Watched:
         if self._next is None:

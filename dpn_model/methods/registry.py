@@ -30,6 +30,8 @@ _OURS = {
     "static": "dpn_model.methods.static.spec",
     "random_kernel": "dpn_model.methods.random_kernel.spec",
     "random_drop": "dpn_model.methods.random_drop.spec",
+    "fastv": "dpn_model.methods.fastv.spec",
+    "fastervlm": "dpn_model.methods.fastervlm.spec",
 }
 
 

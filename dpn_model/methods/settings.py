@@ -42,6 +42,24 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+def keep_setting(
+    default: float, text: str = "share of a picture's visual tokens that is kept; above 1, their number"
+) -> Any:
+    """The field `keep` of methods that keep some of a picture's tokens: a share, or above 1 a whole number."""
+    text = "share of a picture's visual tokens that is kept; above 1, their number"
+    return setting(default, text, check=_share_or_number, gt=0)
+
+
+def _share_or_number(keep: float) -> None:
+    if keep > 1 and keep != int(keep):
+        raise ValueError(f"keep = {keep}; allowed: a share up to 1, or a whole number of tokens above it")
+
+
+def kept_count(keep: float, tokens: int, rounding: Callable[[float], int] = round) -> int:
+    """Tokens of one picture of `tokens` that `keep` leaves: at least one, never more than there are."""
+    return max(1, min(tokens, rounding(keep * tokens) if keep <= 1 else int(keep)))
+
+
 def parse_kernel(name: str) -> Kernel:
     """(height, width) of a kernel written like "1x2".
 

@@ -67,6 +67,8 @@ class MethodSpec:
         needs_cls_attention: fits only towers with a class token.
         needs_router_token: prompts carry `<ROUTER>`.
         has_dial: one checkpoint serves many budgets (`set_budget`).
+        budget: the one setting that its cost rises with, for whoever wants it at a given cost (`budgets.py`): a range,
+            or choices from the cheapest to the dearest. None: its cost is what it is.
     """
 
     settings: type[MethodSettings]
@@ -82,6 +84,7 @@ class MethodSpec:
     needs_cls_attention: bool = False
     needs_router_token: bool = False
     has_dial: bool = False
+    budget: Dimension | None = None
 
     @property
     def name(self) -> str:

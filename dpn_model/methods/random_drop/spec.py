@@ -43,4 +43,5 @@ SPEC = MethodSpec(
     search={"keep_ratio": Dimension("keep_ratio", 0.2, 0.9)},
     shorthand=lambda name: {} if name == "random_drop" else None,
     is_random=True,
+    budget=Dimension("keep_ratio", 0.05, 1.0),
 )

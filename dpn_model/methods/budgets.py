@@ -1,0 +1,68 @@
+"""A method at a given cost: the value of its `budget` setting at which it runs with so many visual tokens. No torch.
+
+The budget is the depth-weighted share of visual tokens, sum over layers of those that run there over layers times the
+base's own (specs: "average retained tokens"), since FLOPs conventions differ and this does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dpn_model.cost.bill import ModelShape
+from dpn_model.methods.settings import MethodSettings
+from dpn_model.methods.spec import MethodSpec
+
+_HALVINGS = 40
+
+
+def share_of(spec: MethodSpec, settings: MethodSettings, shape: ModelShape) -> float:
+    """Depth-weighted share of visual tokens that settings run with, the mean of the cheapest and the dearest route."""
+    shares = [ledger.mean_visual_tokens() / ledger.packed.visual for ledger in spec.plan(settings, shape, 0)]
+    return sum(shares) / len(shares)
+
+
+def at_budget(spec: MethodSpec, settings: MethodSettings, shape: ModelShape, share: float) -> MethodSettings:
+    """Settings whose share is nearest to `share`, everything but the budget setting as given.
+
+    Args:
+        spec: of the method.
+        settings: its other settings.
+        shape: of the base.
+        share: above 0 and up to 1.
+
+    Raises:
+        ValueError: a method whose cost nothing turns, or a share out of its reach, with what it reaches.
+    """
+    turned = spec.budget
+    if turned is None:
+        raise ValueError(f"budget = {share:g}: method {spec.name} has no setting that turns its cost")
+
+    def share_at(value: Any) -> float:
+        return share_of(spec, replace(settings, **{turned.setting: value}), shape)
+
+    if turned.choices:
+        shares = {value: share_at(value) for value in turned.choices}
+        low, high = min(shares.values()), max(shares.values())
+        best = min(shares, key=lambda value: abs(shares[value] - share))
+    else:
+        assert turned.low is not None
+        assert turned.high is not None
+        below, above = turned.low, turned.high
+        low, high = share_at(below), share_at(above)
+        for _ in range(_HALVINGS):
+            middle = (below + above) / 2
+            below, above = (middle, above) if share_at(middle) < share else (below, middle)
+        best = min((below, above), key=lambda value: abs(share_at(value) - share))
+        best = next(
+            (short for short in (round(best, digits) for digits in range(2, 7)) if share_at(short) == share_at(best)),
+            best,
+        )
+    tolerance = 0.5 / max(1, (shape.image_grid or (24, 24))[0] ** 2)
+    if not low - tolerance <= share <= high + tolerance:
+        raise ValueError(
+            f"budget = {share:g} is out of reach of method {spec.name}: its {turned.setting} reaches {low:.3f} to "
+            f"{high:.3f} of the visual tokens, weighted by depth"
+        )
+    found: MethodSettings = replace(settings, **{turned.setting: best})
+    return found

@@ -1,0 +1,1 @@
+"""FasterVLM: the patches that CLIP's class token looks at most (arXiv 2412.01818)."""
