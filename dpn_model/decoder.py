@@ -67,8 +67,8 @@ def run_decoder(
     reducers, patches = parts.reducers, parts.patches
     layers = language_model.layers
     joins = joins_ranks or language_model.training
-    entered = state if any(EMBEDDINGS in reducer.looks for reducer in reducers.values()) else None
-    pictures = state.images
+    is_looked_at = any(EMBEDDINGS in reducer.looks for reducer in reducers.values())
+    entered = state if is_looked_at else state.with_hidden(state.hidden_TD.new_empty(0))  # of no use, and large
     reductions: list[ReductionRecord] = []
     patched: list[PatchRecord] = []
     probe_macs_B = np.zeros(state.num_samples, dtype=np.int64)
@@ -87,17 +87,7 @@ def run_decoder(
             watch.layer = number - 1 if number in reducers and ATTENTION in reducers[number].looks else -1
             state = state.with_hidden(layers[number - 1](state.hidden_TD[None], **arguments[number - 1])[0]).injected()
         if number in reducers:
-            looks = reducers[number].looks
-            probe = Probe(
-                number,
-                state,
-                watch.seen if ATTENTION in looks and number else None,
-                partial(look_ahead, language_model, number, state) if NEXT_LAYER in looks else None,
-                None if entered is None else entered.rows_at(state.token_index_T),
-                vision,
-                pictures,
-                language_model.norm,
-            )
+            probe = _probe(language_model, number, state, reducers[number].looks, watch, entered, vision)
             state, reduction = reducers[number](state, probe)
             reductions.append(reduction)
             probe_macs_B += np.asarray(probe.macs)
@@ -106,6 +96,28 @@ def run_decoder(
             arguments = layer_arguments(language_model, state, cache, watch)
     final = state.with_hidden(language_model.norm(state.hidden_TD))
     return DecoderPass(final, tuple(reductions), tuple(patched), tuple(probe_macs_B.tolist()))
+
+
+def _probe(
+    language_model: Any,
+    number: int,
+    state: PackedSequence,
+    looks: frozenset[str],
+    watch: Watch,
+    entered: PackedSequence,
+    vision: VisionProbe | None,
+) -> Probe:
+    """What the reducer behind layer `number` may look at; `entered` is the batch in front of the first layer."""
+    return Probe(
+        number,
+        state,
+        watch.seen if ATTENTION in looks and number else None,
+        partial(look_ahead, language_model, number, state) if NEXT_LAYER in looks else None,
+        entered.rows_at(state.token_index_T) if EMBEDDINGS in looks else None,
+        vision,
+        entered.images,
+        language_model.norm,
+    )
 
 
 def run_cached(

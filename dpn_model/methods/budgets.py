@@ -6,6 +6,8 @@ base's own (specs: "average retained tokens"), since FLOPs conventions differ an
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -54,10 +56,7 @@ def at_budget(spec: MethodSpec, settings: MethodSettings, shape: ModelShape, sha
             middle = (below + above) / 2
             below, above = (middle, above) if share_at(middle) < share else (below, middle)
         best = min((below, above), key=lambda value: abs(share_at(value) - share))
-        best = next(
-            (short for short in (round(best, digits) for digits in range(2, 7)) if share_at(short) == share_at(best)),
-            best,
-        )
+        best = _short(best, share_at)
     tolerance = 0.5 / max(1, (shape.image_grid or (24, 24))[0] ** 2)
     if not low - tolerance <= share <= high + tolerance:
         raise ValueError(
@@ -66,3 +65,10 @@ def at_budget(spec: MethodSpec, settings: MethodSettings, shape: ModelShape, sha
         )
     found: MethodSettings = replace(settings, **{turned.setting: best})
     return found
+
+
+def _short(value: float, share_at: Callable[[float], float]) -> float:
+    """The number with the fewest digits that comes to the same."""
+    wanted, near = share_at(value), (math.floor, round, math.ceil)
+    shorter = (turn(value * 10**digits) / 10**digits for digits in range(2, 7) for turn in near)
+    return next((short for short in shorter if short and share_at(short) == wanted), value)
