@@ -69,6 +69,7 @@ class MethodSpec:
         has_dial: one checkpoint serves many budgets (`set_budget`).
         budget: the one setting that its cost rises with, for whoever wants it at a given cost (`budgets.py`): a range,
             or choices from the cheapest to the dearest. None: its cost is what it is.
+        control: settings with which every study at budgets carries it as a control; None: it is no such control.
     """
 
     settings: type[MethodSettings]
@@ -85,6 +86,7 @@ class MethodSpec:
     needs_router_token: bool = False
     has_dial: bool = False
     budget: Dimension | None = None
+    control: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from dpn_platform.services.ray_client import init_ray
 from dpn_platform.storage import read_bytes, read_json, write_json
 from dpn_platform.sweeps.events import StudyEvent
 from dpn_platform.sweeps.study import StudyResult, run_study
-from dpn_platform.sweeps.trainable import Execute, Execution
+from dpn_platform.sweeps.trainable import Assignment, Execute, Execution
 from dpn_platform.tracking import MemoryTracker
 from dpn_platform.training.run_folder import TrainingOutcome
 
@@ -55,7 +54,8 @@ def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
     """A trial that notes its call in a file and leaves a result; `problems`: run name's end -> what happens instead."""
     problems = problems or {}
 
-    def execute(config: ExperimentConfig, name: str, reference_loss: float | None) -> Execution:
+    def execute(assignment: Assignment) -> Execution:
+        config, name, reference_loss, checkpoint_uri = assignment
         with calls.open("a") as file:
             file.write(json.dumps([name, reference_loss]) + "\n")
         problem = next((what for end, what in problems.items() if name.endswith(end)), None)
@@ -64,8 +64,10 @@ def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
         if problem == "fault":
             raise AttributeError("no attribute 'cache'")
         uri = f"{config.storage.runs_uri}/{name}"
-        outcome = TrainingOutcome(name, uri, f"{uri}/step_4", f"{uri}/export", "finished", 4, {"train/loss_lm": 0.5})
         Path(uri).mkdir(parents=True, exist_ok=True)
+        if checkpoint_uri is not None:
+            return Execution(None, evaluated(uri, checkpoint_uri, 0.5))
+        outcome = TrainingOutcome(name, uri, f"{uri}/step_4", f"{uri}/export", "finished", 4, {"train/loss_lm": 0.5})
         (Path(uri) / "metrics.jsonl").write_text(
             '{"step": 2, "train/loss_lm": 1.0, "router/keep_ratio_layer_02": 0.5, "routes/layer_02/2x2": 1.0}\n'
             '{"step": 4, "train/loss_lm": 0.5}\n'
@@ -74,16 +76,20 @@ def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
         if problem == "stop":
             return Execution(TrainingOutcome(**{**vars(outcome), "status": "stopped", "stop_reason": "hopeless"}), None)
         ratio = {"dense": 1.0, "static": 0.3}.get(config.method.name, 0.6)
-        evaluation = EvaluationResult(
-            {"checkpoint_uri": outcome.export_uri}, "m", 10, ratio - 0.1, (0.0, 1.0),
-            {"colour": FamilyScore(n=10, accuracy=ratio, ci=(0.0, 1.0))}, {"eq8": ratio, "swiglu": ratio}, math.nan,
-            {"colour": {"2x2": 10}}, f"{uri}/e/outcomes.parquet", f"{uri}/e/result.json",
-            examples=({"question": "what ?"},),
-        )  # fmt: skip
-        write_json(evaluation.result_uri, evaluation.to_json())
-        return Execution(outcome, evaluation)
+        return Execution(outcome, evaluated(uri, outcome.export_uri, ratio))
 
     return execute
+
+
+def evaluated(uri: str, checkpoint_uri: str, ratio: float) -> EvaluationResult:
+    evaluation = EvaluationResult(
+        {"checkpoint_uri": checkpoint_uri}, "m", 10, ratio - 0.1, (0.0, 1.0),
+        {"colour": FamilyScore(n=10, accuracy=ratio, ci=(0.0, 1.0))}, {"eq8": ratio, "swiglu": ratio}, 64 * ratio,
+        {"colour": {"2x2": 10}}, f"{uri}/e/outcomes.parquet", f"{uri}/e/result.json",
+        examples=({"question": "what ?"},),
+    )  # fmt: skip
+    write_json(evaluation.result_uri, evaluation.to_json())
+    return evaluation
 
 
 def calls_of(calls: Path) -> list[tuple[str, float | None]]:
@@ -133,6 +139,29 @@ def test_a_study_from_start_to_end(config: ExperimentConfig, tmp_path: Path) -> 
     assert again.points == result.points
     assert len(calls_of(calls)) == 4
     assert set(statuses(tracker).values()) == {"FINISHED"}
+
+
+def test_controls_on_the_dense_checkpoint_also_at_the_budgets_of_the_front(
+    config: ExperimentConfig, tmp_path: Path
+) -> None:
+    """What trains nothing is evaluated; the study's own controls follow its searched trials, also after a resume."""
+    sweep = {"num_trials": 2, "controls": ["dense", {"name": "fastv", "budget": 0.5, "on": "dense"}]}
+    values = {**config.model_dump(mode="json"), "sweep": {**sweep, "controls_at_front": True}}
+    config, tracker, calls = parse_config(values), MemoryTracker(), tmp_path / "calls"
+    events: list[StudyEvent] = []
+    result = start(config, pretend(calls), tracker, on_event=events.append)
+    names = [point.name for point in result.points]
+    drops = [name for name in names if name.startswith("random_drop")]
+    assert drops == [f"random_drop-sites-0-at-0.600-on-dense-seed-{seed}" for seed in range(3)]
+    assert {"dense", "fastv-at-0.500-on-dense", "dpn-00", "dpn-01"} <= set(names)
+    [fastv] = [point for point in result.points if point.name == "fastv-at-0.500-on-dense"]
+    assert fastv.params == {"method.keep": pytest.approx(0.33, abs=0.02)}
+    assert fastv.checkpoint_uri == f"{config.storage.runs_uri}/s-dense/export"
+    assert "train/loss_lm" not in tracker.runs[str(fastv.run_id)].metrics
+    before = calls_of(calls)
+    again = start(config, pretend(calls), tracker, resume=True)
+    assert [point.name for point in again.points] == names
+    assert calls_of(calls) == before
 
 
 def test_failed_trials_are_tried_again_and_hopeless_ones_are_not(config: ExperimentConfig, tmp_path: Path) -> None:

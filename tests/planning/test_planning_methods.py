@@ -3,9 +3,10 @@
 import pytest
 
 from dpn_model.bases.catalogue import base_shape
+from dpn_model.methods.budgets import share_of
 from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.load import parse_config
-from dpn_platform.planning.base_model import base_config, meta_model, parameters_by_part, parameters_of
+from dpn_platform.planning.base_model import meta_model, parameters_by_part, parameters_of
 from dpn_platform.planning.methods import (
     batch_arithmetic,
     forward_bill,
@@ -15,6 +16,9 @@ from dpn_platform.planning.methods import (
     widest_plan,
 )
 from dpn_platform.training.base import load_base
+from dpn_platform.training.base_config import base_config
+
+TINY = base_shape("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +125,25 @@ def test_sweep_plans_controls_and_trials():
         "controls": ["dense", "static_1x2", "static_1x1-1x2-2x2"],
         "search": {"experts": [["1x1", "1x2"], ["1x1", "2x2"]]},
     }
-    methods = planned_methods(experiment(sweep=sweep))
+    methods = planned_methods(experiment(sweep=sweep), TINY)
     counts = [("dense", 1), ("static_1x2", 1), ("static_1x1-1x2-2x2", 1), ("dpn", 5)]
     assert [(name, count) for name, _, count in methods] == counts
     assert [one.kernel for one in methods[1][1]] == ["1x2"]
     assert [one.site_kernels for one in methods[2][1]] == [("1x1", "1x2", "2x2")]
     assert {one.experts for one in methods[3][1]} == {("1x1", "1x2"), ("1x1", "2x2")}
+
+
+def test_controls_at_budgets_are_planned_with_the_settings_that_meet_them():
+    sweep = {"controls": ["dense", {"name": "fastv", "budget": ["1/2"], "on": "dense"}], "budgets": [0.25]}
+    runs = {name: (methods, trials) for name, methods, trials in planned_methods(experiment(sweep=sweep), TINY)}
+    [fastv], trained = runs["fastv-at-0.500-on-dense"]
+    assert (fastv.sites, trained) == ((2,), 0), "evaluated on another's checkpoint: nobody trains it"
+    assert share_of(fastv.spec, fastv.settings, TINY) == pytest.approx(0.5, abs=0.01)
+    [drop], _ = runs["random_drop-sites-0-at-0.250-on-dense-seed-0"]
+    assert (drop.sites, drop.keep_ratio) == ((0,), 0.25)
+    sweep["controls"][1] |= {"budget": 0.1}
+    with pytest.raises(ConfigError, match=r"fastv-at-0.100-on-dense: budget = 0.1 is out of reach .* 0\.262 to"):
+        planned_methods(experiment(sweep=sweep), TINY)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +156,7 @@ def test_sweep_plans_controls_and_trials():
     ],
 )
 def test_a_search_is_planned_from_its_cheapest_corner_to_its_dearest(base, search, cheapest, dearest):
-    [(_, corners, _)] = planned_methods(experiment(sweep={"controls": [], "search": search}))
+    [(_, corners, _)] = planned_methods(experiment(sweep={"controls": [], "search": search}), TINY)
     planned, _ = widest_plan(base, corners, 10)
     assert [list(ledger.visual_tokens) for ledger in planned] == [cheapest, dearest]
 
@@ -147,7 +164,7 @@ def test_a_search_is_planned_from_its_cheapest_corner_to_its_dearest(base, searc
 def test_choices_that_do_not_go_together_are_refused():
     search = {"selection": ["sample", "top1"], "router_gradient": ["score"]}
     with pytest.raises(ConfigError, match="sweep.search can draw {.*selection: top1.*}"):
-        planned_methods(experiment(sweep={"search": search}))
+        planned_methods(experiment(sweep={"search": search}), TINY)
 
 
 def test_bill_of_a_forward_pass_is_dpn_flops(base):

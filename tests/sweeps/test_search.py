@@ -6,6 +6,7 @@ import pickle
 import pytest
 from ray.tune.search import Searcher
 
+from dpn_platform.config.controls import all_control_trials
 from dpn_platform.sweeps.search import StudySearch
 from dpn_platform.sweeps.trials import control_trials, searched_trial
 
@@ -19,7 +20,8 @@ class Notes(dict):
 
 def open_search(sweep, known=None):
     notes = Notes()
-    return StudySearch(sweep, control_trials(sweep) if known is None else known, notes.put), notes
+    known = control_trials(all_control_trials(sweep.controls)) if known is None else known
+    return StudySearch(sweep, known, notes.put), notes
 
 
 def finish(search, trial_id, accuracy=0.5, flops_ratio=0.5):
@@ -47,6 +49,14 @@ def test_searched_trials_wait_for_the_reference(make_config):
     assert search.suggest("c") is None
     finish(search, "a")
     assert search.suggest("c") == {"key": "dpn-00"}
+
+
+def test_what_runs_on_the_reference_waits_for_it_and_holds_up_nobody(make_config):
+    search, _ = open_search(make_config(controls=[{"name": "fastv", "on": "dense"}, "dense", "static_2x2"]).sweep)
+    assert [search.suggest(name)["key"] for name in "ab"] == ["dense", "static_2x2"]
+    assert search.suggest("c") is None
+    finish(search, "a")
+    assert search.suggest("c") == {"key": "fastv-on-dense"}
 
 
 def test_proposals_lie_in_the_space_and_differ(make_config):
@@ -86,7 +96,7 @@ def params(weight):
 
 def test_a_resume_goes_on_where_the_ledger_ends(make_config):
     sweep = make_config().sweep
-    dense, static = control_trials(sweep)
+    dense, static = control_trials(all_control_trials(sweep.controls))
     known = [
         dense.become("finished", values={"accuracy": 0.9, "flops_ratio": 1.0}),
         static.become("running"),

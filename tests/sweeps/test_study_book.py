@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import DpnError
 from dpn_platform.reports.study.source import read_study
 from dpn_platform.storage import write_bytes
@@ -30,7 +31,7 @@ class Study:
         self.events: list[StudyEvent] = []
         self.ledger = Ledger(config.storage.runs_uri, "s")
         self.ledger.create(config)
-        for trial in control_trials(config.sweep):
+        for trial in control_trials(all_control_trials(config.sweep.controls)):
             self.ledger.put(trial)
         self.tracking = StudyTracking(tracker, "s", config, "data")
         self.book = self.open()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import DpnError
 from dpn_platform.sweeps.ledger import Ledger, latest_unfinished
 from dpn_platform.sweeps.trials import Trial, control_trials, searched_trial
@@ -14,7 +15,11 @@ def ledger(make_config):
 
 def test_trials_come_back_controls_first(ledger, make_config):
     ledger.create(make_config())
-    for trial in [searched_trial(10, "dpn", {}), searched_trial(2, "dpn", {}), *control_trials(make_config().sweep)]:
+    for trial in [
+        searched_trial(10, "dpn", {}),
+        searched_trial(2, "dpn", {}),
+        *control_trials(all_control_trials(make_config().sweep.controls)),
+    ]:
         ledger.put(trial)
     ledger.put(searched_trial(2, "dpn", {}).become("finished", values={"accuracy": 0.5}))
     assert list(ledger.trials()) == ["dense", "static_2x2", "dpn-02", "dpn-10"]

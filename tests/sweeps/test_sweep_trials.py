@@ -2,6 +2,7 @@
 
 import pytest
 
+from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import difference
 from dpn_platform.sweeps.trials import Trial, control_trials, run_name, searched_trial, shown_params, trial_config
@@ -9,7 +10,7 @@ from dpn_platform.sweeps.trials import Trial, control_trials, run_name, searched
 
 def test_controls_with_dense_first(make_config):
     config = make_config(controls=["random_drop", "static_1x2", "dense", "static_2x2", "dense"])
-    trials = control_trials(config.sweep)
+    trials = control_trials(all_control_trials(config.sweep.controls))
     assert [trial.key for trial in trials] == ["dense", "random_drop", "static_1x2", "static_2x2"]
     assert all(trial.is_control for trial in trials)
     methods = {trial.key: trial_config(config, trial).method for trial in trials}
@@ -20,7 +21,7 @@ def test_controls_with_dense_first(make_config):
 
 def test_a_control_may_have_a_kernel_per_site_and_keeps_it_to_itself(make_config):
     config = make_config(controls=["dense", "static_2x2", "static_1x1-2x2-2x2"])
-    trials = [*control_trials(config.sweep), searched_trial(0, "dpn", {})]
+    trials = [*control_trials(all_control_trials(config.sweep.controls)), searched_trial(0, "dpn", {})]
     methods = {trial.key: trial_config(config, trial).method for trial in trials}
     assert methods["static_1x1-2x2-2x2"].site_kernels == ("1x1", "2x2", "2x2")
     own = [key for key, method in methods.items() if getattr(method, "site_kernels", None) is not None]

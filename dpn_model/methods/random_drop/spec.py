@@ -43,5 +43,6 @@ SPEC = MethodSpec(
     search={"keep_ratio": Dimension("keep_ratio", 0.2, 0.9)},
     shorthand=lambda name: {} if name == "random_drop" else None,
     is_random=True,
-    budget=Dimension("keep_ratio", 0.05, 1.0),
+    budget=Dimension("keep_ratio", 0.01, 1.0),
+    control={"sites": [0]},
 )

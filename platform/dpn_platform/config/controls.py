@@ -4,15 +4,19 @@
 the control for a router that could as well have been a constant), or
 
     {name: random_drop, keep_ratio: [0.5, 0.25], seeds: 3}
+    {name: fastv, budget: [1/3, 1/9], on: dense}
 
-where a list of values is one control for each, and `seeds` repeats each with so many seeds.
+where a list of values is one control for each, and `seeds` repeats each with so many seeds. `budget` gives the method
+that share of the base's visual tokens, weighted by depth, in place of the setting that turns its cost. `on: dense`
+evaluates it on the checkpoint of the control `dense`; nothing is trained.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import product
 from typing import Annotated, Any, get_args, get_origin
 
@@ -22,6 +26,8 @@ from dpn_model.methods.registry import DENSE, find_method, method_names
 from dpn_model.methods.settings import types_of
 
 _MOST_SEEDS = 100
+#: of random controls that a study brings along itself
+_OWN_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,17 @@ class ControlTrial:
         key: its name within the study.
         method: what it sets in the method's section.
         seed: added to the run's seed.
+        budget: share of the base's visual tokens that the method is to run with, weighted by depth.
+        on: name of the control whose checkpoint it is evaluated on; None: it is trained.
+        is_own: the study brought it along; where it does not fit, it is left out.
     """
 
     key: str
     method: dict[str, Any]
     seed: int = 0
+    budget: float | None = None
+    on: str | None = None
+    is_own: bool = False
 
 
 def control_trials_of(control: str | Mapping[str, Any]) -> list[ControlTrial]:
@@ -48,22 +60,65 @@ def control_trials_of(control: str | Mapping[str, Any]) -> list[ControlTrial]:
     if isinstance(control, str):
         return [ControlTrial(control, method_of_control(control))]
     values = dict(control)
-    name, seeds = values.pop("name", None), values.pop("seeds", 1)
+    name, seeds, on = values.pop("name", None), values.pop("seeds", 1), values.pop("on", None)
+    budgets = [_budget(one) for one in _axis(float, values.pop("budget", None))]
     spec = find_method(name)
+    if on not in (None, DENSE) or (on is not None and name == DENSE):
+        raise ValueError(f"on = {on!r}; allowed: {DENSE}, of another method than {DENSE}, or nothing (it is trained)")
+    if budgets != [None] and spec.budget is None:
+        able = ", ".join(one for one in method_names() if find_method(one).budget is not None)
+        raise ValueError(f"budget: method {name} has no setting that turns its cost; allowed with {able}")
+    if budgets != [None] and spec.budget is not None and spec.budget.setting in values:
+        raise ValueError(f"budget and {spec.budget.setting} turn the same cost; give one of the two")
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= _MOST_SEEDS:
         raise ValueError(f"seeds = {seeds!r}; must be a whole number from 1 to {_MOST_SEEDS}")
     axes = {key: _axis(types_of(spec.settings).get(key), value) for key, value in values.items()}
     if empty := [key for key, points in axes.items() if not points]:
         raise ValueError(f"{empty[0]} = []: name at least one value")
     trials = []
-    for point in product(*axes.values()):
+    for *point, budget in product(*axes.values(), budgets):
         settings = dict(zip(axes, point, strict=True))
         spec.settings.from_dict(settings)
         parts = [name, *(f"{key}-{_word(value)}" for key, value in settings.items())]
+        parts += [] if budget is None else [f"at-{budget:.3f}"]
+        parts += [] if on is None else [f"on-{on}"]
         for seed in range(seeds):
             key = "-".join([*parts, f"seed-{seed}"] if seeds > 1 else parts)
-            trials.append(ControlTrial(key, {"name": name, **settings}, seed))
+            trials.append(ControlTrial(key, {"name": name, **settings}, seed, budget, on))
     return trials
+
+
+def _budget(value: Any) -> float | None:
+    """A share, also written as 1/3.
+
+    Raises:
+        ValueError: not a number above 0 and up to 1.
+    """
+    if value is None:
+        return None
+    try:
+        share = float(Fraction(value)) if isinstance(value, str) else float(value)
+    except (ValueError, TypeError, ZeroDivisionError):
+        share = 0.0
+    if isinstance(value, bool) or not 0 < share <= 1:
+        raise ValueError(f"budget = {value!r}; allowed: a share of the visual tokens above 0 and up to 1, such as 1/3")
+    return share
+
+
+def own_controls(budgets: Sequence[float]) -> list[ControlTrial]:
+    """What a study at budgets carries, whatever else it names: every method that says it is such a control, at each.
+
+    Those that need no training are evaluated on the dense control; random ones have three seeds.
+    """
+    found = []
+    for name in method_names():
+        spec = find_method(name)
+        if spec.control is None or not budgets:
+            continue
+        control = {"name": name, **spec.control, "budget": list(budgets), "seeds": _OWN_SEEDS if spec.is_random else 1}
+        control |= {"on": DENSE} if spec.needs_training == "none" else {}
+        found += [replace(trial, is_own=True) for trial in control_trials_of(control)]
+    return found
 
 
 def method_of_control(name: str) -> dict[str, Any]:
@@ -84,13 +139,17 @@ def method_of_control(name: str) -> dict[str, Any]:
     )
 
 
-def all_control_trials(controls: Sequence[str | Mapping[str, Any]]) -> list[ControlTrial]:
-    """The trials of all controls, each once; `dense` first, since early stopping is measured by it."""
+def all_control_trials(
+    controls: Sequence[str | Mapping[str, Any]], budgets: Sequence[float] = ()
+) -> list[ControlTrial]:
+    """The trials of all controls, each once, and those a study at `budgets` carries.
+
+    `dense` is first, since early stopping is measured by it; what is evaluated on its checkpoint comes last.
+    """
     found: dict[str, ControlTrial] = {}
-    for control in controls:
-        for trial in control_trials_of(control):
-            found.setdefault(trial.key, trial)
-    return sorted(found.values(), key=lambda trial: trial.method["name"] != DENSE)
+    for trial in (*(trial for control in controls for trial in control_trials_of(control)), *own_controls(budgets)):
+        found.setdefault(trial.key, trial)
+    return sorted(found.values(), key=lambda trial: (trial.method["name"] != DENSE, trial.on is not None))
 
 
 def _axis(kind: Any, value: Any) -> list[Any]:

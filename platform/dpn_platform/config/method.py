@@ -68,17 +68,24 @@ def method_config(values: Mapping[str, Any]) -> MethodConfig:
 def laid_over(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """A method's plain values with some of them given anew.
 
-    Where that names another method, what the two have in common stays (sites, positions ...) and the rest goes: a
-    control says what it is, and cannot drift apart from what it is compared with.
+    Where that names another method, what the two have in common and begin alike stays (sites, positions ...) and the
+    rest goes: a control says what it is, and cannot drift apart from what it is compared with. A setting with another
+    default means something else: a rival's sites and positions are its authors'.
     """
     name = given.get("name", before.get("name", DEFAULT))
     kept: Mapping[str, Any] = before
     if name != before.get("name", DEFAULT):
         try:
             kept = own_keys(before, find_method(name))
+            former, new = (_defaults(one) for one in (str(before.get("name", DEFAULT)), name))
+            kept = {key: value for key, value in kept.items() if former.get(key) == new.get(key)}
         except ValueError:  # told where the values are validated
             kept = {}
     return {**_merged(kept, given), "name": name}
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    return {**find_method(name).settings().to_dict(), "name": ""}
 
 
 def without_others(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, create_model, model_validator
 
-from dpn_model.methods.registry import DEFAULT, DEFAULT_CONTROLS, find_method
+from dpn_model.methods.registry import DEFAULT, DEFAULT_CONTROLS, DENSE, find_method
 from dpn_model.methods.settings import per_site_settings
 from dpn_platform.config.controls import Control, all_control_trials
 from dpn_platform.config.errors import ConfigError
-from dpn_platform.config.evaluation import EvalConfig
+from dpn_platform.config.evaluation import Budget, EvalConfig
 from dpn_platform.config.method import MethodConfig, method_config, method_section, without_others
 from dpn_platform.config.search import SearchConfig, with_defaults
 from dpn_platform.config.section import Section
@@ -88,9 +88,30 @@ class SweepConfig(Section):
     max_concurrent_trials: int = Field(1, gt=0)
     search: SearchConfig = Field(SearchConfig(), validate_default=False)
     controls: tuple[Control, ...] = Field(DEFAULT_CONTROLS, description="always run, under the same recipe")
+    budgets: tuple[Budget, ...] = Field(
+        (), description="shares of the visual tokens, weighted by depth, at which the study's own controls run"
+    )
+    controls_at_front: bool = Field(False, description="own controls also at the budgets of the search's own front")
     early_stopping: EarlyStopping = EarlyStopping()
     flops_convention: Literal["eq8", "swiglu"] = "swiglu"
     seed: int = 0
+
+    @property
+    def carries_controls(self) -> bool:
+        """Whether the study brings controls of its own."""
+        return bool(self.budgets) or self.controls_at_front
+
+    @property
+    def control_names(self) -> set[str]:
+        """Methods of the controls that are named."""
+        return {trial.key for trial in all_control_trials(self.controls)}
+
+    @model_validator(mode="after")
+    def _on_something(self) -> SweepConfig:
+        missing = {trial.on for trial in all_control_trials(self.controls)} - {None, *self.control_names}
+        if missing:
+            raise ValueError(f"controls: one is to run on '{missing.pop()}', which is not among them; name it, too")
+        return self
 
 
 class ExperimentConfig(Section):
@@ -132,6 +153,8 @@ class ExperimentConfig(Section):
         for per_site, plain in per_site_settings(self.method.spec.settings).items():
             if plain in varied and settings[per_site] is not None:
                 raise ValueError(f"method.{per_site} cannot be set in a sweep that varies {plain}")
+        if self.sweep.carries_controls and DENSE not in self.sweep.control_names:
+            raise ValueError("sweep.budgets: the study's own controls run on the control 'dense'; name it in controls")
         for trial in all_control_trials(self.sweep.controls):
             sites = trial.method.get("sites", settings.get("sites"))
             num_sites = 3 if sites is None else len(sites)

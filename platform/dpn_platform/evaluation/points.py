@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+#: of the FLOPs on a study's axis
+Convention = Literal["swiglu", "eq8"]
 POINT_ARTIFACT = "point.json"
 _OLD_RATIO = "flops_ratio_"
 

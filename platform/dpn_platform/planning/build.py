@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpn_model import DpnConfig
+from dpn_model.bases.shapes import model_shape
 from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.load import fingerprint
 from dpn_platform.config.schema import ExperimentConfig
@@ -18,6 +19,7 @@ from dpn_platform.planning import base_model, compute, data_set, methods
 from dpn_platform.planning.activations import trace
 from dpn_platform.planning.prices import price_per_hour
 from dpn_platform.planning.trial import Setting, plan_trial
+from dpn_platform.training.base_config import base_config, has_weights
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,14 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
     """
     axis_of(config.eval)
     variants_of(config.eval)
-    base = base_model.base_config(config.model.base)
+    base = base_config(config.model.base)
     facts, manifest = data_set.look_at(config)
     missing = _missing(config, facts)
     if given.strict and missing:
         raise DpnError(f"{config.name} cannot start: {'; '.join(missing)}")
     means, source = data_set.sample_means(config, facts, manifest, given.text_tokens)
     batches = _batches(config, base, facts, means)
-    runs = methods.planned_methods(config)
+    runs = methods.planned_methods(config, model_shape(base.base))
     model = base_model.meta_model(base, runs[0][1][0], config.train)
     setting = Setting(base, config.train, means, trace(model), given.world_sizes)
     planned = [{"name": name, "trials": trials, **plan_trial(setting, choices)} for name, choices, trials in runs]
@@ -80,7 +82,7 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
 def _missing(config: ExperimentConfig, facts: data_set.DataFacts) -> list[str]:
     """What a run would need and a plan does not."""
     found = [] if facts.missing is None else [f"data set {facts.uri}: {facts.missing}"]
-    if not base_model.has_weights(config.model.base):
+    if not has_weights(config.model.base):
         found.append(
             f"model.base: '{config.model.base}' is a shape without weights; give a from_pretrained folder or URI"
         )

@@ -8,10 +8,12 @@ from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.redact import without_credentials
+from dpn_platform.evaluation.pareto import front_points
 from dpn_platform.evaluation.points import Point
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.evaluation.run import read_result
 from dpn_platform.storage import write_bytes
+from dpn_platform.sweeps.budgets import budgets_of_front
 from dpn_platform.sweeps.events import Kind, OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.search import ACCURACY, FLOPS_RATIO
@@ -72,9 +74,9 @@ class StudyBook:
                 is_fault = bool(report.get("is_fault"))
                 self.failed(key, str(report["error"]), str(report.get("traceback", "")), is_fault=is_fault)
                 return
-            outcome = TrainingOutcome(**report["outcome"])
+            outcome = TrainingOutcome(**report["outcome"]) if "outcome" in report else None
             self._log_new_lines(trial)
-            if report.get("evaluation_uri") is None:
+            if outcome is not None and report.get("evaluation_uri") is None:
                 self._stopped(trial, outcome)
                 return
             self._finished(trial, outcome, str(report["evaluation_uri"]), report)
@@ -129,11 +131,21 @@ class StudyBook:
         )
         return point, result
 
-    def _finished(self, trial: Trial, outcome: TrainingOutcome, evaluation_uri: str, report: Mapping[str, Any]) -> None:
+    def budgets_of_front(self) -> list[float]:
+        """Shares of visual tokens at which searched trials lie on the front that they form among themselves."""
+        assert self.tracking.config.sweep is not None
+        convention = self.tracking.config.sweep.flops_convention
+        finished = [trial for trial in self.trials.values() if trial.state == "finished"]
+        dense = next(self.point(trial)[0] for trial in finished if trial.key == REFERENCE)
+        searched = [self.point(trial)[0] for trial in finished if not trial.is_control]
+        return budgets_of_front(front_points(searched, convention), dense.visual_tokens_mean)
+
+    def _finished(
+        self, trial: Trial, outcome: TrainingOutcome | None, evaluation_uri: str, report: Mapping[str, Any]
+    ) -> None:
         values = {name: float(report[name]) for name in (ACCURACY, FLOPS_RATIO)}
-        trial = trial.become(
-            "finished", values=values, evaluation_uri=evaluation_uri, resumed_from=outcome.resumed_from
-        )
+        resumed_from = 0 if outcome is None else outcome.resumed_from
+        trial = trial.become("finished", values=values, evaluation_uri=evaluation_uri, resumed_from=resumed_from)
         point, result = self.point(trial)
         self.tracking.finish_trial(trial, outcome, result, point)
         self._set(trial)  # after the tracker: a driver killed in between does both again, and nothing twice

@@ -60,7 +60,7 @@ class StudySearch(Searcher):
         super().__init__(metric=None, mode=None)
         self.sweep = sweep
         self.put = put
-        self.waiting = [trial for trial in known if not trial.is_settled]
+        self.waiting = sorted((trial for trial in known if not trial.is_settled), key=_turn)
         self.num_proposed = sum(not trial.is_control for trial in known)
         self.live: dict[str, Trial] = {}
         self.space = optuna_space(sweep.search)
@@ -90,7 +90,7 @@ class StudySearch(Searcher):
         """The next trial; None while a searched trial has to wait for the reference it is judged by."""
         is_reference_running = any(trial.key == REFERENCE for trial in self.live.values())
         if self.waiting:
-            if is_reference_running and not self.waiting[0].is_control:
+            if is_reference_running and (not self.waiting[0].is_control or self.waiting[0].on is not None):
                 return None
             trial = self.waiting.pop(0)
         elif self.num_proposed < self.sweep.num_trials:
@@ -139,6 +139,11 @@ class StudySearch(Searcher):
             else:
                 readable[key] = min(max(float(f"{params[key]:.{_DIGITS}g}"), dimension.low), dimension.high)
         return readable
+
+
+def _turn(trial: Trial) -> int:
+    """The reference, other controls, what is evaluated on a control's checkpoint, what an earlier attempt proposed."""
+    return 0 if trial.key == REFERENCE else 3 if not trial.is_control else 2 if trial.on is not None else 1
 
 
 def _text(choice: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from dpn_platform.config.controls import ControlTrial, all_control_trials
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.evaluation import HELD_OUT
 from dpn_platform.config.load import fingerprint
@@ -23,6 +24,7 @@ from dpn_platform.evaluation.axis import axis_of
 from dpn_platform.evaluation.points import Point
 from dpn_platform.storage import ensure_bucket, open_uri
 from dpn_platform.sweeps.book import StudyBook
+from dpn_platform.sweeps.budgets import settled
 from dpn_platform.sweeps.events import OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.lease import Holder, Lease
 from dpn_platform.sweeps.ledger import Header, Ledger, latest_unfinished
@@ -136,15 +138,44 @@ def _run_trials(
 ) -> StudyBook:
     """Everything that is open, to its end."""
     assert config.sweep is not None
-    for control in control_trials(config.sweep):
-        if control.key not in ledger.trials():
-            ledger.put(control)
+    sweep = config.sweep
+    _put_controls(config, ledger, all_control_trials(sweep.controls, sweep.budgets), on_event)
+    on_event(StudyEvent("study", f"study {ledger.study}: {tracking.url() or ledger.uri}"))
+    trainable = build_trainable(config, ledger.runs_uri, ledger.study, execute)
+    book = _run_open(config, ledger, tracking, stop, trainable, on_event)
+    if sweep.controls_at_front:
+        front = book.budgets_of_front()
+        _put_controls(config, ledger, all_control_trials((), front), on_event)
+        book = _run_open(config, ledger, tracking, stop, trainable, on_event)
+    return book
+
+
+def _put_controls(
+    config: ExperimentConfig, ledger: Ledger, controls: Sequence[ControlTrial], on_event: OnEvent
+) -> None:
+    """Into the ledger, those that it does not know."""
+    known = ledger.trials()
+    new, left_out = settled(config, [control for control in controls if control.key not in known])
+    for line in left_out:
+        on_event(StudyEvent("note", line))
+    for trial in control_trials(new):
+        ledger.put(trial)
+
+
+def _run_open(
+    config: ExperimentConfig,
+    ledger: Ledger,
+    tracking: StudyTracking,
+    stop: StopSign,
+    trainable: Callable[[dict[str, Any]], None],
+    on_event: OnEvent,
+) -> StudyBook:
+    """What is open in the ledger and what the search still proposes, to its end."""
+    assert config.sweep is not None
     known = ledger.trials()
     search = StudySearch(config.sweep, list(known.values()), ledger.put)
     num_trials = sum(trial.is_settled for trial in known.values()) + search.num_open
     book = StudyBook(ledger, tracking, num_trials, stop, on_event)
-    on_event(StudyEvent("study", f"study {ledger.study}: {tracking.url() or ledger.uri}", total=num_trials))
-    trainable = build_trainable(config, ledger.runs_uri, ledger.study, execute)
     with book:
         try:
             run_tuner(trainable, search, book, config)

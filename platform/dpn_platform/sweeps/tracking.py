@@ -48,13 +48,20 @@ class StudyTracking:
         """One metric line of the trial's training."""
         self._run_of(trial).log_line(line)
 
-    def finish_trial(self, trial: Trial, outcome: TrainingOutcome, result: EvaluationResult, point: Point) -> None:
-        """Final metrics, the checkpoint as a model, the point, routing over time; closes the run."""
-        self._run_of(trial).finish(
+    def finish_trial(
+        self, trial: Trial, outcome: TrainingOutcome | None, result: EvaluationResult, point: Point
+    ) -> None:
+        """Final metrics, the point and, of what was trained, checkpoint and routing over time; closes the run."""
+        documents = {POINT_ARTIFACT: json.dumps(point.to_json(), indent=2)}
+        run = self._run_of(trial)
+        if outcome is None:
+            run.finish_evaluation(result.metrics(), documents)
+            return
+        run.finish(
             outcome,
             model_params=shown_params(trial),
             result=result.metrics(),
-            documents={POINT_ARTIFACT: json.dumps(point.to_json(), indent=2)},
+            documents=documents,
             lines=read_metrics(outcome.run_uri),
         )
 

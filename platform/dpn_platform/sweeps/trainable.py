@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import ray.tune
 
+from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.services.worker_errors import essence, is_fault_of_code
@@ -22,22 +23,45 @@ WAITING_CPUS = 0.01
 
 
 class Execution(NamedTuple):
-    """What a trial left: its training, and its evaluation unless it was stopped as hopeless."""
+    """What a trial left: its training, if there was any, and its evaluation unless it was stopped as hopeless."""
 
-    outcome: TrainingOutcome
+    outcome: TrainingOutcome | None
     evaluation: EvaluationResult | None
 
 
-#: (config of the trial, name of its run, loss of the reference) -> what it left
-Execute = Callable[[ExperimentConfig, str, float | None], Execution]
+class Assignment(NamedTuple):
+    """What a trial is to do.
+
+    Attributes:
+        config: with the trial's parameters.
+        name: of its run.
+        reference_loss: what its training is judged by.
+        checkpoint_uri: to evaluate the method on; None: it is trained.
+    """
+
+    config: ExperimentConfig
+    name: str
+    reference_loss: float | None = None
+    checkpoint_uri: str | None = None
 
 
-def train_and_evaluate(config: ExperimentConfig, name: str, reference_loss: float | None) -> Execution:
+Execute = Callable[[Assignment], Execution]
+
+
+def train_and_evaluate(assignment: Assignment) -> Execution:
     """The real thing. Imported here: a study's driver, which sends this to its trials, never needs torch."""
     from dpn_platform.evaluation.run import evaluate
+    from dpn_platform.training.base import method_of
     from dpn_platform.training.run import run_training
 
+    config, name, reference_loss, checkpoint_uri = assignment
     alone = runs_alone(config)
+    if checkpoint_uri is not None:
+        folder = f"{config.storage.runs_uri.rstrip('/')}/{name}/{EVALUATION_FOLDER}"
+        method = method_of(config.method, config.train.seed).to_dict()
+        return Execution(
+            None, evaluate(checkpoint_uri, config, output_uri=folder, method=method, in_this_process=alone)
+        )
     outcome = run_training(config, run_name=name, reference_loss=reference_loss, in_this_process=alone)
     if outcome.status == "stopped":
         return Execution(outcome, None)
@@ -80,14 +104,26 @@ def build_trainable(
 
 def _run(config: ExperimentConfig, ledger: Ledger, key: str, execute: Execute) -> dict[str, Any]:
     trial = ledger.trial(key)
-    done = execute(trial_config(config, trial), run_name(ledger.study, trial), _reference_loss(ledger, trial))
-    report: dict[str, Any] = {"outcome": asdict(done.outcome)}
+    done = execute(_assignment(config, ledger, trial))
+    report: dict[str, Any] = {} if done.outcome is None else {"outcome": asdict(done.outcome)}
     if done.evaluation is not None:
         assert config.sweep is not None
         report["evaluation_uri"] = done.evaluation.result_uri.rpartition("/")[0]
         report[ACCURACY] = done.evaluation.accuracy
         report[FLOPS_RATIO] = done.evaluation.flops_ratio[config.sweep.flops_convention]
     return report
+
+
+def _assignment(config: ExperimentConfig, ledger: Ledger, trial: Trial) -> Assignment:
+    """Raises DpnError where the checkpoint that it is evaluated on is not there."""
+    checkpoint_uri = None
+    if trial.on is not None:
+        outcome = read_outcome(f"{ledger.runs_uri}/{ledger.study}-{trial.on}")
+        if outcome is None:
+            raise DpnError(f"trial {trial.key}: the run of '{trial.on}', on which it is evaluated, has left nothing")
+        checkpoint_uri = outcome.export_uri
+    name = run_name(ledger.study, trial)
+    return Assignment(trial_config(config, trial), name, _reference_loss(ledger, trial), checkpoint_uri)
 
 
 def _reference_loss(ledger: Ledger, trial: Trial) -> float | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from dpn_model.methods.registry import DENSE
-from dpn_platform.config.controls import all_control_trials
+from dpn_platform.config.controls import ControlTrial
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.method import laid_over
-from dpn_platform.config.schema import ExperimentConfig, SweepConfig
+from dpn_platform.config.schema import ExperimentConfig
 
 State = Literal["waiting", "running", "finished", "stopped", "failed"]
 REFERENCE = DENSE  # the control that hopeless trials are compared with
@@ -31,6 +31,7 @@ class Trial:
         evaluation_uri: folder of its evaluation once finished.
         run_id: of its run in the tracker, once it was started.
         resumed_from: step at which its last training attempt started.
+        on: key of the trial whose checkpoint it is evaluated on; None: it is trained.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Trial:
     evaluation_uri: str | None = None
     run_id: str | None = None
     resumed_from: int = 0
+    on: str | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -69,12 +71,13 @@ class Trial:
             raise DpnError(f"{source}: not a trial of this version: {error}") from error
 
 
-def control_trials(sweep: SweepConfig) -> list[Trial]:
-    """The study's controls; `dense` first, since early stopping is measured by it."""
+def control_trials(controls: Sequence[ControlTrial]) -> list[Trial]:
+    """Trials of controls whose settings are known, in their order."""
     trials = []
-    for control in all_control_trials(sweep.controls):
+    for control in controls:
         params = {f"method.{key}": value for key, value in control.method.items()}
-        trials.append(Trial(control.key, params | ({"seed": control.seed} if control.seed else {}), is_control=True))
+        params |= {"seed": control.seed} if control.seed else {}
+        trials.append(Trial(control.key, params, is_control=True, on=control.on))
     return trials
 
 

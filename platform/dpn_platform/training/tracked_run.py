@@ -126,6 +126,13 @@ class TrackedRun:
         self._log_routing(self._lines if lines is None else lines, with_picture=True)
         self.end("FINISHED" if outcome.status == "finished" else "KILLED", outcome.stop_reason)
 
+    def finish_evaluation(self, result: Mapping[str, float], documents: Mapping[str, str]) -> None:
+        """Of a run that trained nothing: the metrics of its evaluation and further texts; ends the tracked run."""
+        self._tracker.log_metrics(self.run_id, result, 0)
+        for name, text in documents.items():
+            self._tracker.log_artifact(self.run_id, text, name)
+        self.end("FINISHED")
+
     def end(self, status: Status, reason: str | None = None) -> None:
         """Ends the tracked run, saying why where there is something to say."""
         if reason is not None:

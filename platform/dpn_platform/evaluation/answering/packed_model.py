@@ -126,7 +126,7 @@ class PackedModel:
             if variant.budget is not None:
                 self.model.set_budget(variant.budget)
         except ValueError as error:
-            raise DpnError(f"variant '{variant.name}': {error}") from error
+            raise DpnError(f"variant '{variant.told}': {error}") from error
         self._remember()
 
     def _remember(self) -> None:

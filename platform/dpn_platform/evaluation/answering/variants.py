@@ -25,19 +25,24 @@ class Variant:
     budget: float | None = None
     method: Mapping[str, Any] | None = None
 
+    @property
+    def told(self) -> str:
+        """What a refusal calls it."""
+        return self.name or ("" if self.method is None else str(self.method.get("name")))
+
 
 AS_IT_IS = Variant()
 
 
-def variants_of(settings: EvalConfig) -> tuple[Variant, ...]:
-    """The checkpoint as it is, then a variant per budget and per method.
+def variants_of(settings: EvalConfig, method: Mapping[str, Any] | None = None) -> tuple[Variant, ...]:
+    """The checkpoint as it is (with `method`, with that in place of its own), then a variant per budget and per method.
 
     Raises:
         DpnError: two of one name, or an unknown method or setting.
     """
     at_budgets = [Variant(f"budget-{budget:g}", budget=budget) for budget in settings.budgets]
     with_methods = [Variant(one.name, method=one.method) for one in settings.variants]
-    found = (AS_IT_IS, *at_budgets, *with_methods)
+    found = (Variant(method=method), *at_budgets, *with_methods)
     names = [variant.name for variant in found]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
@@ -47,7 +52,7 @@ def variants_of(settings: EvalConfig) -> tuple[Variant, ...]:
             if variant.method is not None:
                 settings_of(variant.method)
         except ValueError as error:
-            raise DpnError(f"variant '{variant.name}': {error}") from None
+            raise DpnError(f"variant '{variant.told}': {error}") from None
     return found
 
 

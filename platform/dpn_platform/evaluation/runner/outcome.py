@@ -91,7 +91,7 @@ def write_outcome(
         if _is_scored(run):
             reports[variant.name], report = _score(run, answers_uri)
             scored, found["notes"] = report.questions, [*found["notes"], *report.notes]
-        elif variant == AS_IT_IS:
+        elif not variant.name:
             found |= _unscored(run, answers_uri, questions)
         latencies = [one["latency_ms"] for one in times if one["variant"] == variant.name]
         rows[variant.name] = _rows(

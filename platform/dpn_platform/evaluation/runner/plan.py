@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.published.manifest import VERSIONS_FOLDER, load_manifest
 from dpn_platform.data.published.presence import require_shards
 from dpn_platform.evaluation.answering.loading import Checkpoint, check_dtype, find_checkpoint
-from dpn_platform.evaluation.answering.variants import Variant, check_variants, variants_of
+from dpn_platform.evaluation.answering.variants import AS_IT_IS, Variant, check_variants, variants_of
 from dpn_platform.evaluation.runner.outcome import Evaluated
 from dpn_platform.evaluation.runner.shards import SHARD_QUESTIONS, Shard, cut
 from dpn_platform.storage import join_uri, open_uri
@@ -32,6 +32,7 @@ class Request:
         needs_routing: refuse a checkpoint without routers.
         force: answer again what is answered.
         shard_questions: see `shards.SHARD_QUESTIONS`.
+        method: settings of a method without weights, in place of the checkpoint's own.
     """
 
     checkpoint_uri: str
@@ -43,6 +44,7 @@ class Request:
     needs_routing: bool = False
     force: bool = False
     shard_questions: int = SHARD_QUESTIONS
+    method: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
     convention = check_variant(benchmark, request.variant)
     check_dtype(request.dtype)
     checkpoint = find_checkpoint(request.checkpoint_uri)
-    variants = variants_of(config.eval)
+    variants = variants_of(config.eval, request.method)
     check_variants(variants, checkpoint.config, checkpoint.uri)
     if request.needs_routing and not checkpoint.has_routes:
         what = f"method {checkpoint.method}" if checkpoint.method else "a model of transformers"
@@ -87,7 +89,7 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
         checkpoint = replace(checkpoint, method=checkpoint.method or DENSE)
     sources = find_sources(benchmark, wanted)
     key |= {"split": sources.layout.split, "limit": config.eval.limit}
-    if len(variants) > 1:
+    if variants != (AS_IT_IS,):
         key["variants"] = [asdict(variant) for variant in variants]
     questions = read_questions(benchmark, sources, convention, config.eval.limit)
     if benchmark.name == HELD_OUT:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.pareto import pareto_front
 from dpn_platform.reports.look.gallery import gallery_png
 from dpn_platform.reports.study.export import document_json, points_csv
 from dpn_platform.reports.study.page import featured_with_routes, report_page
-from dpn_platform.reports.study.pareto import pareto_front
 from dpn_platform.reports.study.picture import front_png
 from dpn_platform.reports.study.record import RECORD_NAME, StudyRecord
 

@@ -11,10 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dpn_platform.evaluation.points import FamilyScore, Point
+from dpn_platform.evaluation.pareto import flops_ratio, is_measured
+from dpn_platform.evaluation.points import Convention, FamilyScore, Point
 from dpn_platform.reports.look.methods import is_dense, is_fixed
-from dpn_platform.reports.study.pareto import flops_ratio, is_measured
-from dpn_platform.reports.study.record import Convention
 
 
 class Difference(NamedTuple):

@@ -7,15 +7,7 @@ import io
 import json
 from typing import Any
 
-from dpn_platform.reports.study.controls import (
-    against_dense,
-    dense_control,
-    families_of,
-    family_losses,
-    is_above_guessing,
-    strongest_static,
-)
-from dpn_platform.reports.study.pareto import (
+from dpn_platform.evaluation.pareto import (
     REFERENCE,
     dominated_by,
     flops_spread,
@@ -23,6 +15,14 @@ from dpn_platform.reports.study.pareto import (
     hypervolume,
     knee,
     pareto_front,
+)
+from dpn_platform.reports.study.controls import (
+    against_dense,
+    dense_control,
+    families_of,
+    family_losses,
+    is_above_guessing,
+    strongest_static,
 )
 from dpn_platform.reports.study.record import StudyRecord
 

@@ -7,10 +7,10 @@ import math
 
 import plotly.graph_objects as go
 
+from dpn_platform.evaluation.pareto import flops_ratio, front_points, is_measured, pareto_front
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.labels import AXIS_ACCURACY, axis_flops, interval, percent, ratio, short_params
 from dpn_platform.reports.look.methods import Style, styles_of
-from dpn_platform.reports.study.pareto import flops_ratio, front_points, is_measured, pareto_front
 from dpn_platform.reports.study.record import StudyRecord
 
 FIGURE_ID = "front"

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from dpn_platform.evaluation.pareto import front_points, hypervolume, knee
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.style import SCRIPT, embedded_png, html_document
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
 from dpn_platform.reports.study.figure import figure_div
-from dpn_platform.reports.study.pareto import front_points, hypervolume, knee
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.sections import family_heatmap, losses_table, points_table, routes_figure
 from dpn_platform.reports.study.summary import (

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from dpn_platform.evaluation.pareto import REFERENCE, flops_ratio, hypervolume, is_measured, knee, pareto_front
+from dpn_platform.evaluation.pareto import front_points as points_of_front
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.label_placement import place_labels
 from dpn_platform.reports.look.labels import AXIS_ACCURACY, axis_flops, percent
 from dpn_platform.reports.look.methods import styles_of
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
-from dpn_platform.reports.study.pareto import REFERENCE, flops_ratio, hypervolume, is_measured, knee, pareto_front
-from dpn_platform.reports.study.pareto import front_points as points_of_front
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.summary import interval_note
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dpn_platform.evaluation.pareto import flops_spread, front_points, hypervolume
 from dpn_platform.reports.study.build import ReportPaths
-from dpn_platform.reports.study.pareto import flops_spread, front_points, hypervolume
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.source import REPORT_ARTIFACTS
 from dpn_platform.tracking import Tracker

@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.evaluation.points import Point
+from dpn_platform.evaluation.points import Convention, Point
 
 RECORD_NAME = "study.json"
 SCHEMA_VERSION = 1
-
-Convention = Literal["swiglu", "eq8"]
 
 
 @dataclass(frozen=True)

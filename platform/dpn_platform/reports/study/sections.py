@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from dpn_platform.evaluation.pareto import dominated_by, flops_ratio, pareto_front
 from dpn_platform.evaluation.points import FamilyScore, Point
 from dpn_platform.reports.look.labels import (
     common_params,
@@ -25,7 +26,6 @@ from dpn_platform.reports.study.controls import (
     is_above_guessing,
     strongest_static,
 )
-from dpn_platform.reports.study.pareto import dominated_by, flops_ratio, pareto_front
 from dpn_platform.reports.study.record import StudyRecord
 
 _ROUTE_COLOURS = ("#0f766e", "#1d4ed8", "#b45309", "#7c3aed", "#be185d", "#4d7c0f", "#0e7490", "#9f1239")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dpn_platform.evaluation.pareto import flops_ratio, flops_spread, front_points, knee
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.labels import percent, ratio, signed_points
 from dpn_platform.reports.study.controls import (
@@ -12,7 +13,6 @@ from dpn_platform.reports.study.controls import (
     family_losses,
     strongest_static,
 )
-from dpn_platform.reports.study.pareto import flops_ratio, flops_spread, front_points, knee
 from dpn_platform.reports.study.record import StudyRecord
 
 DEFAULT_INTERVAL = "95% intervals over questions"

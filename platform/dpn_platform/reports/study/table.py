@@ -6,9 +6,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dpn_platform.evaluation.pareto import REFERENCE, flops_ratio, hypervolume, pareto_front
 from dpn_platform.reports.look.labels import common_params, interval, percent, ratio, short_params, signed_points
 from dpn_platform.reports.study.controls import Difference, against_dense, dense_control
-from dpn_platform.reports.study.pareto import REFERENCE, flops_ratio, hypervolume, pareto_front
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.summary import interval_note
 

@@ -9,8 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dpn_platform.evaluation.points import Point
-from dpn_platform.reports.study.record import Convention
+from dpn_platform.evaluation.points import Convention, Point
 
 
 class Reference(NamedTuple):

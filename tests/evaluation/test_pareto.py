@@ -8,8 +8,7 @@ import random
 
 import pytest
 
-from dpn_platform.evaluation.points import Point
-from dpn_platform.reports.study.pareto import (
+from dpn_platform.evaluation.pareto import (
     Reference,
     dominated_by,
     flops_spread,
@@ -18,6 +17,7 @@ from dpn_platform.reports.study.pareto import (
     knee,
     pareto_front,
 )
+from dpn_platform.evaluation.points import Point
 
 
 def point(name: str, accuracy: float, swiglu: float, eq8: float | None = None) -> Point:

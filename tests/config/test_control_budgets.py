@@ -1,0 +1,60 @@
+"""Controls at budgets and on the dense control's checkpoint: how they are written, what a study brings along itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dpn_platform.config.controls import all_control_trials, control_trials_of
+from dpn_platform.config.errors import ConfigError
+from dpn_platform.config.load import parse_config
+from dpn_platform.config.method import laid_over
+
+
+def test_budgets_are_shares_one_control_each() -> None:
+    trials = control_trials_of({"name": "random_drop", "budget": ["1/3", 0.25], "on": "dense", "seeds": 2})
+    assert [(trial.key, trial.budget, trial.on, trial.seed) for trial in trials] == [
+        ("random_drop-at-0.333-on-dense-seed-0", 1 / 3, "dense", 0),
+        ("random_drop-at-0.333-on-dense-seed-1", 1 / 3, "dense", 1),
+        ("random_drop-at-0.250-on-dense-seed-0", 0.25, "dense", 0),
+        ("random_drop-at-0.250-on-dense-seed-1", 0.25, "dense", 1),
+    ]
+    assert trials[0].method == {"name": "random_drop"}
+
+
+@pytest.mark.parametrize(
+    ("control", "message"),
+    [
+        ({"name": "fastv", "budget": 0}, r"budget = 0; allowed: a share of the visual tokens above 0 and up to 1"),
+        ({"name": "fastv", "budget": "1/0"}, r"budget = '1/0'; allowed"),
+        ({"name": "fastv", "budget": True}, r"budget = True; allowed"),
+        ({"name": "fastv", "budget": 0.5, "keep": 0.5}, "budget and keep turn the same cost; give one of the two"),
+        ({"name": "dpn", "budget": 0.5}, "budget: method dpn has no setting that turns its cost; allowed with"),
+        ({"name": "fastv", "on": "static_2x2"}, r"on = 'static_2x2'; allowed: dense"),
+        ({"name": "dense", "on": "dense"}, r"on = 'dense'; allowed: dense, of another method than dense"),
+    ],
+)
+def test_what_is_no_budget_and_no_place_is_refused(control: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"name": "x", "sweep": {"controls": ["dense", control]}})
+
+
+def test_a_study_at_budgets_brings_its_own_controls() -> None:
+    own = [trial for trial in all_control_trials(["dense"], [0.25, 0.5]) if trial.is_own]
+    drops = [trial for trial in own if trial.method["name"] == "random_drop"]
+    assert [(trial.budget, trial.seed) for trial in drops] == [(b, s) for b in (0.25, 0.5) for s in (0, 1, 2)]
+    assert {trial.on for trial in drops} == {"dense"}
+    assert all_control_trials(["dense"]) == all_control_trials(["dense"], [])
+    for sweep in ({"budgets": [0.5]}, {"controls_at_front": True}):
+        with pytest.raises(ConfigError, match="the study's own controls run on the control 'dense'; name it"):
+            parse_config({"name": "x", "sweep": {"controls": ["static_2x2"], **sweep}})
+    with pytest.raises(ConfigError, match="controls: one is to run on 'dense', which is not among them"):
+        parse_config({"name": "x", "sweep": {"controls": [{"name": "fastv", "on": "dense"}]}})
+
+
+def test_a_rival_keeps_its_authors_sites_and_positions() -> None:
+    study = {**parse_config({"name": "x"}).method.model_dump(mode="json"), "sites": [2, 4], "positions": "keep"}
+    assert laid_over(study, {"name": "static"})["sites"] == [2, 4]
+    rival = laid_over(study, {"name": "fastv"})
+    assert {key: rival.get(key) for key in ("sites", "positions")} == {"sites": None, "positions": None}
