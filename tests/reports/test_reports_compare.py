@@ -11,12 +11,12 @@ from dpn_platform.reports.study.controls import (
     against_dense,
     cheapest_as_good_as_dense,
     dense_control,
-    difference,
     families_of,
     family_losses,
     is_above_guessing,
     strongest_static,
 )
+from dpn_platform.reports.study.difference import difference
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.summary import differences_sentence, families_sentence, headline
 

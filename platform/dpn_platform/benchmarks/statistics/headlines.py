@@ -39,6 +39,11 @@ def rule_of(benchmark: str) -> HeadlineRule:
     return _RULES.get(benchmark, _MEAN)
 
 
+def is_mean_of_questions(benchmark: str) -> bool:
+    """Whether the headline is a mean of what single questions score: no F1, no rotations, no points per image."""
+    return benchmark not in _RULES or benchmark == "heldout"
+
+
 def parts_of(pairs: Sequence[Sequence[QuestionScore]]) -> dict[str, list[tuple[Unit, ...]]]:
     """Part -> its units, each as one tuple of questions per run.
 

@@ -49,6 +49,12 @@ def is_fixed(method: str) -> bool:
     return spec is not None and spec.reduces and spec.chooses == "fixed" and not spec.is_random
 
 
+def is_yardstick(method: str) -> bool:
+    """Whether it is a control that every claim is held against, or the method without reduction."""
+    spec = _spec(method)
+    return spec is not None and (is_dense(method) or spec.control is not None)
+
+
 def styles_of(points: Sequence[Point]) -> dict[str, Style]:
     """Each method's style, in the order of the legend: searched ones, the one without reduction, other controls.
 

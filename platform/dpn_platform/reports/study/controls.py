@@ -14,23 +14,7 @@ from typing import NamedTuple
 from dpn_platform.evaluation.pareto import flops_ratio, is_measured
 from dpn_platform.evaluation.points import Convention, FamilyScore, Point
 from dpn_platform.reports.look.methods import is_dense, is_fixed
-
-
-class Difference(NamedTuple):
-    """`value` is point minus dense in accuracy, with its interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_resolved(self) -> bool:
-        """Whether the interval leaves out zero: the sign of the difference is known."""
-        return self.low > 0 or self.high < 0
-
-    def to_json(self) -> dict[str, float | bool | list[float]]:
-        """`{difference, ci, resolved}`."""
-        return {"difference": self.value, "ci": [self.low, self.high], "resolved": self.is_resolved}
+from dpn_platform.reports.study.difference import Difference, difference
 
 
 class FamilyLoss(NamedTuple):
@@ -41,14 +25,6 @@ class FamilyLoss(NamedTuple):
     dense: float
     compressed: float
     loss: Difference
-
-
-def difference(accuracy: float, ci: tuple[float, float], base: float, base_ci: tuple[float, float]) -> Difference:
-    """`accuracy - base` with Newcombe's interval from the two intervals; NaN bounds when one is missing."""
-    value = accuracy - base
-    low = value - math.hypot(accuracy - ci[0], base_ci[1] - base)
-    high = value + math.hypot(ci[1] - accuracy, base - base_ci[0])
-    return Difference(value, low, high)
 
 
 def dense_control(points: Sequence[Point]) -> Point | None:

@@ -46,6 +46,7 @@ def study_document(record: StudyRecord, report_path: str | None = None) -> dict[
         "flops_ratio_spread": flops_spread(record.points, record.convention),
         "hypervolume": hypervolume(record.points, convention=record.convention),
         "hypervolume_reference": {"accuracy": REFERENCE.accuracy, "flops_ratio": REFERENCE.flops_ratio},
+        "claims": [claim.to_json() for claim in record.claims],
         "family_losses": _family_losses(record),
         "meta": dict(record.meta),
     }

@@ -13,8 +13,9 @@ from dpn_platform.reports.look.style import SCRIPT, embedded_png, html_document
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
 from dpn_platform.reports.study.figure import figure_div
 from dpn_platform.reports.study.record import StudyRecord
-from dpn_platform.reports.study.sections import family_heatmap, losses_table, points_table, routes_figure
+from dpn_platform.reports.study.sections import claims_table, family_heatmap, losses_table, points_table, routes_figure
 from dpn_platform.reports.study.summary import (
+    claims_sentence,
     differences_sentence,
     facts,
     families_sentence,
@@ -48,6 +49,7 @@ def report_page(record: StudyRecord, gallery: bytes | None) -> str:
             _top(record),
             _front_section(record),
             _section("All points", differences_sentence(record), points_table(record)),
+            _claims_section(record),
             _families_section(record),
             _routes_section(record),
             _gallery_section(record, gallery),
@@ -79,6 +81,10 @@ def _top(record: StudyRecord) -> str:
 def _front_section(record: StudyRecord) -> str:
     note = f"{interval_note(record)}. Faded points are dominated. Hover for parameters; click a name to hide it."
     return f"<figure>{figure_div(record)}<figcaption class='note'>{escape(note)}</figcaption></figure>"
+
+
+def _claims_section(record: StudyRecord) -> str:
+    return _section("Against the controls", claims_sentence(record), claims_table(record)) if record.claims else ""
 
 
 def _families_section(record: StudyRecord) -> str:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.points import Convention, Point
+from dpn_platform.reports.study.difference import Claim
 
 RECORD_NAME = "study.json"
 SCHEMA_VERSION = 1
@@ -35,6 +36,7 @@ class StudyRecord:
             `route` (one kernel per site), `visual_tokens` (per stage), `correct`.
         examples_point: name of the point the examples come from.
         convention: the FLOPs convention on the x axis, of the front and of the hypervolume.
+        claims: what each point gains over the best mixture of controls at its cost.
     """
 
     name: str
@@ -44,6 +46,7 @@ class StudyRecord:
     examples: tuple[Mapping[str, Any], ...] = ()
     examples_point: str | None = None
     convention: Convention = "swiglu"
+    claims: tuple[Claim, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
@@ -54,6 +57,7 @@ class StudyRecord:
             "convention": self.convention,
             "meta": dict(self.meta),
             "points": [point.to_json() for point in self.points],
+            "claims": [claim.to_json() for claim in self.claims],
             "examples_point": self.examples_point,
             "examples": [dict(example) for example in self.examples],
         }
@@ -78,6 +82,7 @@ class StudyRecord:
                 examples=tuple(document.get("examples") or ()),
                 examples_point=document.get("examples_point"),
                 convention=document.get("convention", "swiglu"),
+                claims=tuple(Claim.from_json(claim) for claim in document.get("claims") or ()),
             )
         except KeyError as error:
             raise DpnError(f"{source}: not a study record, {error} is missing") from None

@@ -18,7 +18,6 @@ from dpn_platform.reports.look.labels import (
     signed_points,
 )
 from dpn_platform.reports.study.controls import (
-    Difference,
     against_dense,
     dense_control,
     families_of,
@@ -26,6 +25,7 @@ from dpn_platform.reports.study.controls import (
     is_above_guessing,
     strongest_static,
 )
+from dpn_platform.reports.study.difference import Claim, Difference
 from dpn_platform.reports.study.record import StudyRecord
 
 _ROUTE_COLOURS = ("#0f766e", "#1d4ed8", "#b45309", "#7c3aed", "#be185d", "#4d7c0f", "#0e7490", "#9f1239")
@@ -92,6 +92,24 @@ def _change_cell(change: Difference | None) -> str:
     bounds = f"{signed_points(change.low)} to {signed_points(change.high)}"
     chip = f'<span class="chip {kind}">{word}</span>'
     return f'<span class="nowrap">{signed_points(change.value)} {chip}</span><br><small>{bounds}</small>'
+
+
+def claims_table(record: StudyRecord) -> str:
+    """Every point that is no control against the best mixture of controls at its cost; the largest gain first."""
+    rows = [
+        f'<tr><td>{escape(claim.point)}</td><td class="number">{ratio(claim.cost)}</td>'
+        f"<td>{escape(_shares(claim))}</td><td>{_change_cell(claim.change)}</td></tr>"
+        for claim in sorted(record.claims, key=lambda one: (-one.change.value, one.point))
+    ]
+    head = ("point", f"FLOPs {record.convention}", "best controls at that cost", "against them")
+    return table(head, rows, frozenset({1}))
+
+
+def _shares(claim: Claim) -> str:
+    """`uniform_grid-at-0.333 70%, dense 30%`."""
+    if len(claim.controls) == 1:
+        return next(iter(claim.controls))
+    return ", ".join(f"{name} {share:.0%}" for name, share in claim.controls.items())
 
 
 def family_heatmap(record: StudyRecord) -> str:

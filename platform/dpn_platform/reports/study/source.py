@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.points import POINT_ARTIFACT, Point
+from dpn_platform.reports.study.claims import claims_of
 from dpn_platform.reports.study.record import RECORD_NAME, StudyRecord, parse_record
 from dpn_platform.storage import exists, list_files, read_bytes, read_json
 
@@ -39,7 +41,8 @@ def read_study(place: str) -> StudyRecord:
     if not points:
         raise DpnError(f"{place}: no {RECORD_NAME} here, in {REPORT_ARTIFACTS}/, and no finished trial in trials/")
     points.sort(key=lambda point: (not point.is_control, point.name))
-    return StudyRecord(place.rpartition("/")[2], tuple(points), meta=_UNFINISHED)
+    record = StudyRecord(place.rpartition("/")[2], tuple(points), meta=_UNFINISHED)
+    return replace(record, claims=claims_of(record.points, record.convention))
 
 
 def _point_of_trial(uri: str) -> Point | None:

@@ -6,13 +6,13 @@ from dpn_platform.evaluation.pareto import flops_ratio, flops_spread, front_poin
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.labels import percent, ratio, signed_points
 from dpn_platform.reports.study.controls import (
-    Difference,
     against_dense,
     cheapest_as_good_as_dense,
     dense_control,
     family_losses,
     strongest_static,
 )
+from dpn_platform.reports.study.difference import Difference
 from dpn_platform.reports.study.record import StudyRecord
 
 DEFAULT_INTERVAL = "95% intervals over questions"
@@ -77,6 +77,23 @@ def differences_sentence(record: StudyRecord) -> str:
     return " ".join(parts)
 
 
+def claims_sentence(record: StudyRecord) -> str | None:
+    """Which points beat the best mixture of controls at their own cost; None where nothing could be compared."""
+    if not record.claims:
+        return None
+    above = [claim for claim in record.claims if claim.change.low > 0]
+    below = [claim for claim in record.claims if claim.change.high < 0]
+    rest = len(record.claims) - len(above) - len(below)
+    told = [f"{claim.point} ({_gain(claim.change)})" for claim in sorted(above, key=lambda one: -one.change.value)]
+    first = f"Beat the best mixture of controls at their own cost: {', '.join(told) or 'none'}."
+    return f"{first} Not told apart from it: {rest} of {len(record.claims)} points. Below it: {len(below)}."
+
+
+def _gain(change: Difference) -> str:
+    """`+1.2, 0.3 to 2.1`."""
+    return f"{signed_points(change.value)}, {signed_points(change.low)} to {signed_points(change.high)}"
+
+
 def families_sentence(record: StudyRecord) -> str | None:
     """Which families pay for static compression and which hardly do; None without both controls."""
     dense, static = dense_control(record.points), strongest_static(record.points)
@@ -115,6 +132,10 @@ def method_notes(record: StudyRecord) -> list[str]:
         "FLOPs ratio: the LLM's forward pass relative to no compression, from the token counts that really ran at each "
         "layer, averaged over samples. `swiglu` counts three-matrix MLPs and text tokens, `eq8` is the paper's formula "
         "(visual tokens only). The vision tower is not included.",
+        "Against controls: the point minus the best mixture of at most two controls (dense among them) that costs as "
+        "much on average, each question's score in it weighted with the shares; paired bootstrap over the same "
+        "questions. The mixture is chosen by the same questions, which favours it. Seeds are averaged. Many points are "
+        "compared at once; no correction is made for that.",
         "A point is on the front if no other point is at least as accurate at no more FLOPs; ties stay on it. Exact "
         "values decide, so neighbours on the front may lie inside each other's intervals.",
     ]

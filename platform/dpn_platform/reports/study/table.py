@@ -8,9 +8,10 @@ from rich.text import Text
 
 from dpn_platform.evaluation.pareto import REFERENCE, flops_ratio, hypervolume, pareto_front
 from dpn_platform.reports.look.labels import common_params, interval, percent, ratio, short_params, signed_points
-from dpn_platform.reports.study.controls import Difference, against_dense, dense_control
+from dpn_platform.reports.study.controls import against_dense, dense_control
+from dpn_platform.reports.study.difference import Difference
 from dpn_platform.reports.study.record import StudyRecord
-from dpn_platform.reports.study.summary import interval_note
+from dpn_platform.reports.study.summary import claims_sentence, interval_note
 
 
 def front_table(record: StudyRecord) -> Table:
@@ -46,6 +47,7 @@ def _empty_table(record: StudyRecord, common: str) -> Table:
     notes = [
         "● on the front   ~ difference inside its interval   swiglu, eq8: FLOPs ratios",
         *([f"all points of the search: {common}"] if common else []),
+        *([told] if (told := claims_sentence(record)) else []),
         interval_note(record),
         f"hypervolume {volume:.4f} ({record.convention}, from {corner})",
     ]

@@ -1,0 +1,105 @@
+"""Does it beat the controls? Every point against the best mixture of controls at its own mean cost, paired.
+
+Two controls, mixed so that their mean cost is the point's, are what a coin could do with them; a control that is
+cheaper counts by itself. Of all these the best is taken, by the same questions, which favours the controls. Points that
+differ in their seed alone are averaged first, question by question.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from dpn_platform.benchmarks.statistics.bootstrap import interval
+from dpn_platform.benchmarks.statistics.mixtures import mixed
+from dpn_platform.benchmarks.statistics.paired import paired_difference
+from dpn_platform.benchmarks.statistics.scored_runs import ScoredRun, read_runs
+from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.pareto import flops_ratio, is_measured
+from dpn_platform.evaluation.points import Convention, Point
+from dpn_platform.reports.look.methods import is_yardstick
+from dpn_platform.reports.study.difference import Claim, Difference
+
+_SEED = re.compile(r"-seed-\d+$")
+#: costs that differ by less are one: equal counts, other rounding
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A point, its seeds together; `run` holds the scores of its questions."""
+
+    name: str
+    method: str
+    cost: float
+    accuracy: float
+    run: ScoredRun
+
+
+def claims_of(points: Sequence[Point], convention: Convention, seed: int = 0) -> tuple[Claim, ...]:
+    """A claim for every measured point that is no control; none where outcomes cannot be compared.
+
+    Left out are points that are cheaper than every control, and studies whose accuracy is no mean over questions.
+
+    Args:
+        points: of a study, with their outcome tables in storage.
+        convention: of the cost.
+        seed: of the bootstrap.
+    """
+    measured = [point for point in points if is_measured(point, convention) and point.outcomes_uri]
+    try:
+        runs = {point.name: read_runs([str(point.outcomes_uri)])[0] for point in measured}
+        measured = [point for point in measured if abs(_accuracy(runs[point.name]) - point.accuracy) < 1e-6]
+        entries = _entries(measured, runs, convention)
+        yardsticks = [one for one in entries if is_yardstick(one.method)]
+        claims = [_claim(one, yardsticks, seed) for one in entries if not is_yardstick(one.method)]
+    except (DpnError, ValueError):  # other questions, or no scores: nothing is claimed
+        return ()
+    return tuple(claim for claim in claims if claim is not None)
+
+
+def _accuracy(run: ScoredRun) -> float:
+    """The mean over benchmarks of the mean score of their questions."""
+    means = [np.mean([question.score for question in questions.values()]) for questions in run.benchmarks.values()]
+    return float(np.mean(means))
+
+
+def _entries(points: Sequence[Point], runs: dict[str, ScoredRun], convention: Convention) -> list[_Entry]:
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(_SEED.sub("", point.name), []).append(point)
+    found = []
+    for name, members in groups.items():
+        together = mixed(name, [runs[one.name] for one in members], [1 / len(members)] * len(members))
+        cost = float(np.mean([flops_ratio(one, convention) for one in members]))
+        found.append(_Entry(name, members[0].method, cost, _accuracy(together), together))
+    return found
+
+
+def _claim(point: _Entry, yardsticks: Sequence[_Entry], seed: int) -> Claim | None:
+    shares = _best_mixture(point.cost, yardsticks)
+    if shares is None:
+        return None
+    names = " + ".join(one.name for one, _ in shares)
+    rival = mixed(names, [one.run for one, _ in shares], [share for _, share in shares])
+    found = [paired_difference(rival, point.run, benchmark, seed) for benchmark in point.run.benchmarks]
+    low, high = interval(np.mean([one.draws for one in found], axis=0))
+    value = float(np.mean([one.value for one in found]))
+    change = Difference(value / 100, low / 100, high / 100)
+    return Claim(point.name, {one.name: round(share, 4) for one, share in shares}, point.cost, change)
+
+
+def _best_mixture(cost: float, yardsticks: Sequence[_Entry]) -> list[tuple[_Entry, float]] | None:
+    """What answers most questions at no more than this mean cost; None where every control is dearer."""
+    cheap = [one for one in yardsticks if one.cost <= cost + _SAME]
+    dear = [one for one in yardsticks if one.cost > cost + _SAME]
+    options = [[(one, 1.0)] for one in cheap]
+    for below, above in product(cheap, dear):
+        share = (cost - below.cost) / (above.cost - below.cost)
+        if share > 0:
+            options.append([(below, 1 - share), (above, share)])
+    return max(options, key=lambda option: sum(one.accuracy * share for one, share in option), default=None)
