@@ -121,6 +121,8 @@ class PackedInputs(MethodParts):
                 # A text-only batch runs tower and projector as well: every rank joins the same collectives (spec
                 # platform-conventions 3.1).
                 hidden_TD = blank_tokens(self.model, self.parts, self.image_side, hidden_TD)
+            if self.parts.selector is not None:
+                selections = (*selections, ReductionRecord.of_nothing(0, state.num_samples))
             return Packed(state.with_hidden(hidden_TD), ids, before, selections)
         samples = [picture.sample for picture in ids.pictures]
         seen = see(self.model, self.parts, self.image_side, pixels, inputs, samples, state)

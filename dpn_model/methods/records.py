@@ -41,6 +41,11 @@ class ReductionRecord:
     expert_tokens_BE: tuple[tuple[int, ...], ...] = ()
     macs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    @classmethod
+    def of_nothing(cls, layer: int, num_samples: int) -> ReductionRecord:
+        """Of a batch without a picture: routes are as long as in any other."""
+        return cls(layer, (0,) * num_samples, (0,) * num_samples, ("-",) * num_samples)
+
     def detached(self) -> ReductionRecord:
         """The same without gradients."""
         probs, logits = (None if t is None else t.detach() for t in (self.router_probs_BE, self.router_logits_BE))
