@@ -1,6 +1,6 @@
 """Settings with which every registered method is put through the property suite, on a toy of 8 layers and 8x8 patches.
 
-A new method needs a line here, nothing else: `test_every_method.py` runs over this table.
+A new method needs a line here, nothing else: `test_every_method.py` and its like run over this table.
 """
 
 from __future__ import annotations
@@ -11,15 +11,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """One way of running a method.
+    """One way of running a method, and the properties it does not claim.
 
     Attributes:
         settings: as a recipe's section, without the name.
         identity: settings with which the method changes nothing, so that logits are dense; None where there are none.
+        acts_on_text: samples without a picture are changed too (layers skipped, an FFN of its own).
+        reads_answers: text behind the prompt would change what is decided, if it were there: a pass over prompt and
+            answer is not what the cache continues.
+        is_counted: torch's counter sees the method's own multiply-accumulates, all of them and no others; False where
+            some are written elementwise.
+        one_picture: a sample with two is refused.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     identity: dict[str, Any] | None = None
+    acts_on_text: bool = False
+    reads_answers: bool = False
+    is_counted: bool = True
+    one_picture: bool = False
 
 
 #: by method; a method with several ways of working has several cases
@@ -29,6 +39,27 @@ CASES: dict[str, tuple[Case, ...]] = {
     "static": (Case(identity={"kernel": "1x1"}), Case({"kernel": "1x2", "pool": "avg"})),
     "random_kernel": (Case(identity={"experts": ["1x1"]}),),
     "random_drop": (Case(identity={"keep_ratio": 1.0}),),
-    "fastv": (Case(identity={"keep": 1.0}), Case({"query": "text", "positions": "contiguous"}), Case({"query": "all"})),
+    "fastv": (
+        Case(identity={"keep": 1.0}),
+        Case({"query": "text", "positions": "contiguous"}, reads_answers=True),
+        Case({"query": "all"}, reads_answers=True),
+    ),
     "fastervlm": (Case(identity={"keep": 1.0}),),
 }
+#: the same of the toy methods, one for every part of the contract
+TOY_CASES: dict[str, tuple[Case, ...]] = {
+    "toy_rank": (
+        Case({"sites": [2, 5], "keep": 0.4}, identity={"keep": 1.0}),
+        Case({"sites": [0, 5], "keep": 0.4, "look": "next_layer", "positions": "keep"}),
+    ),
+    "toy_merge": (Case({"sites": [0, 4]}),),
+    "toy_select": (Case(is_counted=False), Case({"before": False}, is_counted=False)),
+    "toy_projector": (Case(),),
+    "toy_skip": (Case(), Case({"by": "token"}), Case({"by": "all"}, acts_on_text=True)),
+    "toy_ffn": (Case(acts_on_text=True),),
+}
+EVERY = [
+    (name if number == 0 else f"{name}-{number}", name, case)
+    for name, cases in (CASES | TOY_CASES).items()
+    for number, case in enumerate(cases)
+]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dpn_model.cost.bill import ModelShape
-from dpn_model.cost.ledger import LayerLoad, Ledger, Rows
+from dpn_model.cost.ledger import PROJECTOR, LayerLoad, Ledger, Rows
 from dpn_model.methods.contract import Host, LayerPatch, LossInputs, Parts, Projector, Selector, TokenReducer
 from dpn_model.methods.layer_call import LayerCall
 from dpn_model.methods.probe import ATTENTION, EMBEDDINGS, NEXT_LAYER, Probe, VisionProbe, level, tower_layer
@@ -208,8 +208,21 @@ def _experts(settings: ExpertSettings, host: Host) -> Parts:
     return Parts(patches={layer: Expert(layer, host.hidden_size) for layer in (2, 5)})
 
 
-def _whole(settings: Any, shape: ModelShape, text: int) -> Planned:
-    return plan_in_front(shape, text, math.prod(image_rows(shape)))
+def _expert_plan(settings: ExpertSettings, shape: ModelShape, text: int) -> Planned:
+    visual = math.prod(image_rows(shape))
+    return plan_in_front(shape, text, visual, experts=2 * shape.decoder.hidden_size**2 * (visual + text))
+
+
+def _select_plan(settings: SelectSettings, shape: ModelShape, text: int) -> Planned:
+    per_token = (shape.projector_macs or 0) // math.prod(image_rows(shape))
+    projected = {PROJECTOR: per_token * (settings.keep + 1)} if settings.before else {}
+    return plan_in_front(shape, text, settings.keep + 1, selector=7, **projected)
+
+
+def _shuffle_plan(settings: ShuffleSettings, shape: ModelShape, text: int) -> Planned:
+    tokens = math.prod(image_rows(shape)) // 4
+    width = 4 * 2 * shape.tower.hidden_size if shape.tower else 0
+    return plan_in_front(shape, text, tokens, **{PROJECTOR: tokens * width * shape.decoder.hidden_size})
 
 
 def _skip_plan(settings: SkipSettings, shape: ModelShape, text: int) -> Planned:
@@ -237,21 +250,25 @@ SPECS = [
     MethodSpec(
         SelectSettings,
         "toy selector",
-        lambda settings, shape, text: plan_in_front(shape, text, 17),
+        _select_plan,
         lambda settings, host: Parts(selector=Select(settings)),
         needs_cls_attention=True,
     ),
     MethodSpec(
         ShuffleSettings,
         "toy projector",
-        lambda settings, shape, text: plan_in_front(shape, text, math.prod(image_rows(shape)) // 4),
+        _shuffle_plan,
         lambda settings, host: Parts(projector=Shuffle(host.vision_size or 0, host.hidden_size)),
         needs_training="stage 1+2",
     ),
     MethodSpec(
-        SkipSettings, "toy skipper", _skip_plan, lambda settings, host: Parts(patches={settings.layer: Skip(settings)})
+        SkipSettings,
+        "toy skipper",
+        _skip_plan,
+        lambda settings, host: Parts(patches={settings.layer: Skip(settings)}),
+        chooses="per sample",
     ),
-    MethodSpec(ExpertSettings, "toy experts", _whole, _experts, needs_training="stage 2"),
+    MethodSpec(ExpertSettings, "toy experts", _expert_plan, _experts, needs_training="stage 2"),
 ]
 TOYS = {spec.name: spec for spec in SPECS}
 LOOKS = (ATTENTION, NEXT_LAYER, level(2))
