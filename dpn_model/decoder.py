@@ -20,10 +20,10 @@ from dpn_model.layers import (
     cached_arguments,
     embedding_scale,
     layer_arguments,
-    look_ahead,
     run_cached_rows,
     run_rows,
 )
+from dpn_model.look_ahead import look_ahead
 from dpn_model.methods.contract import LayerPatch, Parts
 from dpn_model.methods.layer_call import LayerCall
 from dpn_model.methods.probe import ATTENTION, EMBEDDINGS, NEXT_LAYER, Probe, VisionProbe

@@ -1,4 +1,4 @@
-"""The base's own decoder layers, called on packed rows: all of them, some, or only their projections.
+"""The base's own decoder layers, called on packed rows: all of them, or some.
 
 Shape letters: B samples, T packed tokens, R chosen rows, D model width.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dpn_model.attention.layout import AttentionLayout
 from dpn_model.attention.packed import CachedLayout
-from dpn_model.attention.watch import Watch, Watched
+from dpn_model.attention.watch import Watch
 from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.cache_stages import CacheSlots, CacheStage
 from dpn_model.methods.contract import joined
@@ -44,10 +44,10 @@ def layer_arguments(
         "use_cache": cache is not None,
         "layout": AttentionLayout(state.lengths, state.hidden_TD.device, watch),
     }
-    return _with_rotary(language_model, state.hidden_TD, shared)
+    return with_rotary(language_model, state.hidden_TD, shared)
 
 
-def _with_rotary(language_model: Any, hidden_TD: Tensor, shared: dict[str, object]) -> list[dict[str, object]]:
+def with_rotary(language_model: Any, hidden_TD: Tensor, shared: dict[str, object]) -> list[dict[str, object]]:
     """`shared` for every layer, with its rotary table: one for all, or one per kind of layer (Gemma 3, OLMo 3)."""
     rotary, x = language_model.rotary_emb, hidden_TD[None]
     if "layer_type" not in signature(rotary.forward).parameters:
@@ -68,26 +68,7 @@ def cached_arguments(
     position_ids = rotary_ids(offset_T + slots.slot_T.view(-1, *[1] * (offset_T.ndim - 1)))
     layout = CachedLayout(stage.lengths, new, hidden_TD.device)
     shared: dict[str, object] = {"position_ids": position_ids, CACHE_NAME: cache, "use_cache": True, "layout": layout}
-    return _with_rotary(language_model, hidden_TD, shared)
-
-
-def look_ahead(language_model: Any, index: int, state: PackedSequence) -> tuple[Watched, int]:
-    """Queries and keys of layer `index` (0-based) for a batch in front of it, and what that cost per row.
-
-    The layer's own norm and attention module run, without the attention itself: all four projections are billed.
-    """
-    layer, watch = language_model.layers[index], Watch(index, only_look=True)
-    with torch.no_grad():
-        arguments = layer_arguments(language_model, state, None, watch)[index]
-        # OLMo 2 and its like have no norm in front of the attention.
-        norms = (getattr(layer, name, None) for name in ("input_layernorm", "attention_layernorm"))
-        norm = next((one for one in norms if one is not None), None)
-        normed = state.hidden_TD[None] if norm is None else norm(state.hidden_TD[None])
-        layer.self_attn(hidden_states=normed, attention_mask=None, **arguments)
-    assert watch.seen is not None
-    width = state.hidden_TD.shape[1]
-    queries, keys = (one.shape[1] * one.shape[2] for one in (watch.seen.query_TNH, watch.seen.key_TNH))
-    return watch.seen, 2 * width * (queries + keys)
+    return with_rotary(language_model, hidden_TD, shared)
 
 
 def run_rows(
@@ -104,7 +85,7 @@ def run_rows(
     if rows is None:
         whole: Tensor = layer(state.hidden_TD[None], **arguments[index])[0]
         return whole
-    lengths = _rows_per_sample(rows, state.lengths)
+    lengths = rows_per_sample(rows, state.lengths)
     places = torch.from_numpy(rows).to(state.hidden_TD.device)
     chosen = state.hidden_TD[places]
     if not len(rows):
@@ -138,7 +119,7 @@ def _run_alone(
         "use_cache": cache is not None,
         "layout": AttentionLayout([length for length in lengths if length], hidden_RD.device),
     }
-    arguments = _with_rotary(language_model, hidden_RD, shared)[index]
+    arguments = with_rotary(language_model, hidden_RD, shared)[index]
     out: Tensor = language_model.layers[index](hidden_RD[None], **arguments)[0]
     return out
 
@@ -161,7 +142,7 @@ def run_cached_rows(
     places = torch.from_numpy(rows).to(hidden_TD.device)
     if not len(rows):
         return hidden_TD[places]
-    lengths = _rows_per_sample(rows, new)
+    lengths = rows_per_sample(rows, new)
     slots = CacheSlots.behind(stage.lengths, lengths, hidden_TD.device)
     cache.place(slots)
     whole = CacheSlots.behind(stage.lengths, new, hidden_TD.device)
@@ -175,11 +156,12 @@ def run_cached_rows(
         samples,
     )
     shared: dict[str, object] = {"position_ids": position_ids, CACHE_NAME: cache, "use_cache": True, "layout": layout}
-    arguments = _with_rotary(language_model, hidden_TD[places], shared)[index]
+    arguments = with_rotary(language_model, hidden_TD[places], shared)[index]
     out: Tensor = language_model.layers[index](hidden_TD[places][None], **arguments)[0]
     return out
 
 
-def _rows_per_sample(rows: np.ndarray, lengths: tuple[int, ...]) -> tuple[int, ...]:
+def rows_per_sample(rows: np.ndarray, lengths: tuple[int, ...]) -> tuple[int, ...]:
+    """Of packed rows int64[R], how many are of each sample."""
     sample = np.searchsorted(np.cumsum(lengths), rows, side="right")
     return tuple(np.bincount(sample, minlength=len(lengths)).tolist())

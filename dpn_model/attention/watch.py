@@ -18,16 +18,22 @@ class Watched:
     """What a layer's attention was given.
 
     Attributes:
-        query_TNH: float[T, N, H], rotary positions in it; without gradient.
+        query_TNH: float[T, N, H], rotary positions in it; without gradient. With `query_rows`, of those rows alone.
         key_TNH: float[T, N of keys, H].
         scale: of the scores.
         window: rows that a row looks at, itself included; None: all before it.
+        query_rows: int64[Q] packed rows, ascending; None: all.
     """
 
     query_TNH: Tensor
     key_TNH: Tensor
     scale: float | None = None
     window: int | None = None
+    query_rows: np.ndarray | None = None
+
+    def has_queries_of(self, rows: np.ndarray | None) -> bool:
+        """Whether queries of some packed rows (None: of all) are there."""
+        return self.query_rows is None or (rows is not None and bool(np.isin(rows, self.query_rows).all()))
 
     def rows_of_attention(self, start: int, length: int, asking: np.ndarray) -> Tensor:
         """float32[N, Q, n]: what some rows of one sample looked at.
@@ -40,7 +46,8 @@ class Watched:
         """
         device = self.query_TNH.device
         places = torch.from_numpy(asking).to(device)
-        queries = self.query_TNH[start : start + length][places].float().transpose(0, 1)
+        rows = start + asking if self.query_rows is None else np.searchsorted(self.query_rows, start + asking)
+        queries = self.query_TNH[torch.from_numpy(rows).to(device)].float().transpose(0, 1)
         keys = self.key_TNH[start : start + length].float().transpose(0, 1)
         keys = keys.repeat_interleave(queries.shape[0] // keys.shape[0], dim=0)
         scale = 1 / math.sqrt(queries.shape[-1]) if self.scale is None else self.scale

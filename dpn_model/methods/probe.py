@@ -24,6 +24,10 @@ from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
 ATTENTION, NEXT_LAYER, EMBEDDINGS = "attention", "next_layer", "embeddings"
 
 
+#: (rows that ask or None, what was found before or None) -> queries and keys, int64[B] multiply-accumulates
+NextLayer = Callable[[np.ndarray | None, Watched | None], tuple[Watched, np.ndarray]]
+
+
 class Probe:
     """Of a reducer, after the layer it acts behind.
 
@@ -33,7 +37,8 @@ class Probe:
         layer: 1-based, the finished one; 0: none is.
         state: the batch behind it.
         watched: queries and keys of that layer.
-        next_layer: runs the next layer's norm and projections over the batch; None behind the last one.
+        next_layer: works out the next layer's keys, and queries of some rows (None: all), and says what it spent; told
+            what it found before, so that keys are worked out once. None behind the last layer.
         embeddings_TD: the batch as it entered the first layer, at the rows of now.
         vision: of the tower's run.
         entered: pictures as they entered the first layer, in the order of `state.images`.
@@ -45,7 +50,7 @@ class Probe:
         layer: int,
         state: PackedSequence,
         watched: Watched | None,
-        next_layer: Callable[[], tuple[Watched, int]] | None,
+        next_layer: NextLayer | None,
         embeddings_TD: Tensor | None = None,
         vision: VisionProbe | None = None,
         entered: tuple[ImageSpan, ...] = (),
@@ -104,12 +109,16 @@ class Probe:
         Raises:
             ValueError: there is no next layer.
         """
-        watched = self._run_next()
+        watched = self._run_next(None)
         return watched.query_TNH, watched.key_TNH
 
     def next_attention(self, rows: np.ndarray | None = None) -> list[Tensor]:
-        """As `attention`, of the next layer, whose norm and projections run over the batch for it. Raises as above."""
-        return self._weights("next", self._run_next(), rows)
+        """As `attention`, of the next layer: its keys are worked out for all rows, its queries for those that ask.
+
+        Raises as above.
+        """
+        rows = self.state.asking_rows_R if rows is None else rows
+        return self._weights("next", self._run_next(rows), rows)
 
     def embeddings(self) -> Tensor:
         """float[T, D]: what entered the first layer in the rows of now (a pooled row: its first cell's).
@@ -127,12 +136,12 @@ class Probe:
             raise ValueError(f"attention after layer {self.layer} was asked for; {reason}")
         return self._watched
 
-    def _run_next(self) -> Watched:
-        if self._next is None:
-            if self._next_layer is None:
-                raise ValueError(f"queries and keys behind layer {self.layer} were asked for; there is no next layer")
-            self._next, macs_per_row = self._next_layer()
-            self._macs_B += np.asarray(self.state.lengths) * macs_per_row
+    def _run_next(self, rows: np.ndarray | None) -> Watched:
+        if self._next_layer is None:
+            raise ValueError(f"queries and keys behind layer {self.layer} were asked for; there is no next layer")
+        if self._next is None or not self._next.has_queries_of(rows):
+            self._next, macs_B = self._next_layer(rows, self._next)
+            self._macs_B += macs_B
         return self._next
 
     def _weights(self, what: str, watched: Watched, rows: np.ndarray | None) -> list[Tensor]:

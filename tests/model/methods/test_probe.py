@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from transformers import CONFIG_MAPPING
@@ -47,9 +48,40 @@ def test_attention_is_what_transformers_computes(kind: str) -> None:
     for layer, found in ((0, behind.attention), (0, before.next_attention), (1, behind.next_attention)):
         torch.testing.assert_close(found[:, 0], expected[layer][0, :, last], atol=2e-6, rtol=1e-5)
     assert found.dtype == torch.float32
-    heads, width = 4, 32
-    rows = last + 1
-    assert before.macs[0] >= rows * 2 * width * (heads * 8 + 2 * 8) + rows * heads * 8
+    shape, rows = ours.model_shape.decoder, last + 1
+    each = shape.query_size + 2 * shape.kv_size  # Phi-3 projects all at once
+    projected = rows * each if kind == "phi3" else rows * shape.kv_size + shape.query_size
+    assert before.macs[0] == projected * shape.hidden_size + rows * shape.query_size
+
+
+@torch.no_grad()
+def test_looking_ahead_works_out_what_is_asked_for_and_once() -> None:
+    _, ours = llava_pair(tiny_decoder("llama"))
+    shape = ours.model_shape.decoder
+
+    class Twice(Looker):
+        looks = frozenset({NEXT_LAYER})
+
+        def forward(self, state: PackedSequence, probe: Probe) -> tuple[PackedSequence, ReductionRecord]:
+            bills, rows = [], np.array([3, 7])
+            for ask in (rows, rows[:1], np.array([5]), None):
+                found = probe.next_queries_keys() if ask is None else probe.next_attention(ask)[0]
+                bills.append(probe.macs[0])
+            every = probe.next_attention(rows)[0]
+            self.found, self.bills, self.every = found, bills, every
+            tokens = state.visual_tokens()
+            return state, ReductionRecord(self.layer, tokens, tokens, ("all",))
+
+    looker = Twice(1)
+    ours.parts = Parts({1: looker})
+    total = ours(**inputs()).routing.text_tokens[0] + 16
+    width, query, attended = shape.hidden_size, shape.query_size, total * shape.query_size
+    first, again, other, whole = looker.bills
+    assert first == width * (total * shape.kv_size + 2 * query) + 2 * attended
+    assert again - first == attended, "those queries are there"
+    assert other - again == width * query + attended, "keys are there"
+    assert whole - other == width * total * query
+    assert looker.found[0].shape == (total, 4, 8)
 
 
 @torch.no_grad()
