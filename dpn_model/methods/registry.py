@@ -31,6 +31,7 @@ _OURS = {
     "random_kernel": "dpn_model.methods.random_kernel.spec",
     "random_drop": "dpn_model.methods.random_drop.spec",
     "fastv": "dpn_model.methods.fastv.spec",
+    "pyramiddrop": "dpn_model.methods.pyramiddrop.spec",
     "fastervlm": "dpn_model.methods.fastervlm.spec",
 }
 

@@ -166,3 +166,21 @@ def plan_of_stages(
             tokens.append(tokens_after(tokens[-1], is_cheapest))
         ledgers.append(Ledger.of_stages(layers, sites, tokens, text_tokens, num_images=1))
     return Planned(*ledgers)
+
+
+def plan_of_counts(
+    shape: ModelShape, text_tokens: int, counts: Mapping[int, int], looking: Callable[[int], int] = lambda rows: 0
+) -> Planned:
+    """The plan of a method that leaves every picture the same number of tokens behind each site.
+
+    Args:
+        shape: of the base.
+        text_tokens: of the sample.
+        counts: by site, ascending.
+        looking: (rows of the sample at a site) -> multiply-accumulates of what the probe is asked for there.
+    """
+    tokens = [math.prod(image_rows(shape)), *counts.values()]
+    spent = sum(looking(visual + text_tokens) for visual in tokens[:-1])
+    macs = {"probe": spent} if spent else {}
+    ledger = Ledger.of_stages(shape.decoder.num_layers, list(counts), tokens, text_tokens, num_images=1, macs=macs)
+    return Planned(ledger, ledger)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from dpn_model.cost.bill import ModelShape
+from dpn_model.methods.probe_cost import attention_macs
 from dpn_model.methods.settings import Positions, SitedSettings, keep_setting, kept_count, setting
-from dpn_model.methods.spec import Dimension, MethodSpec, Planned, plan_of_stages
+from dpn_model.methods.spec import Dimension, MethodSpec, Planned, image_rows, plan_of_counts
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,14 @@ class FastVSettings(SitedSettings):
 
 def plan(settings: FastVSettings, shape: ModelShape, text_tokens: int) -> Planned:
     """The same count for every sample."""
-    return plan_of_stages(settings, shape, text_tokens, lambda tokens, _: settings.kept(tokens))
+    (site,) = settings.resolve_sites(shape.decoder.num_layers)
+    count = settings.kept(math.prod(image_rows(shape)))
+
+    def looking(rows: int) -> int:
+        asking = {"last": 1, "text": text_tokens, "all": rows}[settings.query]
+        return attention_macs(shape.decoder, asking, rows)
+
+    return plan_of_counts(shape, text_tokens, {site: count}, looking)
 
 
 SPEC = MethodSpec(

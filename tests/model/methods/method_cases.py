@@ -44,6 +44,10 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"query": "text", "positions": "contiguous"}, reads_answers=True),
         Case({"query": "all"}, reads_answers=True),
     ),
+    "pyramiddrop": (
+        Case(identity={"ratio": 1.0}),
+        Case({"sites": [0, 3, 5], "ratios": [0.6, 0.3, 0.1], "positions": "keep"}),
+    ),
     "fastervlm": (Case(identity={"keep": 1.0}),),
 }
 #: the same of the toy methods, one for every part of the contract
