@@ -48,6 +48,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(identity={"ratio": 1.0}),
         Case({"sites": [0, 3, 5], "ratios": [0.6, 0.3, 0.1], "positions": "keep"}),
     ),
+    "uniform_grid": (Case(identity={"keep": 1.0}), Case({"keep": 21.0, "sites": [0, 4], "positions": "keep"})),
     "fastervlm": (Case(identity={"keep": 1.0}),),
 }
 #: the same of the toy methods, one for every part of the contract
