@@ -118,12 +118,13 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
         packed = self.pack(input_ids, attention_mask, pixel_values, inputs, labels)
         state, ids = packed.state, packed.ids
-        runs = self.tower_runs(pixel_values, inputs, ids)
         done = run_decoder(
             self.model.language_model, state, self.parts, past_key_values, packed.vision, joins_ranks=self.joins_ranks
         )
         final, shape = done.final, self.model_shape
-        routing = RoutingReport.of_pass(packed.before, packed.selections, done, shape, runs, packed.macs)
+        routing = RoutingReport.of_pass(
+            packed.before, packed.selections, done, shape, (packed.runs, packed.base_runs), packed.macs
+        )
         self.last_routing = routing.detached()
         if past_key_values is not None:
             past_key_values.close_step(final.lengths, ids.columns_with_tokens(input_ids))

@@ -34,6 +34,7 @@ class RoutingReport:
         other_sizes: per sample, patches of those of its pictures that have not the tower's own size; () for none.
         patches: one per patched layer, in order.
         macs: by tag, multiply-accumulates per sample spent beside what the records tell ("probe", "projector").
+        base_sizes: `other_sizes` as the base alone would run them.
     """
 
     records: tuple[ReductionRecord, ...]
@@ -44,6 +45,7 @@ class RoutingReport:
     other_sizes: tuple[tuple[int, ...], ...] = ()
     patches: tuple[PatchRecord, ...] = ()
     macs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    base_sizes: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def of_pass(
@@ -52,7 +54,7 @@ class RoutingReport:
         selections: Sequence[ReductionRecord],
         done: DecoderPass,
         shape: ModelShape,
-        runs: Sequence[Sequence[int]],
+        runs: tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]],
         macs: Mapping[str, tuple[int, ...]],
     ) -> RoutingReport:
         """The report of a forward pass.
@@ -62,18 +64,22 @@ class RoutingReport:
             selections: what was selected before the decoder.
             done: what the decoder ran.
             shape: of the model.
-            runs: as in `PackedInputs.tower_runs`.
+            runs: per sample, of the tower (`ImageSide.tower_runs`): as it ran, and as the base alone would run it.
             macs: spent before the decoder.
         """
+        sizes, base_sizes = (
+            tuple(tuple(number for number in patches if number != NATIVE) for patches in one) for one in runs
+        )
         return cls(
             (*selections, *done.reductions),
             tuple(rows.text for rows in before),
             tuple(rows.visual for rows in before),
             shape,
-            tuple(len(patches) for patches in runs),
-            tuple(tuple(number for number in patches if number != NATIVE) for patches in runs),
+            tuple(len(patches) for patches in runs[0]),
+            sizes,
             done.patches,
             {**macs, "probe": done.probe_macs} if any(done.probe_macs) else macs,
+            base_sizes,
         )
 
     def detached(self) -> RoutingReport:
@@ -117,6 +123,7 @@ class RoutingReport:
         more = {
             "num_images": self.num_images[sample],
             "other_sizes": self.other_sizes[sample] if self.other_sizes else (),
+            "base_sizes": self.base_sizes[sample] if self.base_sizes else (),
             "macs": macs,
         }
         stages = self.visual_tokens_per_stage(sample)

@@ -22,7 +22,7 @@ from dpn_model.methods.records import ReductionRecord
 from dpn_model.packed_ids import PackedIds, pack_ids
 from dpn_model.packing import PackedSequence
 from dpn_model.sample_keys import sample_keys
-from dpn_model.seeing import blank_tokens, see, selected, with_tokens
+from dpn_model.seeing import blank_tokens, resized, see, selected, with_tokens
 
 #: what transformers, its Trainer and peft hand to any forward and what changes nothing here
 _IGNORED = ("return_dict",)
@@ -38,6 +38,8 @@ class Packed:
         before: rows of every sample as the base alone would run them.
         selections: what the selector did.
         vision: what the tower showed; None where no part looks.
+        runs: per sample, patches of every run of the tower (`ImageSide.tower_runs`).
+        base_runs: as the base alone would run it.
     """
 
     state: PackedSequence
@@ -45,6 +47,8 @@ class Packed:
     before: tuple[Rows, ...]
     selections: tuple[ReductionRecord, ...] = ()
     vision: VisionProbe | None = None
+    runs: tuple[tuple[int, ...], ...] = ()
+    base_runs: tuple[tuple[int, ...], ...] = ()
 
     @property
     def macs(self) -> dict[str, tuple[int, ...]]:
@@ -108,8 +112,9 @@ class PackedInputs(MethodParts):
         state = PackedSequence(*packed, asking_rows_R=ids.asking_rows_R)
         texts = [length - visual for length, visual in zip(ids.lengths, state.visual_tokens(), strict=True)]
         selections: tuple[ReductionRecord, ...] = ()
+        runs = base_runs = self._by_sample(ids, None if pixels is None else self.image_side.tower_runs(pixels, inputs))
         if isinstance(self.image_side, ProjectedImages):  # the base alone would run the patches of every picture
-            patches = [math.prod(self.image_side.patches) * len(runs) for runs in self.tower_runs(pixels, inputs, ids)]
+            patches = [math.prod(self.image_side.patches) * len(of_sample) for of_sample in runs]
             height, width = self.image_side.fixed_grid()
             told = tuple(f"{height}x{width}" if count else "-" for count in patches)
             selections = (ReductionRecord(0, tuple(patches), state.visual_tokens(), told),)
@@ -121,9 +126,9 @@ class PackedInputs(MethodParts):
                 # A text-only batch runs tower and projector as well: every rank joins the same collectives (spec
                 # platform-conventions 3.1).
                 hidden_TD = blank_tokens(self.model, self.parts, self.image_side, hidden_TD)
-            if self.parts.selector is not None:
+            if self.parts.selector is not None or self.parts.resizer is not None:
                 selections = (*selections, ReductionRecord.of_nothing(0, state.num_samples))
-            return Packed(state.with_hidden(hidden_TD), ids, before, selections)
+            return Packed(state.with_hidden(hidden_TD), ids, before, selections, None, runs, base_runs)
         samples = [picture.sample for picture in ids.pictures]
         seen = see(self.model, self.parts, self.image_side, pixels, inputs, samples, state)
         if seen.rows is None:
@@ -131,13 +136,14 @@ class PackedInputs(MethodParts):
         if self.parts.selector is not None:
             state, record = selected(self.parts.selector, state, seen, self.model_shape)
             selections = (*selections, record)
-        return Packed(state, ids, before, selections, seen.vision)
+        if seen.runs is not None:
+            state, record = resized(state, seen)
+            selections, runs = (*selections, record), self._by_sample(ids, seen.runs)
+        return Packed(state, ids, before, selections, seen.vision, runs, base_runs)
 
-    def tower_runs(self, pixel_values: Pixels | None, inputs: ImageInputs, ids: PackedIds) -> list[tuple[int, ...]]:
-        """For each sample, the patches of every run of the vision tower (`ImageSide.tower_runs`)."""
-        runs: list[tuple[int, ...]] = [()] * len(ids.lengths)
-        if pixel_values is not None and len(pixel_values):
-            of_pictures = self.image_side.tower_runs(pixel_values, inputs)
-            for picture, patches in zip(ids.pictures, of_pictures, strict=True):
-                runs[picture.sample] += patches
-        return runs
+    def _by_sample(self, ids: PackedIds, runs: tuple[tuple[int, ...], ...] | None) -> tuple[tuple[int, ...], ...]:
+        """Runs of the tower, picture by picture (None: there is none), put together by sample."""
+        found: list[tuple[int, ...]] = [()] * len(ids.lengths)
+        for picture, patches in zip(ids.pictures if runs is not None else (), runs or (), strict=True):
+            found[picture.sample] += patches
+        return tuple(found)

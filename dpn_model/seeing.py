@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dpn_model.bases.vision.contract import ImageInputs, ImageSide, Pixels
 from dpn_model.cost.bill import ModelShape
 from dpn_model.cost.ledger import PROJECTOR
-from dpn_model.methods.contract import Parts, Selector, joined
+from dpn_model.methods.contract import Parts, Resizer, Selector, joined
 from dpn_model.methods.probe import VisionProbe, is_of_tower
 from dpn_model.methods.records import ReductionRecord
 from dpn_model.methods.rows import ImageRows, pick_rows, replace_image_rows
-from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
+from dpn_model.packing import Grid, ImageSpan, PackedSequence, TokenKind
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class Seen:
     Attributes:
         tokens_VX: float[V, D], or float[V, (1 + K) * D] as `ImageSide.encode` gives it; with `rows`, what they keep.
         vision: for the probes of reducers; None where no part looks at the tower.
-        rows: what a selector in front of the projector chose of every picture.
+        rows: what a selector in front of the projector chose of every picture, or the smaller grid of a resizer's.
+        runs: patches of every picture's runs of the tower, where a resizer changed them.
     """
 
     tokens_VX: Tensor
     vision: VisionProbe | None = None
     rows: list[ImageRows] | None = None
+    runs: tuple[tuple[int, ...], ...] | None = None
 
 
 def see(
@@ -57,6 +60,8 @@ def see(
         samples: of every picture.
         state: the batch of embeddings that they go into; None of a blank picture.
     """
+    if parts.resizer is not None:
+        return _see_resized(model, parts.resizer, side, pixels, inputs)
     looks = frozenset(look for part in parts.all() for look in part.looks if is_of_tower(look))
     chooses_first = parts.selector is not None and parts.selector.before_projector
     if not looks and not chooses_first:
@@ -73,6 +78,25 @@ def see(
         start += len(picture.features_PC)
     rows = parts.selector(features_VC, spans, vision)
     return Seen(side.project(model, pick_rows(features_VC, spans, rows)), vision, rows)
+
+
+def _see_resized(model: Any, resizer: Resizer, side: ImageSide, pixels: Pixels, inputs: ImageInputs) -> Seen:
+    """What the tower makes of pictures of fewer pixels; of each picture's old rows the first are its new grid."""
+    smaller = [resizer(picture) for picture in side.pictures(pixels, inputs)]
+    grids = [piece for pieces in side.pieces(smaller, inputs) for piece in pieces if isinstance(piece, Grid)]
+    rows = [ImageRows(np.arange(grid.num_tokens)[:, None], grid.height, grid.width) for grid in grids]
+    return Seen(side.encode(model, smaller, inputs), rows=rows, runs=side.tower_runs(smaller, inputs))
+
+
+def resized(state: PackedSequence, seen: Seen) -> tuple[PackedSequence, ReductionRecord]:
+    """The batch with all placeholders, made to fit the pictures that the tower saw; the record is of site 0."""
+    assert seen.rows is not None
+    after, _ = replace_image_rows(state, seen.rows)
+    told: list[list[str]] = [[] for _ in range(state.num_samples)]
+    for image in after.images:
+        told[image.sample].append(f"{image.height}x{image.width}")
+    choices = tuple("+".join(one) or "-" for one in told)
+    return with_tokens(after, seen), ReductionRecord(0, state.visual_tokens(), after.visual_tokens(), choices)
 
 
 def with_tokens(state: PackedSequence, seen: Seen) -> PackedSequence:

@@ -102,6 +102,17 @@ class Selector(Part):
         return f"{len(rows.windows)}"
 
 
+class Resizer(Part):
+    """Gives the tower other pictures than the processor made, of fewer pixels and so of fewer patches.
+
+    Placeholders stay those of the pictures as they came; behind the tower the packed batch loses what is too many.
+    """
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """float[3, height, width], normalised, to float[3, height after, width after]."""
+        raise NotImplementedError
+
+
 class Projector(Part):
     """Visual features to the decoder's tokens, with a grid of its own. It takes the place of the base's projector.
 
@@ -201,7 +212,7 @@ class Parts:
 
     Attributes:
         reducers: by 1-based layer after which they act; 0: before the first.
-        selector, projector: see there.
+        resizer, selector, projector: see there; a resizer goes with neither of the others, nor with looks at the tower.
         patches: by 1-based layer.
         losses: terms of the training loss.
         steering: of a method that chooses per sample.
@@ -213,8 +224,11 @@ class Parts:
     patches: dict[int, LayerPatch] = field(default_factory=dict)
     losses: tuple[LossTerm, ...] = ()
     steering: Steering | None = None
+    resizer: Resizer | None = None
 
     def __post_init__(self) -> None:
+        if self.resizer is not None and (self.selector is not None or self.projector is not None):
+            raise ValueError("a resizer changes what the tower sees; it goes with no selector and no projector")
         if self.projector is not None and self.selector is not None and self.selector.before_projector:
             raise ValueError(
                 "a projector with its own grid takes whole pictures, so the selector must work behind it "
@@ -223,7 +237,7 @@ class Parts:
 
     def all(self) -> list[Part]:
         """Every part with modules, in the order they run."""
-        first = [part for part in (self.projector, self.selector) if part is not None]
+        first = [part for part in (self.resizer, self.projector, self.selector) if part is not None]
         return [*first, *self.patches.values(), *self.reducers.values()]
 
 

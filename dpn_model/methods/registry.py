@@ -30,6 +30,7 @@ _OURS = {
     "static": "dpn_model.methods.static.spec",
     "random_kernel": "dpn_model.methods.random_kernel.spec",
     "random_drop": "dpn_model.methods.random_drop.spec",
+    "downsample": "dpn_model.methods.downsample.spec",
     "uniform_grid": "dpn_model.methods.uniform_grid.spec",
     "fastv": "dpn_model.methods.fastv.spec",
     "pyramiddrop": "dpn_model.methods.pyramiddrop.spec",

@@ -38,6 +38,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "dpn": (Case({"temperature": 1.0, "routing_token": "first"}),),
     "static": (Case(identity={"kernel": "1x1"}), Case({"kernel": "1x2", "pool": "avg"})),
     "random_kernel": (Case(identity={"experts": ["1x1"]}),),
+<<<<<<< HEAD
     "random_drop": (Case(identity={"keep_ratio": 1.0}),),
     "fastv": (
         Case(identity={"keep": 1.0}),
@@ -48,6 +49,10 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(identity={"ratio": 1.0}),
         Case({"sites": [0, 3, 5], "ratios": [0.6, 0.3, 0.1], "positions": "keep"}),
     ),
+=======
+    "random_drop": (Case(identity={"keep_ratio": 1.0}), Case({"sites": [0], "keep_ratio": 0.3})),
+    "downsample": (Case(identity={"keep": 1.0}), Case({"keep": 12.0})),
+>>>>>>> 0fc5c43 (Downsampling as a control: the tower sees fewer pixels, and its smaller run is billed)
     "uniform_grid": (Case(identity={"keep": 1.0}), Case({"keep": 21.0, "sites": [0, 4], "positions": "keep"})),
     "fastervlm": (Case(identity={"keep": 1.0}),),
 }

@@ -57,7 +57,7 @@ class RememberedImages:
 
     def encode(self, model: Any, pixel_values: Sequence[Tensor], inputs: ImageInputs) -> Tensor:
         """float[V, D]: of what `learn` found, in reading order."""
-        if not self._features and not self._towers:
+        if any(id(pixels) not in self._features and id(pixels) not in self._towers for pixels in pixel_values):
             return self.inner.encode(model, pixel_values, inputs)
         for pixels in pixel_values:
             if id(pixels) not in self._features:
@@ -225,7 +225,7 @@ def sample_costs(model: DpnForConditionalGeneration, routing: RoutingReport) -> 
                 ledger.packed,
                 ((shape.num_layers, LayerLoad.whole(ledger.packed)),),
                 ledger.num_images,
-                ledger.other_sizes,
+                ledger.base_sizes,
             )
             total, dense = (
                 cost_parts(one, run, "swiglu").total for one, run in ((model.model_shape, ledger), (base, bare))

@@ -1,0 +1,1 @@
+"""Downsampling: pictures of fewer pixels, so that the tower makes fewer patches."""
