@@ -170,9 +170,13 @@ def tower_layer(index: int) -> str:
     return f"layer:{index}"
 
 
+#: look: the pixels that the tower is shown
+PIXELS = "pixels"
+
+
 def is_of_tower(look: str) -> bool:
     """Whether a look is at the tower's run."""
-    return look.startswith(("level:", "layer:"))
+    return look == PIXELS or look.startswith(("level:", "layer:"))
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,8 @@ class TowerPicture:
     Attributes:
         features_PC: float[V, C], what the base's projector takes.
         grid: (height, width) of them.
-        looked: by look; a level is float[P, C], a layer float[3, P, C] (queries, keys, values, heads not split).
+        looked: by look; a level is float[P, C], a layer float[3, P, C] (queries, keys, values, heads not split), pixels
+            are float[3, height, width].
         num_heads, class_tokens: of the tower.
     """
 
@@ -210,6 +215,10 @@ class VisionProbe:
     def level(self, index: int) -> Tensor:
         """float[I, P, C]: hidden state `index`, the class token first where the tower has one."""
         return self._stacked(level(index))
+
+    def pixels(self) -> Tensor:
+        """float[I, 3, height, width], normalised."""
+        return self._stacked(PIXELS)
 
     def queries(self, layer: int = -2) -> Tensor:
         """float[I, P, C], heads not split."""

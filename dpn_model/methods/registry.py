@@ -31,6 +31,7 @@ _OURS = {
     "random_kernel": "dpn_model.methods.random_kernel.spec",
     "random_drop": "dpn_model.methods.random_drop.spec",
     "downsample": "dpn_model.methods.downsample.spec",
+    "complexity": "dpn_model.methods.complexity.spec",
     "uniform_grid": "dpn_model.methods.uniform_grid.spec",
     "fastv": "dpn_model.methods.fastv.spec",
     "pyramiddrop": "dpn_model.methods.pyramiddrop.spec",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dpn_model.bases.vision.contract import ImageInputs, Pixels
-from dpn_model.methods.probe import TowerPicture
+from dpn_model.methods.probe import PIXELS, TowerPicture
 
 
 class ClosedTower:
@@ -46,7 +46,7 @@ def run_tower(
         images: normalised.
         feature_layer: whose hidden states are the features; side by side where there are several.
         class_tokens: in front of the patches.
-        looks: `methods.probe.level` and `tower_layer`.
+        looks: `methods.probe.level`, `tower_layer` and `PIXELS`.
 
     Raises:
         ValueError: a layer or level that the tower does not have.
@@ -73,6 +73,8 @@ def run_tower(
     features_IVC = torch.cat([hidden[index][:, class_tokens:] for index in chosen], dim=-1)
     stacked = {look: torch.stack(found, dim=1) for look, found in watched.items()}  # [I, 3, P, C]
     stacked |= {look: hidden[index] for look, index in levels.items()}
+    if PIXELS in looks:
+        stacked[PIXELS] = images
     side = int((images.shape[-1] * images.shape[-2] // features_IVC.shape[1]) ** 0.5)
     grid = images.shape[-2] // side, images.shape[-1] // side
     heads = int(tower.config.num_attention_heads)

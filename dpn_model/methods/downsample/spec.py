@@ -1,4 +1,4 @@
-"""Settings and plan of image downsampling (spec peer-methods 6.4; it beats some published methods: arXiv 2510.07143)."""
+"""Settings and plan of image downsampling, which beats some published methods (spec peer-methods 6.4)."""
 
 from __future__ import annotations
 

@@ -38,8 +38,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "dpn": (Case({"temperature": 1.0, "routing_token": "first"}),),
     "static": (Case(identity={"kernel": "1x1"}), Case({"kernel": "1x2", "pool": "avg"})),
     "random_kernel": (Case(identity={"experts": ["1x1"]}),),
-<<<<<<< HEAD
-    "random_drop": (Case(identity={"keep_ratio": 1.0}),),
+    "random_drop": (Case(identity={"keep_ratio": 1.0}), Case({"sites": [0], "keep_ratio": 0.3})),
     "fastv": (
         Case(identity={"keep": 1.0}),
         Case({"query": "text", "positions": "contiguous"}, reads_answers=True),
@@ -49,10 +48,12 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(identity={"ratio": 1.0}),
         Case({"sites": [0, 3, 5], "ratios": [0.6, 0.3, 0.1], "positions": "keep"}),
     ),
-=======
-    "random_drop": (Case(identity={"keep_ratio": 1.0}), Case({"sites": [0], "keep_ratio": 0.3})),
     "downsample": (Case(identity={"keep": 1.0}), Case({"keep": 12.0})),
->>>>>>> 0fc5c43 (Downsampling as a control: the tower sees fewer pixels, and its smaller run is billed)
+    "complexity": (
+        Case({"thresholds": [2.0, 2.4]}, identity={"thresholds": [0.0, 0.0]}),
+        Case({"measure": "spectrum", "thresholds": [0.9], "experts": ["1x1", "2x2"]}),
+        Case({"measure": "features", "thresholds": [0.1], "experts": ["1x2", "2x2"]}),
+    ),
     "uniform_grid": (Case(identity={"keep": 1.0}), Case({"keep": 21.0, "sites": [0, 4], "positions": "keep"})),
     "fastervlm": (Case(identity={"keep": 1.0}),),
 }

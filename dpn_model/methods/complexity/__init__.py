@@ -1,0 +1,1 @@
+"""Image complexity as a router: fixed thresholds choose every sample's kernel."""
