@@ -16,6 +16,8 @@ from dpn_model.methods.settings import MethodSettings
 from dpn_model.methods.spec import MethodSpec
 
 _HALVINGS = 40
+#: a setting in steps may miss the budget by this part of it
+_MISSES = 0.25
 
 
 def share_of(spec: MethodSpec, settings: MethodSettings, shape: ModelShape) -> float:
@@ -26,6 +28,8 @@ def share_of(spec: MethodSpec, settings: MethodSettings, shape: ModelShape) -> f
 
 def at_budget(spec: MethodSpec, settings: MethodSettings, shape: ModelShape, share: float) -> MethodSettings:
     """Settings whose share is nearest to `share`, everything but the budget setting as given.
+
+    What moves in steps (a kernel, a whole number of rows) may miss it by a quarter.
 
     Args:
         spec: of the method.
@@ -57,11 +61,11 @@ def at_budget(spec: MethodSpec, settings: MethodSettings, shape: ModelShape, sha
             below, above = (middle, above) if share_at(middle) < share else (below, middle)
         best = min((below, above), key=lambda value: abs(share_at(value) - share))
         best = _short(best, share_at)
-    tolerance = 0.5 / max(1, (shape.image_grid or (24, 24))[0] ** 2)
-    if not low - tolerance <= share <= high + tolerance:
+    nearest = share_at(best)
+    if abs(nearest - share) > _MISSES * share:
         raise ValueError(
             f"budget = {share:g} is out of reach of method {spec.name}: its {turned.setting} reaches {low:.3f} to "
-            f"{high:.3f} of the visual tokens, weighted by depth"
+            f"{high:.3f} of the visual tokens, weighted by depth, {nearest:.3f} being the nearest"
         )
     found: MethodSettings = replace(settings, **{turned.setting: best})
     return found

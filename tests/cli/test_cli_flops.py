@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dpn_platform.cli import main
-from dpn_platform.planning.base_model import base_config
+from dpn_platform.training.base_config import base_config
 
 KEYS = {"model", "route", "text_tokens", "visual_tokens", "visual_tokens_mean", "eq8", "swiglu", "true"}
 

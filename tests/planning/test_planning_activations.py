@@ -11,8 +11,9 @@ from torch.utils._pytree import tree_leaves
 from dpn_model.cost.ledger import layers_per_stage
 from dpn_platform.config.load import parse_config
 from dpn_platform.planning.activations import activation_bytes, trace
-from dpn_platform.planning.base_model import base_config, meta_model
+from dpn_platform.planning.base_model import meta_model
 from dpn_platform.training.base import build_model
+from dpn_platform.training.base_config import base_config
 from dpn_platform.training.optimizer import parameter_groups
 
 SAMPLES, TEXT, SUPERVISED = 4, 40, 24

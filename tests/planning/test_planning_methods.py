@@ -119,13 +119,13 @@ def test_absent_base_is_refused():
         base_config("nowhere/at-all")
 
 
-def test_sweep_plans_controls_and_trials():
+def test_sweep_plans_controls_and_trials(base):
     sweep = {
         "num_trials": 5,
         "controls": ["dense", "static_1x2", "static_1x1-1x2-2x2"],
         "search": {"experts": [["1x1", "1x2"], ["1x1", "2x2"]]},
     }
-    methods = planned_methods(experiment(sweep=sweep), TINY)
+    methods = planned_methods(experiment(sweep=sweep), base)
     counts = [("dense", 1), ("static_1x2", 1), ("static_1x1-1x2-2x2", 1), ("dpn", 5)]
     assert [(name, count) for name, _, count in methods] == counts
     assert [one.kernel for one in methods[1][1]] == ["1x2"]
@@ -133,9 +133,9 @@ def test_sweep_plans_controls_and_trials():
     assert {one.experts for one in methods[3][1]} == {("1x1", "1x2"), ("1x1", "2x2")}
 
 
-def test_controls_at_budgets_are_planned_with_the_settings_that_meet_them():
+def test_controls_at_budgets_are_planned_with_the_settings_that_meet_them(base):
     sweep = {"controls": ["dense", {"name": "fastv", "budget": ["1/2"], "on": "dense"}], "budgets": [0.25]}
-    runs = {name: (methods, trials) for name, methods, trials in planned_methods(experiment(sweep=sweep), TINY)}
+    runs = {name: (methods, trials) for name, methods, trials in planned_methods(experiment(sweep=sweep), base)}
     [fastv], trained = runs["fastv-at-0.500-on-dense"]
     assert (fastv.sites, trained) == ((2,), 0), "evaluated on another's checkpoint: nobody trains it"
     assert share_of(fastv.spec, fastv.settings, TINY) == pytest.approx(0.5, abs=0.01)
@@ -143,7 +143,7 @@ def test_controls_at_budgets_are_planned_with_the_settings_that_meet_them():
     assert (drop.sites, drop.keep_ratio) == ((0,), 0.25)
     sweep["controls"][1] |= {"budget": 0.1}
     with pytest.raises(ConfigError, match=r"fastv-at-0.100-on-dense: budget = 0.1 is out of reach .* 0\.262 to"):
-        planned_methods(experiment(sweep=sweep), TINY)
+        planned_methods(experiment(sweep=sweep), base)
 
 
 @pytest.mark.parametrize(
@@ -156,15 +156,15 @@ def test_controls_at_budgets_are_planned_with_the_settings_that_meet_them():
     ],
 )
 def test_a_search_is_planned_from_its_cheapest_corner_to_its_dearest(base, search, cheapest, dearest):
-    [(_, corners, _)] = planned_methods(experiment(sweep={"controls": [], "search": search}), TINY)
+    [(_, corners, _)] = planned_methods(experiment(sweep={"controls": [], "search": search}), base)
     planned, _ = widest_plan(base, corners, 10)
     assert [list(ledger.visual_tokens) for ledger in planned] == [cheapest, dearest]
 
 
-def test_choices_that_do_not_go_together_are_refused():
+def test_choices_that_do_not_go_together_are_refused(base):
     search = {"selection": ["sample", "top1"], "router_gradient": ["score"]}
     with pytest.raises(ConfigError, match="sweep.search can draw {.*selection: top1.*}"):
-        planned_methods(experiment(sweep={"search": search}), TINY)
+        planned_methods(experiment(sweep={"search": search}), base)
 
 
 def test_bill_of_a_forward_pass_is_dpn_flops(base):

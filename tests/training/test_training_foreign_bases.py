@@ -17,9 +17,10 @@ from dpn_platform.evaluation.answering.contract import Answered, Picture
 from dpn_platform.evaluation.answering.loading import load_ours
 from dpn_platform.evaluation.answering.packed_model import PackedModel
 from dpn_platform.evaluation.runner.actor import batches
-from dpn_platform.planning.base_model import base_config, meta_model, parameters_by_part
+from dpn_platform.planning.base_model import meta_model, parameters_by_part
 from dpn_platform.planning.methods import method_cost, method_plan
 from dpn_platform.training.base import build_model, reading_processor
+from dpn_platform.training.base_config import base_config
 from dpn_platform.training.loop import to_device
 from dpn_platform.training.optimizer import part_of
 from tests.evaluation.conftest import _row as row

@@ -53,4 +53,5 @@ SPEC = MethodSpec(
     search={"keep": Dimension("keep", 0.05, 0.9)},
     shorthand=lambda name: {} if name == "downsample" else None,
     budget=Dimension("keep", 0.01, 1.0),
+    control={},
 )

@@ -58,4 +58,6 @@ SPEC = MethodSpec(
     search={"kernel": Dimension("kernel", choices=("1x2", "2x1", "2x2"))},
     shorthand=shorthand,
     needs_training="stage 2",
+    budget=Dimension("kernel", choices=("2x2", "1x2", "1x1")),
+    control={},
 )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from dpn_model import DpnConfig
-from dpn_model.bases.shapes import model_shape
 from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.load import fingerprint
 from dpn_platform.config.schema import ExperimentConfig
@@ -61,7 +60,7 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
         raise DpnError(f"{config.name} cannot start: {'; '.join(missing)}")
     means, source = data_set.sample_means(config, facts, manifest, given.text_tokens)
     batches = _batches(config, base, facts, means)
-    runs = methods.planned_methods(config, model_shape(base.base))
+    runs = methods.planned_methods(config, base)
     model = base_model.meta_model(base, runs[0][1][0], config.train)
     setting = Setting(base, config.train, means, trace(model), given.world_sizes)
     planned = [{"name": name, "trials": trials, **plan_trial(setting, choices)} for name, choices, trials in runs]

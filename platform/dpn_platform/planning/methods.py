@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from dpn_model import DpnConfig
 from dpn_model.bases.shapes import model_shape
-from dpn_model.cost.bill import ModelShape, cost_parts
+from dpn_model.cost.bill import cost_parts
 from dpn_model.cost.flops import CONVENTIONS, MAC_CONVENTIONS
 from dpn_model.cost.ledger import Ledger
-from dpn_model.methods.budgets import at_budget
 from dpn_model.methods.settings import MethodSettings
 from dpn_model.methods.spec import ASSUMED_GRID, Dimension, Planned
+from dpn_platform.config.budgets import at_budgets
 from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.method import MethodConfig, laid_over, method_config
@@ -45,7 +45,7 @@ def batch_arithmetic(config: ExperimentConfig) -> dict[str, int]:
     }
 
 
-def planned_methods(config: ExperimentConfig, shape: ModelShape) -> list[tuple[str, list[MethodConfig], int]]:
+def planned_methods(config: ExperimentConfig, base: DpnConfig) -> list[tuple[str, list[MethodConfig], int]]:
     """(name, methods, number of trials) of what will run: the controls and the search's trials, or the one run.
 
     Of a search, every corner of its space: all choices, and both ends of every range. What is evaluated on another's
@@ -58,18 +58,10 @@ def planned_methods(config: ExperimentConfig, shape: ModelShape) -> list[tuple[s
         return [(config.method.name, [config.method], 1)]
     before = config.method.model_dump(mode="json")
     runs: dict[str, tuple[list[MethodConfig], int]] = {}
-    for control in all_control_trials(config.sweep.controls, config.sweep.budgets):
+    controls = all_control_trials(config.sweep.controls, config.sweep.budgets)
+    for control in at_budgets(controls, before, base.base, model_shape(base.base))[0]:
         name = control.key if control.seed == 0 else control.key.rpartition("-seed-")[0] + "-seed-0"
-        method = method_config(laid_over(before, control.method))
-        if control.budget is not None:
-            try:
-                settings = at_budget(method.spec, method.settings, shape, control.budget)
-            except ValueError as error:
-                if control.is_own:
-                    continue
-                raise ConfigError(f"control {control.key}: {error}") from None
-            method = method_config(settings.to_dict())
-        methods, trials = runs.get(name, ([method], 0))
+        methods, trials = runs.get(name, ([method_config(laid_over(before, control.method))], 0))
         runs[name] = (methods, trials + (control.on is None))
     search = config.sweep.search
     searched = _corners(laid_over(before, {"name": search.method}), list(search.dimensions.values()))
