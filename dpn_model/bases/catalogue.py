@@ -73,8 +73,14 @@ def tiny_base(vocab_size: int = TINY_VOCAB_SIZE, *, image_size: int = 96, patch_
 
 def base_shape(name: str) -> ModelShape:
     """What a named base's cost follows from. Raises as `named_base`."""
-    attributes = json.dumps(named_base(name).base_config)
-    return model_shape(json.loads(attributes, object_hook=lambda values: SimpleNamespace(**values)))
+    return model_shape(base_attributes(name))
+
+
+def base_attributes(name: str) -> SimpleNamespace:
+    """A named base's configuration as attributes, the way transformers has them. Raises as `named_base`."""
+    text = json.dumps(named_base(name).base_config)
+    attributes: SimpleNamespace = json.loads(text, object_hook=lambda values: SimpleNamespace(**values))
+    return attributes
 
 
 def named_base(name: str) -> NamedBase:

@@ -24,7 +24,13 @@ PRODUCT = {
     "platform/dpn_platform/tracking/memory.py",
 }
 #: fields of documents that happen to have a method's name
-FIELDS = {"dense": {"platform/dpn_platform/cli/flops.py", "platform/dpn_platform/reports/study/export.py"}}
+FIELDS = {
+    "dense": {
+        "platform/dpn_platform/cli/flops_account.py",
+        "platform/dpn_platform/cli/flops_tables.py",
+        "platform/dpn_platform/reports/study/export.py",
+    }
+}
 #: reads what DPN's authors published, of DPN and of their static pyramid
 AUTHORS = "dpn_model/weights/authors_pooling.py"
 #: the public names of the package, and the arithmetic of a route by hand

@@ -72,7 +72,10 @@ def test_tiny_is_costed_as_it_is_built(capsys):
         (["--model", "tiny", "--route", "4x4,4x4,1"], ["route[1]", "2x2 grid is too small"]),
         (["--model", "tiny", "--route", "1,1,1", "--text-tokens", "-1"], ["--text-tokens"]),
         (["--model", "tiny", "--route", "1,1,1", "--text-tokens", "few"], ["--text-tokens"]),
-        (["--model", "tiny"], ["--route"]),
+        (["--model", "tiny"], ["neither of --route and --method"]),
+        (["--model", "tiny", "--route", "1,1,1", "--method", "dense"], ["both of --route and --method"]),
+        (["--model", "tiny", "--route", "1,1,1", "method.keep=0.5"], ["method.keep=0.5", "--method"]),
+        (["--model", "tiny", "--route", "1,1,1", "--budget", "0.5"], ["--budget", "--method"]),
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, parts):
