@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,9 +105,16 @@ def _show_averages(comparison: RunComparison) -> None:
 
 def _show_paper(rows: list[PaperRow]) -> None:
     from dpn_platform.reports.comparison.paper_table import footnotes
-    from dpn_platform.reports.comparison.paper_text import paper_cells, paper_head
+    from dpn_platform.reports.comparison.paper_text import LEGEND, benchmarks_of, paper_cells, paper_head
+    from dpn_platform.reports.comparison.reference_tables import flops_convention
 
-    title = "The paper's tables (AVG recomputed; !: the printed one does not follow from its row; [n]: notes)"
-    print_table(title, paper_head(), paper_cells(rows))
-    for text, number in footnotes(rows).items():
-        note(f"[{number}] {text}")
+    for table, group in groupby(rows, key=lambda row: row.table):
+        own = list(group)
+        names = benchmarks_of(own)
+        title = f"The paper's table {table.removeprefix('table')}, its AVG recomputed; (run): measured"
+        print_table(title, paper_head(names)[1:], [cells[1:] for cells in paper_cells(own, names)])
+        for text, number in footnotes(own).items():
+            note(f"[{number}] {text}")
+    for mark, text in LEGEND.items():
+        note(f"{mark}: {text}")
+    note(f"FLOPs: {flops_convention()}")

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from dpn_platform.cli.compare import compare
 from dpn_platform.cli.console import clean_stdout, note, print_json
+from dpn_platform.cli.paper import paper
 from dpn_platform.cli.pictures import pictures
 from dpn_platform.cli.routing import routing
 
@@ -40,6 +41,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command(DEFAULT)(report)
     group.command("compare")(compare)
+    group.command("paper")(paper)
     group.command("routing")(routing)
     group.command("pictures")(pictures)
     app.add_typer(group, name="report")

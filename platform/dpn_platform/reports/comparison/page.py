@@ -8,7 +8,8 @@ from typing import Any
 
 from dpn_platform.benchmarks.statistics.paired import PairedDifference
 from dpn_platform.reports.comparison.paper_table import PaperRow, footnotes
-from dpn_platform.reports.comparison.paper_text import paper_cells, paper_head
+from dpn_platform.reports.comparison.paper_text import LEGEND, benchmarks_of, paper_cells, paper_head
+from dpn_platform.reports.comparison.reference_tables import flops_convention
 from dpn_platform.reports.comparison.runs import DIVISORS, Average, RunComparison
 from dpn_platform.reports.look.labels import NOT_MEASURED, signed_points
 from dpn_platform.reports.look.style import html_document
@@ -43,8 +44,8 @@ _AVERAGES = (
     "with the same recipe."
 )
 _PAPER = (
-    "Printed: the paper's average, ! where its own row gives another; AVG: recomputed by the recipe of the table, the "
-    "runs' too. (control): published, uncompressed, not in the paper. GFLOPs by eq. 8."
+    "Printed: the paper's average; AVG: recomputed by the recipe of the table, the runs' too. (control): published, "
+    "uncompressed, not in the paper; (run): measured. GFLOPs: as printed. "
 )
 
 
@@ -158,13 +159,16 @@ def _id_list(ids: Sequence[Any]) -> str:
 
 
 def _paper(rows: Sequence[PaperRow]) -> str:
-    lines = []
-    for row, cells in zip(rows, paper_cells(rows), strict=True):
+    lines, names = [], benchmarks_of(rows)
+    for row, cells in zip(rows, paper_cells(rows, names), strict=True):
         numbers = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells[2:])
         kind = ' class="front"' if row.kind == "run" else ""
         lines.append(f"<tr{kind}><td>{escape(cells[1])}</td><td>{escape(cells[0])}</td>{numbers}</tr>")
-    head = paper_head()
+    head = paper_head(names)
+    marks = "; ".join(f"{mark}: {text}" for mark, text in LEGEND.items())
     listed = "".join(f"<li>[{number}] {escape(note)}</li>" for note, number in footnotes(rows).items())
-    return table((head[1], head[0], *head[2:]), lines, frozenset(range(2, len(head)))) + (
-        f'<p class="note">{_PAPER}</p><ul class="note" style="list-style:none;padding:0">{listed}</ul>'
+    return (
+        table((head[1], head[0], *head[2:]), lines, frozenset(range(2, len(head))))
+        + f'<p class="note">{_PAPER}{escape(marks)}. FLOPs: {escape(flops_convention())}.</p>'
+        + f'<ul class="note" style="list-style:none;padding:0">{listed}</ul>'
     )

@@ -1,12 +1,14 @@
-"""The paper's tables 1 to 4 and the user's runs as one table: averages recomputed, misprints marked."""
+"""The paper's tables 1 to 4 and the user's runs as one table: averages and FLOPs recomputed, misprints marked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from dpn_platform.reports.comparison.recount import Recount
 from dpn_platform.reports.comparison.reference_tables import (
+    Corrected,
     ReferenceRow,
     average,
     published_controls,
@@ -20,27 +22,42 @@ PRINTED, CONTROL, RUN = "printed", "control", "run"
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row.
+    """One row. What others report and what was measured here are never in one field.
 
     Attributes:
         table: table1 ... table4.
         kind: printed in the paper, a published control, or a run of the user.
+        measured: scores of a run.
         average: what the row's own values give by the table's recipe; None where a column is missing.
-        notes: misprints and contradictions of a printed row.
+        corrected_average: the same with the corrected values; None where nothing is corrected, or to no known value.
+        counted_as: what `recounted_flops_g` is of.
+        notes: findings and notes of a printed row.
+        reported, corrected, reported_avg, reported_flops_g: as in `ReferenceRow`.
     """
 
     table: str
     kind: str
     method: str
-    scores: Scores
-    printed_avg: float | None
-    average: float | None
+    reported: Mapping[str, float] = field(default_factory=dict)
+    corrected: Mapping[str, Corrected] = field(default_factory=dict)
+    measured: Scores = field(default_factory=dict)
+    reported_avg: float | None = None
+    average: float | None = None
+    corrected_average: float | None = None
+    reported_flops_g: float | None = None
+    recounted_flops_g: Recount | None = None
+    counted_as: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
-    flops_g_eq8: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain values."""
-        return {**vars(self), "scores": dict(self.scores), "notes": list(self.notes)}
+        """The row as plain values; `recounted_flops_g` as {cheapest, dearest}, or null where it is not counted."""
+        recounted = self.recounted_flops_g
+        return {
+            **vars(self),
+            "corrected": {name: one._asdict() for name, one in self.corrected.items()},
+            "recounted_flops_g": None if recounted is None else recounted._asdict(),
+            "notes": list(self.notes),
+        }
 
 
 def paper_rows(runs: Mapping[str, Scores]) -> list[PaperRow]:
@@ -50,7 +67,9 @@ def paper_rows(runs: Mapping[str, Scores]) -> list[PaperRow]:
         rows += [_reference(table, PRINTED, row) for row in printed]
         if table == "table1":
             rows += [_reference(table, CONTROL, row) for row in published_controls()]
-        rows += [PaperRow(table, RUN, name, scores, None, average(scores, table)) for name, scores in runs.items()]
+        rows += [
+            PaperRow(table, RUN, name, measured=scores, average=average(scores, table)) for name, scores in runs.items()
+        ]
     return rows
 
 
@@ -61,19 +80,24 @@ def footnotes(rows: Sequence[PaperRow]) -> dict[str, int]:
 
 
 def marked_method(row: PaperRow, numbers: Mapping[str, int]) -> str:
-    """The method's name with the numbers of its notes: `RoE-LLaVA [3]`."""
+    """The method's name, whose it is if not the paper's, and the numbers of its notes: `RoE-LLaVA [3]`."""
     marks = ",".join(str(numbers[note]) for note in row.notes)
-    return f"{row.method} [{marks}]" if marks else row.method
+    return row.method + ("" if row.kind == PRINTED else f" ({row.kind})") + (f" [{marks}]" if marks else "")
 
 
 def _reference(table: str, kind: str, row: ReferenceRow) -> PaperRow:
+    right = {**row.reported, **{name: one.value for name, one in row.corrected.items()}}
     return PaperRow(
         table,
         kind,
         row.method,
-        row.scores,
-        row.printed_avg,
-        average(row.scores, table),
-        row.notes,
-        row.more.get("flops_g_eq8"),
+        reported=row.reported,
+        corrected=row.corrected,
+        reported_avg=row.reported_avg,
+        average=average(row.reported, table),
+        corrected_average=average(right, table) if row.corrected else None,
+        reported_flops_g=row.reported_flops_g,
+        recounted_flops_g=row.recounted,
+        counted_as=row.counted_as,
+        notes=row.remarks,
     )
