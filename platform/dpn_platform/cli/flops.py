@@ -26,7 +26,9 @@ def flops(
     route: Annotated[
         str | None, typer.Option(help="One entry per site: a kernel's area (1, 2, 4) or a kernel (1x2).")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="A registered method, with its defaults or `overrides`.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="A registered method, at its defaults or with settings behind it.")
+    ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Of --method: the share of visual tokens, weighted by depth: 0.333, 1/3.")
     ] = None,

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
     """Adds `dpn report`."""
     group = typer.Typer(
         cls=_StudyByDefault,
-        help="Draw a study again (dpn report STUDY), compare scored runs, show what routers did.",
+        help="Draw a study again (dpn report STUDY), compare scored runs, audit the paper's tables, show routes.",
         subcommand_metavar="STUDY | COMMAND [ARGS]...",
         no_args_is_help=True,
     )

@@ -43,26 +43,24 @@ def audit_document() -> dict[str, Any]:
 
 def audit_page() -> str:
     """The page's Markdown; the same tables and methods give the same text."""
-    rows = [row for row in paper_rows({}) if row.table in _TITLES]
     marks = {**LEGEND, "counted as": f'what `dpn flops --method` takes; "{NOT_COUNTED}" for want of method or base'}
     parts = [_LEAD, f"FLOPs: {flops_convention()}.\n", *(f"* {mark}: {text}" for mark, text in marks.items()), ""]
-    numbers = footnotes(rows)
     for table, title in _TITLES.items():
-        own = [row for row in rows if row.table == table]
-        parts += [f"## {title}\n", _table(own, rows), _notes(own, numbers)]
+        rows = [row for row in paper_rows({}) if row.table == table]
+        notes = [f"* [{number}] {note}\n" for note, number in footnotes(rows).items()]
+        parts += [f"## {title}\n", _table(rows), "".join(notes)]
     parts += ["## Findings\n", "| | evidence | |", "| --- | --- | --- |"]
     parts += [f"| {key} | {one.evidence} | {one.text} |" for key, one in findings().items()]
     parts += ["", "Evidence: " + "; ".join(f"{key}, {text}" for key, text in evidence_kinds().items()) + "."]
     return "\n".join(parts) + "\n"
 
 
-def _table(own: Sequence[PaperRow], rows: Sequence[PaperRow]) -> str:
-    numbers = footnotes(rows)
-    benchmarks = benchmarks_of(own)
+def _table(rows: Sequence[PaperRow]) -> str:
+    numbers, benchmarks = footnotes(rows), benchmarks_of(rows)
     costs = ("AVG printed", "AVG recomputed", "GFLOPs printed", "GFLOPs recounted", "counted as")
     head = ["method", *(COLUMNS[name] for name in benchmarks), *costs]
     lines = [head, ["---"] * len(head)]
-    for row in own:
+    for row in rows:
         scores = [f"{score_text(row, name)} {corrected_text(row, name)}".rstrip() for name in benchmarks]
         lines.append([marked_method(row, numbers), *scores, *cost_and_average(row), _counted_as(row)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
@@ -71,17 +69,7 @@ def _table(own: Sequence[PaperRow], rows: Sequence[PaperRow]) -> str:
 def _counted_as(row: PaperRow) -> str:
     if row.counted_as is None:
         return ""
-    settings = row.counted_as["settings"].items()
-    texts = [
-        value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).replace('"', "")
-        for _, value in settings
-    ]
-    words = [
-        row.counted_as["method"],
-        *(f"method.{key}={text}" for (key, _), text in zip(settings, texts, strict=True)),
-    ]
+    words = [row.counted_as["method"]]
+    for key, value in row.counted_as["settings"].items():
+        words.append(f"method.{key}={json.dumps(value, separators=(',', ':'))}".replace('"', ""))
     return f"{row.counted_as['base']}: `{' '.join(words)}`"
-
-
-def _notes(own: Sequence[PaperRow], numbers: dict[str, int]) -> str:
-    return "".join(f"* [{numbers[note]}] {note}\n" for note in footnotes(own))
