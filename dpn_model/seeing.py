@@ -5,7 +5,6 @@ Shape letters: B samples, V visual tokens of all pictures together, C width of t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,11 +15,11 @@ from torch import Tensor
 
 from dpn_model.bases.vision.contract import ImageInputs, ImageSide, Pixels
 from dpn_model.cost.bill import ModelShape
-from dpn_model.cost.ledger import PROJECTOR
 from dpn_model.methods.contract import Parts, Resizer, Selector, joined
 from dpn_model.methods.probe import VisionProbe, is_of_tower
 from dpn_model.methods.records import ReductionRecord
 from dpn_model.methods.rows import ImageRows, pick_rows, replace_image_rows
+from dpn_model.methods.spec import projector_macs
 from dpn_model.packing import Grid, ImageSpan, PackedSequence, TokenKind
 
 
@@ -126,12 +125,12 @@ def selected(
         raise ValueError("this base's rows of visual tokens end with newlines; no selector fits it")
     rows = seen.rows
     if rows is None:
-        visual = state.hidden_TD[state.kind_T == TokenKind.VISION]
+        visual = torch.cat([state.hidden_TD[one.start : one.start + one.num_tokens] for one in state.images])
         starts = [0]
         for image in state.images:
             starts.append(starts[-1] + image.num_tokens)
         spans = [replace(image, start=start) for image, start in zip(state.images, starts, strict=False)]
-        assert seen.vision is not None or not selector.looks
+        assert seen.vision is not None or not any(map(is_of_tower, selector.looks))
         rows = selector(visual, spans, seen.vision or VisionProbe((), state))
     tokens_in = state.visual_tokens()
     after, _ = replace_image_rows(state, rows, keep_positions=selector.positions == "keep")
@@ -144,9 +143,9 @@ def selected(
         spent[image.sample] += selector.macs(image, chosen)
         projected[image.sample] += len(chosen.windows)
     macs = {"selector": tuple(spent)}
-    if seen.rows is not None and shape.projector_macs is not None and shape.image_grid is not None:
-        per_token = shape.projector_macs // math.prod(shape.image_grid)
-        macs[PROJECTOR] = tuple(per_token * count for count in projected)
+    if seen.rows is not None:
+        per_token = projector_macs(shape, 1)
+        macs |= {tag: tuple(one * count for count in projected) for tag, one in per_token.items()}
     told = tuple("+".join(one) or "-" for one in choices)
     return after, ReductionRecord(0, tokens_in, after.visual_tokens(), told, macs=macs)
 

@@ -71,6 +71,7 @@ def clip_tower(vision_config: Any, class_tokens_kept: int = 0) -> TowerShape:
         patches=(vision_config.image_size // vision_config.patch_size) ** 2,
         class_tokens=CLASS_TOKENS.get(kind, 0),
         class_tokens_kept=class_tokens_kept,
+        num_heads=vision_config.num_attention_heads,
         has_pooling_head=kind == "siglip_vision_model" and getattr(vision_config, "vision_use_head", True),
     )
 

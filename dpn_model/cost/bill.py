@@ -20,6 +20,7 @@ class TowerShape:
         patch_values: numbers in one patch of pixels.
         patches: of a picture of the tower's own size.
         class_tokens: that run beside the patches; `class_tokens_kept` of them go on to the projector.
+        num_heads: of its attention; 0 where nobody has said.
         has_pooling_head: SigLIP's pooled output, which no VLM reads: one query against all patches, and an MLP.
     """
 
@@ -30,6 +31,7 @@ class TowerShape:
     patches: int
     class_tokens: int = 0
     class_tokens_kept: int = 0
+    num_heads: int = 0
     has_pooling_head: bool = False
 
     def macs(self, patches: int) -> int:

@@ -22,6 +22,8 @@ from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
 
 #: looks of a reducer
 ATTENTION, NEXT_LAYER, EMBEDDINGS = "attention", "next_layer", "embeddings"
+#: look of a selector: where the first answer begins, so that `VisionProbe.question_embeddings` leaves answers out
+QUESTION = "question"
 
 
 #: (rows that ask or None, what was found before or None) -> queries and keys, int64[B] multiply-accumulates
@@ -261,6 +263,31 @@ class VisionProbe:
         start, length = self._state.starts[sample], self._state.lengths[sample]
         is_text = self._state.kind_T[start : start + length] != TokenKind.VISION
         return self._state.hidden_TD[start : start + length][is_text]
+
+    @property
+    def stands_in_text(self) -> bool:
+        """Whether there is text to ask for: a blank picture, which keeps ranks together, has none."""
+        return self._state is not None
+
+    def question_embeddings(self, sample: int) -> Tensor:
+        """float[n, D]: embeddings of the first question, for parts with `QUESTION` in their looks.
+
+        It is the text from a sample's first picture to the answer that follows; where there is none between, all text
+        before that answer. What is kept of a picture must not depend on answers, nor on later turns.
+
+        Raises:
+            ValueError: there is no text: a blank picture, which keeps ranks together.
+        """
+        if self._state is None:
+            raise ValueError("a question was asked for; this picture stands in no text")
+        state = self._state
+        start, end = state.starts[sample], state.starts[sample] + state.lengths[sample]
+        behind = min((image.start + image.num_tokens for image in state.images if image.sample == sample), default=end)
+        asking = state.asking_rows_R[(state.asking_rows_R >= behind) & (state.asking_rows_R < end)]
+        end = int(asking[0]) + 1 if len(asking) else end
+        is_text = state.kind_T[start:end] == TokenKind.TEXT
+        question = state.hidden_TD[behind:end][is_text[behind - start :]]
+        return question if len(question) else state.hidden_TD[start:end][is_text]
 
     def _stacked(self, look: str) -> Tensor:
         if look not in self._known:

@@ -28,6 +28,9 @@ class ImageRows:
         pool: what becomes of a window of several cells.
         weights: float[V, K], in place of `pool`: a new row is the sum of its cells times these (0 where absent). A
             weighted mean has weights that add up to 1; PruMerge's need not.
+        made: float[V, C], of a selector in front of the projector, which has worked the new rows out itself (a mean
+            over hundreds of cells, a class token); windows then have one cell, and only give places.
+        mass: float[V], of rows that were made (`PackedSequence.weight_T`).
     """
 
     windows: np.ndarray
@@ -37,6 +40,8 @@ class ImageRows:
     pool: PoolWindows = max_of_windows
     row_end: int = 0
     weights: Tensor | None = None
+    made: Tensor | None = None
+    mass: Tensor | None = None
 
     @classmethod
     def kept(cls, rows: np.ndarray) -> ImageRows:
@@ -48,6 +53,11 @@ class ImageRows:
         """Weighted sums of rows, int64[V, K] and float[V, K]; no grid any more."""
         return cls(windows, 1, len(windows), is_grid=False, weights=weights)
 
+    @classmethod
+    def given(cls, places: np.ndarray, made: Tensor, mass: Tensor) -> ImageRows:
+        """Rows worked out already, float[V, C] with float[V], at the places of int64[V]; no grid any more."""
+        return cls(places[:, None], 1, len(places), is_grid=False, made=made, mass=mass)
+
 
 def replace_image_rows(
     state: PackedSequence,
@@ -58,7 +68,8 @@ def replace_image_rows(
 ) -> tuple[PackedSequence, Tensor]:
     """Rebuild a packed batch in which every image's rows are made from windows of its old rows.
 
-    A new row's mass (`PackedSequence.weight_T`) is the sum of its cells' masses.
+    A new row's mass (`PackedSequence.weight_T`) is the sum of its cells' masses. What `ImageRows.made` holds is not
+    looked at: it is as wide as the tower (see `pick_rows`).
 
     Args:
         state: the batch before.
@@ -94,13 +105,16 @@ def replace_image_rows(
         router_rows_R=np.flatnonzero(np.isin(first_T, state.router_rows_R)),
         asking_rows_R=np.flatnonzero(np.isin(first_T, state.asking_rows_R)),
         injections=injections,
-        weight_T=_masses(state, first, groups),
+        weight_T=_masses(state, first, groups, rows, spans),
     )
     return after, torch.from_numpy(image_T).to(device)
 
 
 def pick_rows(tokens_VD: Tensor, images: Sequence[ImageSpan], rows: Sequence[ImageRows]) -> Tensor:
-    """float[V, D] of pictures end to end, spans counted from 0 -> float[V after, D]."""
+    """float[V, D] of pictures end to end, spans counted from 0 -> float[V after, D]; all are picked, or all made."""
+    made = [new.made for new in rows if new.made is not None]
+    if made:
+        return torch.cat(made).to(tokens_VD.dtype)
     first: list[np.ndarray] = []
     groups: list[WindowGroup] = []
     written = 0
@@ -114,12 +128,21 @@ def pick_rows(tokens_VD: Tensor, images: Sequence[ImageSpan], rows: Sequence[Ima
     return pool_rows(tokens_VD, torch.from_numpy(np.concatenate(first)).to(tokens_VD.device), groups)
 
 
-def _masses(state: PackedSequence, first_T: Tensor, groups: Sequence[WindowGroup]) -> Tensor | None:
+def _masses(
+    state: PackedSequence,
+    first_T: Tensor,
+    groups: Sequence[WindowGroup],
+    rows: Sequence[ImageRows],
+    spans: Sequence[ImageSpan],
+) -> Tensor | None:
     """float[T_out]; None while every row stands for itself alone: rows were dropped or pooled on a grid, not merged."""
-    if state.weight_T is None and not any(group.weights is not None for group in groups):
+    made = [(span, new.mass) for span, new in zip(spans, rows, strict=True) if new.mass is not None]
+    if state.weight_T is None and not made and not any(group.weights is not None for group in groups):
         return None
     before_T = torch.ones(len(state.hidden_TD), device=first_T.device) if state.weight_T is None else state.weight_T
     after_T = before_T[first_T]
+    for span, mass_V in made:
+        after_T[span.start : span.start + span.num_tokens] = mass_V.to(after_T)
     for group in groups:
         targets = torch.from_numpy(group.targets_V).to(first_T.device)
         cells_VK = before_T[torch.from_numpy(np.maximum(group.rows_VK, 0)).to(first_T.device)]

@@ -43,10 +43,9 @@ def setting(
 
 
 def keep_setting(
-    default: float, text: str = "share of a picture's visual tokens that is kept; above 1, their number"
+    default: float | None, text: str = "share of a picture's visual tokens that is kept; above 1, their number"
 ) -> Any:
     """The field `keep` of methods that keep some of a picture's tokens: a share, or above 1 a whole number."""
-    text = "share of a picture's visual tokens that is kept; above 1, their number"
     return setting(default, text, check=_share_or_number, gt=0)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dpn_model.cost.bill import ModelShape
-from dpn_model.cost.ledger import Ledger
+from dpn_model.cost.ledger import PROJECTOR, Ledger
 from dpn_model.methods.settings import MethodSettings
 
 if TYPE_CHECKING:
@@ -143,6 +143,13 @@ def plan_in_front(shape: ModelShape, text_tokens: int, tokens: int, **macs: int)
     layers, before = shape.decoder.num_layers, math.prod(image_rows(shape))
     ledger = Ledger.of_stages(layers, (0,), (before, tokens), text_tokens, num_images=1, macs=macs)
     return Planned(ledger, ledger)
+
+
+def projector_macs(shape: ModelShape, tokens: int) -> dict[str, int]:
+    """What the base's projector spends on a picture's `tokens`, by tag, where a selector stands in front of it."""
+    if shape.projector_macs is None or shape.image_grid is None:
+        return {}
+    return {PROJECTOR: shape.projector_macs // math.prod(shape.image_grid) * tokens}
 
 
 def plan_of_stages(
