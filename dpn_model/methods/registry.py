@@ -36,6 +36,10 @@ _OURS = {
     "fastv": "dpn_model.methods.fastv.spec",
     "pyramiddrop": "dpn_model.methods.pyramiddrop.spec",
     "fastervlm": "dpn_model.methods.fastervlm.spec",
+    "prumerge": "dpn_model.methods.prumerge.spec",
+    "visionzip": "dpn_model.methods.visionzip.spec",
+    "divprune": "dpn_model.methods.divprune.spec",
+    "cdpruner": "dpn_model.methods.cdpruner.spec",
 }
 
 

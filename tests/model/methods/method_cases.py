@@ -56,6 +56,17 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "uniform_grid": (Case(identity={"keep": 1.0}), Case({"keep": 21.0, "sites": [0, 4], "positions": "keep"})),
     "fastervlm": (Case(identity={"keep": 1.0}),),
+    "prumerge": (
+        Case(identity={"keep": 1.0, "neighbours": 0, "order": "spatial"}),
+        Case({"plus": True, "positions": "keep", "order": "spatial"}),
+        Case({"plus": True, "keep": 0.125}),
+    ),
+    "visionzip": (
+        Case(identity={"keep": 1.0, "contextual": 0.0, "class_token": False}),
+        Case({"class_token": False, "positions": "keep"}),
+    ),
+    "divprune": (Case(identity={"keep": 1.0}),),
+    "cdpruner": (Case(identity={"keep": 1.0}), Case({"relevance": "none"}), Case({"theta": 0.5, "positions": "keep"})),
 }
 #: the same of the toy methods, one for every part of the contract
 TOY_CASES: dict[str, tuple[Case, ...]] = {
