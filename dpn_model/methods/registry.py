@@ -40,6 +40,11 @@ _OURS = {
     "visionzip": "dpn_model.methods.visionzip.spec",
     "divprune": "dpn_model.methods.divprune.spec",
     "cdpruner": "dpn_model.methods.cdpruner.spec",
+    "vispruner": "dpn_model.methods.vispruner.spec",
+    "holov": "dpn_model.methods.holov.spec",
+    "eadaprune": "dpn_model.methods.eadaprune.spec",
+    "dart": "dpn_model.methods.dart.spec",
+    "vscan": "dpn_model.methods.vscan.spec",
 }
 
 

@@ -67,6 +67,17 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "divprune": (Case(identity={"keep": 1.0}),),
     "cdpruner": (Case(identity={"keep": 1.0}), Case({"relevance": "none"}), Case({"theta": 0.5, "positions": "keep"})),
+    "vispruner": (Case({"keep": 13.0}, identity={"keep": 1.0}), Case({"important": 0.0, "step": 3})),
+    "holov": (Case({"keep": 20.0}, identity={"keep": 1.0}), Case({"chunks": 5})),
+    "eadaprune": (Case(identity={"least": 1.0}), Case({"energy": 0.7, "least": 3.0, "most": 0.5})),
+    "dart": (
+        Case({"keep": 20.0}, identity={"keep": 1.0}),
+        Case({"keep": 21.0, "count": "exact", "positions": "contiguous", "sites": [3]}),
+    ),
+    "vscan": (
+        Case({"keep": 0.6, "local_layer": 1}, identity={"keep": 1.0, "late_keep": 1.0, "local_layer": 1}),
+        Case({"keep": 11.0, "windows": 3, "late_keep": 5.0, "local_layer": 0, "positions": "keep", "sites": [3]}),
+    ),
 }
 #: the same of the toy methods, one for every part of the contract
 TOY_CASES: dict[str, tuple[Case, ...]] = {
