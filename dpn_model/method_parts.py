@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from dpn_model.bases.vision.image_side import image_side_of
 from dpn_model.bases.vision.projected import ProjectedImages
 from dpn_model.configuration import DpnConfig
 from dpn_model.cost.bill import ModelShape
-from dpn_model.methods.contract import Host, LayerPatch, Parts, Steering, TokenReducer
+from dpn_model.methods.contract import Host, LayerPatch, Parts, Projector, Steering, TokenReducer
 from dpn_model.methods.registry import find_method, methods_with, settings_of
 from dpn_model.methods.settings import MethodSettings
 
@@ -38,8 +37,12 @@ class MethodParts:
     def configure_method(self, method: MethodSettings | Mapping[str, Any]) -> None:
         """Attach a method to the loaded base, in place of what was attached. What it learns starts fresh.
 
+        A projector alone stays as it was learned, where the loaded model came with one of the same method and sizes:
+        it is the base's own by then, as after the first stage of training.
+
         Raises:
-            ValueError: unknown method or setting, or settings that do not fit the base.
+            ValueError: unknown method or setting, settings that do not fit the base, or another projector than that
+                which the loaded model came with.
         """
         settings = method if isinstance(method, MethodSettings) else settings_of(method)
         base, text_config = self.config.base, self.model.language_model.config
@@ -47,21 +50,22 @@ class MethodParts:
             grid = image_side_of(base).fixed_grid()
         except ValueError:
             grid = None
-        vision_size = getattr(getattr(base, "vision_config", None), "hidden_size", None)
-        host = Host(text_config.num_hidden_layers, text_config.hidden_size, base, grid, vision_size)
+        shape = model_shape(base)
+        host = Host(text_config.num_hidden_layers, text_config.hidden_size, base, grid, shape.vision_size, shape)
         spec = find_method(settings.name)
         spec.check(base)
         parts = spec.build(settings, host)
         for part in parts.all():
             _start_fresh(part)
             part.to(self.lm_head.weight)
+        self._keep_learned_projector(settings, parts)
         self.attach(settings, parts)
         if self.needs_router_token:
             self.make_room_for_router()
 
     def attach(self, settings: MethodSettings, parts: Parts) -> None:
         """Put parts in place of those that are there, with what they have learned; the dial is forgotten."""
-        self._detach()
+        self._detach(parts.projector)
         self.parts = parts
         self.reducers = nn.ModuleDict({str(layer): part for layer, part in parts.reducers.items()}).train(self.training)
         self.patches = nn.ModuleDict({str(layer): part for layer, part in parts.patches.items()}).train(self.training)
@@ -78,10 +82,9 @@ class MethodParts:
         """What parts change in the base: its projector and grid, its FFNs."""
         projector = self.parts.projector
         if projector is not None:
-            grid = side.fixed_grid()
-            macs = projector.macs(*grid)
-            shape = replace(shape, image_grid=projector.grid(*grid), projector_macs=macs)
-            self._bases_projector = (self.model.multi_modal_projector,)  # in a tuple: it is no part of the model now
+            earlier = self.model.multi_modal_projector
+            if not isinstance(earlier, Projector):
+                self._bases_projector = (earlier,)  # in a tuple: it is no part of the model now
             self.model.multi_modal_projector = projector.train(self.training)
             side = ProjectedImages(side, projector)
         self.image_side, self.model_shape = side, shape
@@ -91,13 +94,25 @@ class MethodParts:
                 # On the instance: names of parameters stay, and layers that are recomputed run it too.
                 dense.forward = partial(_patched_ffn, patch, type(dense).forward.__get__(dense))
 
-    def _detach(self) -> None:
+    def _keep_learned_projector(self, settings: MethodSettings, parts: Parts) -> None:
+        earlier: Parts | None = getattr(self, "parts", None)
+        if earlier is None or earlier.projector is None or parts.projector is None or self._bases_projector:
+            return
+        learned, fresh = (one.projector.state_dict(keep_vars=True) for one in (earlier, parts) if one.projector)
+        shapes = [{name: tensor.shape for name, tensor in one.items()} for one in (learned, fresh)]
+        if self.config.method["name"] == settings.name and shapes[0] == shapes[1]:
+            parts.projector.load_state_dict(learned, assign=True)
+
+    def _detach(self, following: Projector | None) -> None:
+        """Leave the base as it was, for parts with the projector `following`."""
         earlier: Parts | None = getattr(self, "parts", None)
         if earlier is None:
             return
-        if earlier.projector is not None:
-            if not self._bases_projector:
+        if earlier.projector is not None and not self._bases_projector:
+            weights = [[] if one is None else [*map(id, one.parameters())] for one in (earlier.projector, following)]
+            if weights[0] != weights[1]:
                 raise ValueError("this model was made with a projector of its own; load its base to change the method")
+        elif earlier.projector is not None:
             self.model.multi_modal_projector = self._bases_projector[0].to(self.lm_head.weight)
         for layer, patch in earlier.patches.items():
             if patch.replaces_ffn:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpn_model.bases.vision.contract import ImageInputs, Pixels
-from dpn_model.bases.vision.projected import ProjectedImages
-from dpn_model.cost.ledger import Rows
+from dpn_model.bases.vision.image_side import image_side_of
+from dpn_model.cost.ledger import PROJECTOR, Rows
 from dpn_model.method_parts import MethodParts
+from dpn_model.methods.contract import Projector
 from dpn_model.methods.probe import ATTENTION, NEXT_LAYER, QUESTION, VisionProbe
 from dpn_model.methods.records import ReductionRecord
 from dpn_model.packed_ids import PackedIds, pack_ids
@@ -110,25 +111,44 @@ class PackedInputs(MethodParts):
         index_T = torch.arange(len(ids.ids_T), device=hidden_TD.device)
         packed = (hidden_TD, ids.kind_T, index_T, ids.position_ids_T, ids.lengths, ids.images, ids.router_rows_R, keys)
         state = PackedSequence(*packed, asking_rows_R=ids.asking_rows_R)
-        texts = [length - visual for length, visual in zip(ids.lengths, state.visual_tokens(), strict=True)]
-        selections: tuple[ReductionRecord, ...] = ()
-        runs = base_runs = self._by_sample(ids, None if pixels is None else self.image_side.tower_runs(pixels, inputs))
-        if isinstance(self.image_side, ProjectedImages):  # the base alone would run the patches of every picture
-            patches = [math.prod(self.image_side.patches) * len(of_sample) for of_sample in runs]
-            height, width = self.image_side.fixed_grid()
-            told = tuple(f"{height}x{width}" if count else "-" for count in patches)
-            selections = (ReductionRecord(0, tuple(patches), state.visual_tokens(), told),)
-        else:
-            patches = list(state.visual_tokens())
-        before = tuple(Rows(*rows) for rows in zip(patches, texts, strict=True))
-        if pixels is None:
-            if self.training or self.joins_ranks:
-                # A text-only batch runs tower and projector as well: every rank joins the same collectives (spec
-                # platform-conventions 3.1).
-                hidden_TD = blank_tokens(self.model, self.parts, self.image_side, hidden_TD)
-            if self.parts.selector is not None or self.parts.resizer is not None:
-                selections = (*selections, ReductionRecord.of_nothing(0, state.num_samples))
-            return Packed(state.with_hidden(hidden_TD), ids, before, selections, None, runs, base_runs)
+        runs = self._by_sample(ids, () if pixels is None else self.image_side.tower_runs(pixels, inputs))
+        before, selections = self._before(ids, state.visual_tokens(), runs)
+        packed = Packed(state, ids, before, selections, runs=runs, base_runs=runs)
+        return self._without_pictures(packed) if pixels is None else self._with_pictures(packed, pixels, inputs)
+
+    def _before(
+        self, ids: PackedIds, visual: tuple[int, ...], runs: tuple[tuple[int, ...], ...]
+    ) -> tuple[tuple[Rows, ...], tuple[ReductionRecord, ...]]:
+        """Rows of every sample as the base alone would run them, and what a method's projector made of them."""
+        texts = [length - tokens for length, tokens in zip(ids.lengths, visual, strict=True)]
+        projector = self.parts.projector
+        records = () if projector is None else (self._projection(projector, [len(one) for one in runs], visual),)
+        patches = visual if projector is None else records[0].tokens_in
+        return tuple(Rows(*rows) for rows in zip(patches, texts, strict=True)), records
+
+    def _projection(self, projector: Projector, pictures: list[int], tokens: tuple[int, ...]) -> ReductionRecord:
+        """What a method's projector did, as a record of site 0; pictures and tokens of every sample."""
+        grid = image_side_of(self.config.base).fixed_grid()
+        height, width = projector.grid(*grid)
+        patches = tuple(math.prod(grid) * count for count in pictures)
+        told = tuple(f"{height}x{width}" if count else "-" for count in pictures)
+        macs = {PROJECTOR: tuple(projector.macs(*grid) * count for count in pictures)}
+        return ReductionRecord(0, patches, tokens, told, macs=macs)
+
+    def _without_pictures(self, packed: Packed) -> Packed:
+        """A batch of texts alone; its routes have a selector's site as those of every other batch do."""
+        hidden_TD, selections = packed.state.hidden_TD, packed.selections
+        if self.training or self.joins_ranks:
+            # It runs tower and projector as well: every rank joins the same collectives (spec platform-conventions
+            # 3.1).
+            hidden_TD = blank_tokens(self.model, self.parts, self.image_side, hidden_TD)
+        if self.parts.selector is not None or self.parts.resizer is not None:
+            selections = (*selections, ReductionRecord.of_nothing(0, packed.state.num_samples))
+        return replace(packed, state=packed.state.with_hidden(hidden_TD), selections=selections)
+
+    def _with_pictures(self, packed: Packed, pixels: Pixels, inputs: ImageInputs) -> Packed:
+        """Pictures' tokens in their rows, and behind selector or resizer what these leave."""
+        state, ids, selections, runs = packed.state, packed.ids, packed.selections, packed.runs
         samples = [picture.sample for picture in ids.pictures]
         seen = see(self.model, self.parts, self.image_side, pixels, inputs, samples, state)
         if seen.rows is None:
@@ -139,11 +159,11 @@ class PackedInputs(MethodParts):
         if seen.runs is not None:
             state, record = resized(state, seen)
             selections, runs = (*selections, record), self._by_sample(ids, seen.runs)
-        return Packed(state, ids, before, selections, seen.vision, runs, base_runs)
+        return replace(packed, state=state, selections=selections, vision=seen.vision, runs=runs)
 
-    def _by_sample(self, ids: PackedIds, runs: tuple[tuple[int, ...], ...] | None) -> tuple[tuple[int, ...], ...]:
-        """Runs of the tower, picture by picture (None: there is none), put together by sample."""
+    def _by_sample(self, ids: PackedIds, runs: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+        """Runs of the tower, picture by picture, put together by sample."""
         found: list[tuple[int, ...]] = [()] * len(ids.lengths)
-        for picture, patches in zip(ids.pictures if runs is not None else (), runs or (), strict=True):
+        for picture, patches in zip(ids.pictures, runs, strict=True):
             found[picture.sample] += patches
         return tuple(found)

@@ -29,7 +29,8 @@ def llava_shape(base: Any) -> ModelShape:
     chosen = base.vision_feature_layer
     width = tower.hidden_size * (1 if isinstance(chosen, int) else len(chosen))
     projector = (tower.patches + tower.class_tokens_kept) * mlp2x_macs(width, decoder.hidden_size)
-    return ModelShape(decoder, (side, side), tower.macs(tower.patches), projector, tower)
+    seen = None if tower.class_tokens_kept else width
+    return ModelShape(decoder, (side, side), tower.macs(tower.patches), projector, tower, seen)
 
 
 def anyres_shape(base: Any) -> ModelShape:

@@ -52,6 +52,7 @@ class ModelShape:
         vision_macs, projector_macs: multiply-accumulates of one image (or tile) of the tower's own size; None where
             nobody has counted them.
         tower: of LLaVA, which takes pictures of other sizes too.
+        vision_size: width of the features in front of the projector; None where no part can have them.
     """
 
     decoder: DecoderShape
@@ -59,6 +60,13 @@ class ModelShape:
     vision_macs: int | None = None
     projector_macs: int | None = None
     tower: TowerShape | None = None
+    vision_size: int | None = None
+
+    @property
+    def tower_levels(self) -> int | None:
+        """Hidden states of the tower that a part may read beside its features: 0 to this; None: no others."""
+        is_one_level = self.tower is not None and self.vision_size == self.tower.hidden_size
+        return self.tower.num_layers if self.tower is not None and is_one_level else None
 
     def vision_and_projector(self, ledger: Ledger) -> tuple[int, int]:
         """Multiply-accumulates of all pictures of a sample, each at its own size.

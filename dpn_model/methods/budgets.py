@@ -7,7 +7,7 @@ base's own (specs: "average retained tokens"), since FLOPs conventions differ an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +48,7 @@ def at_budget(spec: MethodSpec, settings: MethodSettings, shape: ModelShape, sha
         return share_of(spec, replace(settings, **{turned.setting: value}), shape)
 
     if turned.choices:
-        shares = {value: share_at(value) for value in turned.choices}
+        shares = _shares(turned.choices, share_at)
         low, high = min(shares.values()), max(shares.values())
         best = min(shares, key=lambda value: abs(shares[value] - share))
     else:
@@ -69,6 +69,20 @@ def at_budget(spec: MethodSpec, settings: MethodSettings, shape: ModelShape, sha
         )
     found: MethodSettings = replace(settings, **{turned.setting: best})
     return found
+
+
+def _shares(choices: Sequence[Any], share_at: Callable[[Any], float]) -> dict[Any, float]:
+    """Share by choice, of those that fit the base: a kernel may divide one base's grid and not another's."""
+    shares: dict[Any, float] = {}
+    refusal = ValueError("no choices")
+    for value in choices:
+        try:
+            shares[value] = share_at(value)
+        except ValueError as error:
+            refusal = error
+    if not shares:
+        raise refusal
+    return shares
 
 
 def _short(value: float, share_at: Callable[[float], float]) -> float:

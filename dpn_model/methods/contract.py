@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from dpn_model.cost.bill import ModelShape
 from dpn_model.methods.layer_call import LayerCall
 from dpn_model.methods.probe import Probe, VisionProbe
 from dpn_model.methods.records import PatchRecord, ReductionRecord
@@ -32,6 +33,7 @@ class Host:
         base: the base's configuration.
         image_grid: visual tokens of one picture as (height, width); None where each has its own.
         vision_size: width of the tower's features; None where nobody has said.
+        shape: what plans are made from; a part that checks itself against it refuses what its plan refuses.
     """
 
     num_layers: int
@@ -39,6 +41,7 @@ class Host:
     base: Any = None
     image_grid: tuple[int, int] | None = None
     vision_size: int | None = None
+    shape: ModelShape | None = None
 
 
 class Part(nn.Module):

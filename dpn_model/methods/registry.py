@@ -45,6 +45,13 @@ _OURS = {
     "eadaprune": "dpn_model.methods.eadaprune.spec",
     "dart": "dpn_model.methods.dart.spec",
     "vscan": "dpn_model.methods.vscan.spec",
+    "avgpool": "dpn_model.methods.avgpool.spec",
+    "pixel_shuffle": "dpn_model.methods.pixel_shuffle.spec",
+    "resampler": "dpn_model.methods.resampler.spec",
+    "c_abstractor": "dpn_model.methods.c_abstractor.spec",
+    "ldpv2": "dpn_model.methods.ldpv2.spec",
+    "tokenpacker": "dpn_model.methods.tokenpacker.spec",
+    "mqt": "dpn_model.methods.mqt.spec",
 }
 
 

@@ -55,6 +55,17 @@ def test_variants_share_the_tower_and_have_their_own_rows(save_checkpoint, evalu
     assert len(run.benchmarks["heldout"]) == 12, "of the checkpoint as it is"
 
 
+def test_one_learned_projector_at_several_numbers_of_tokens(save_checkpoint, evaluated, rows_table):
+    fewer = [{"name": f"m{keep}", "method": {"name": "mqt", "keep": keep}} for keep in (16, 2)]
+    other = [{"name": "other", "method": {"name": "mqt", "queries": 16}}]
+    folder = save_checkpoint(name="mqt")
+    result = evaluated(folder, rows_table, variants=fewer)
+    ratios = [one["flops_ratio"]["eq8"] for one in result.variants]
+    assert 1 > ratios[0] > ratios[1] > ratios[2] > 0, "against the base's patches"
+    with pytest.raises(DpnError, match="variant 'other': this model was made with a projector of its own"):
+        evaluated(folder, rows_table, variants=other)
+
+
 def test_budgets_of_the_dial(save_checkpoint, evaluated, rows_table, tmp_path):
     folder = save_checkpoint(name="dpn")
     with pytest.raises(DpnError, match=r"budget 0\.4 needs a calibrated dial"):

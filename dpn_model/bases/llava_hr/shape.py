@@ -47,7 +47,8 @@ def llava_hr_shape(config: Any) -> ModelShape:
     stages = list(zip(slow.depths, slow.hidden_sizes, strict=True))
     fusion = fusion_macs(fast.hidden_size, slow.hidden_sizes[-1], tokens, len(config.adapter_layers))
     vision = clip + convnext_macs(stages, config.image_size) + fusion
-    return ModelShape(decoder, (height, width), vision, tokens * mlp2x_macs(fast.hidden_size, decoder.hidden_size))
+    projector = tokens * mlp2x_macs(fast.hidden_size, decoder.hidden_size)
+    return ModelShape(decoder, (height, width), vision, projector, vision_size=fast.hidden_size)
 
 
 def convnext_macs(stages: Sequence[tuple[int, int]], image_size: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dpn_model.cost.bill import ModelShape
 from dpn_model.cost.flops import UNITS_PER_MAC
-from dpn_model.cost.ledger import Ledger, sample_cost
+from dpn_model.cost.ledger import PROJECTOR, Ledger, sample_cost
 from dpn_platform.config.devices import PEAK_TFLOPS
 from dpn_platform.config.errors import ConfigError
 
@@ -78,9 +78,10 @@ def training_flops(
     text_only = sample_cost(shape.decoder, (), (0,), text, "true").total
     head = flops_per_mac * shape.decoder.hidden_size * shape.decoder.vocab_size
     tokens = means.images_per_sample * ledger.mean_visual_tokens() + text
+    projector = ledger.macs.get(PROJECTOR, shape.projector_macs or 0)
     return {
         "vision": flops_per_mac * passes.vision * means.images_per_sample * (shape.vision_macs or 0),
-        "projector": flops_per_mac * FORWARD_AND_BACKWARD * means.images_per_sample * (shape.projector_macs or 0),
+        "projector": flops_per_mac * FORWARD_AND_BACKWARD * means.images_per_sample * projector,
         "decoder": passes.decoder
         * (means.images_per_sample * with_picture + (1 - means.images_per_sample) * text_only),
         "adapters": flops_per_mac * passes.adapters * adapters * tokens,

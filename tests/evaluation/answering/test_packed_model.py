@@ -44,7 +44,11 @@ def answers(model, asked, batch_size, limit=4):
     return [answered for _, answered in sorted(found, key=lambda one: one[0])]
 
 
-@pytest.mark.parametrize("method", [{"name": "dense"}, {"name": "dpn"}])
+@pytest.mark.parametrize(
+    "method",
+    [{"name": "dense"}, {"name": "dpn"}, {"name": "tokenpacker"}, {"name": "mqt", "keep": 9}, {"name": "avgpool"}],
+    ids=lambda method: method["name"],
+)
 def test_batches_change_nothing_and_answers_are_the_model_s_own(save_checkpoint, asked, method):
     folder = save_checkpoint(**method)
     batched = answers(load(folder), asked, 8)
@@ -58,7 +62,9 @@ def test_batches_change_nothing_and_answers_are_the_model_s_own(save_checkpoint,
         assert answered.route == ",".join(routing.route(0))
         assert answered.macs["swiglu_macs"] == routing.prefill_cost(0, "swiglu").total
         assert answered.kv_bytes == sum(group.num_bytes for group in routing.kv_groups(0, bytes_per_element=4))
-        assert answered.prompt_tokens == inputs["input_ids"].shape[1]
+        # As the base alone would read it, whatever grid a method's projector has.
+        placeholders = model.num_visual_tokens() * len(pictures)
+        assert answered.prompt_tokens == inputs["input_ids"].shape[1] - placeholders + 64 * len(pictures)
 
 
 def test_each_picture_goes_through_the_tower_once(save_checkpoint, asked):

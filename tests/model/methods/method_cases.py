@@ -78,6 +78,13 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"keep": 0.6, "local_layer": 1}, identity={"keep": 1.0, "late_keep": 1.0, "local_layer": 1}),
         Case({"keep": 11.0, "windows": 3, "late_keep": 5.0, "local_layer": 0, "positions": "keep", "sites": [3]}),
     ),
+    "avgpool": (Case(identity={"kernel": "1x1"}), Case({"kernel": "2x4", "where": "post"})),
+    "pixel_shuffle": (Case(), Case({"factor": 4, "order": "v1"})),
+    "resampler": (Case(), Case({"variant": "honeybee", "layers": 2, "queries": 9})),
+    "c_abstractor": (Case({"depth": 1}),),
+    "ldpv2": (Case(), Case({"side": 3})),
+    "tokenpacker": (Case(), Case({"query_residual": True, "scale": 4, "levels": [1, 3]})),
+    "mqt": (Case(), Case({"keep": 7, "content_keys": True})),
 }
 #: the same of the toy methods, one for every part of the contract
 TOY_CASES: dict[str, tuple[Case, ...]] = {

@@ -121,7 +121,8 @@ class PackedModel:
             self.model.set_dial(dial)
             if variant.method is not None:
                 self.model.configure_method(variant.method)
-                if any(True for part in self.model.parts.all() for _ in part.parameters()):
+                own = {id(weight) for part in parts.all() for weight in part.parameters()}
+                if any(id(weight) not in own for part in self.model.parts.all() for weight in part.parameters()):
                     raise ValueError(f"method {variant.method['name']} has weights, which were not trained here")
             if variant.budget is not None:
                 self.model.set_budget(variant.budget)

@@ -1,0 +1,1 @@
+"""Average pooling in front of the base's own projector, or behind it."""
