@@ -82,11 +82,11 @@ class MethodParts:
         """What parts change in the base: its projector and grid, its FFNs."""
         projector = self.parts.projector
         if projector is not None:
+            side = ProjectedImages(side, projector)
             earlier = self.model.multi_modal_projector
             if not isinstance(earlier, Projector):
                 self._bases_projector = (earlier,)  # in a tuple: it is no part of the model now
             self.model.multi_modal_projector = projector.train(self.training)
-            side = ProjectedImages(side, projector)
         self.image_side, self.model_shape = side, shape
         for layer, patch in self.parts.patches.items():
             if patch.replaces_ffn:

@@ -109,8 +109,8 @@ class PackedInputs(MethodParts):
             pictures = None if pixels is None else self.image_side.pictures(pixels, inputs)
             keys = sample_keys(ids.ids_T, ids.lengths, pictures, ids.pictures)
         index_T = torch.arange(len(ids.ids_T), device=hidden_TD.device)
-        packed = (hidden_TD, ids.kind_T, index_T, ids.position_ids_T, ids.lengths, ids.images, ids.router_rows_R, keys)
-        state = PackedSequence(*packed, asking_rows_R=ids.asking_rows_R)
+        columns = (hidden_TD, ids.kind_T, index_T, ids.position_ids_T, ids.lengths, ids.images, ids.router_rows_R, keys)
+        state = PackedSequence(*columns, asking_rows_R=ids.asking_rows_R)
         runs = self._by_sample(ids, () if pixels is None else self.image_side.tower_runs(pixels, inputs))
         before, selections = self._before(ids, state.visual_tokens(), runs)
         packed = Packed(state, ids, before, selections, runs=runs, base_runs=runs)
@@ -122,9 +122,10 @@ class PackedInputs(MethodParts):
         """Rows of every sample as the base alone would run them, and what a method's projector made of them."""
         texts = [length - tokens for length, tokens in zip(ids.lengths, visual, strict=True)]
         projector = self.parts.projector
-        records = () if projector is None else (self._projection(projector, [len(one) for one in runs], visual),)
-        patches = visual if projector is None else records[0].tokens_in
-        return tuple(Rows(*rows) for rows in zip(patches, texts, strict=True)), records
+        if projector is None:
+            return tuple(Rows(*rows) for rows in zip(visual, texts, strict=True)), ()
+        record = self._projection(projector, [len(one) for one in runs], visual)
+        return tuple(Rows(*rows) for rows in zip(record.tokens_in, texts, strict=True)), (record,)
 
     def _projection(self, projector: Projector, pictures: list[int], tokens: tuple[int, ...]) -> ReductionRecord:
         """What a method's projector did, as a record of site 0; pictures and tokens of every sample."""

@@ -258,7 +258,7 @@ SPECS = [
         ShuffleSettings,
         "toy projector",
         _shuffle_plan,
-        lambda settings, host: Parts(projector=Shuffle(host.vision_size or 0, host.hidden_size)),
+        lambda settings, host: Parts(projector=Shuffle(host.vision_size or 1, host.hidden_size)),
         needs_training="stage 1+2",
     ),
     MethodSpec(
