@@ -25,7 +25,7 @@ class Case:
 
     Attributes:
         train: of `TrainConfig`, beyond what all cases share.
-        method: of `Method`, beyond `METHOD`.
+        method: of `Method`, beyond `METHOD`; with a name, all of it.
         text_only: per rank: whether its samples are text only; None: every third is.
         unanswered: per rank: whether `max_length` has cut all its answers.
         routes: forced on each rank.
@@ -50,7 +50,7 @@ class Case:
 
     def plain_model(self) -> DpnForConditionalGeneration:
         """Without adapters."""
-        method = Method(**{**METHOD, **self.method})
+        method = Method(**(self.method if "name" in self.method else {**METHOD, **self.method}))
         # LLaVA-HR's tower has adapters after its first three layers.
         tower_layers = None if self.high_resolution else 2
         return tiny_model(
@@ -109,6 +109,9 @@ APART = {
     "zero3-lora": _apart(3, vision_lr=0.0, lora={"rank": 4, "alpha": 8, "dropout": 0.0}),
     "zero2-tied": Case({**SGD, "zero_stage": 2}, text_only=(True, False), tied=True),
     "zero3-tied": Case({**SGD, "zero_stage": 3}, text_only=(True, False), tied=True),
+    # As many tokens as patches: samples are those of the other cases.
+    "zero3-convolutions": _apart(3, {"name": "c_abstractor", "queries": 64, "depth": 1}),
+    "zero3-queries": _apart(3, {"name": "mqt", "queries": 64, "keep": 9, "elastic": False}),
     "zero3-two-towers": Case({**SGD, "zero_stage": 3}, text_only=(True, False), high_resolution=True),
 }
 CASES = PARITY | APART

@@ -132,10 +132,13 @@ def one_process(case: Case) -> tuple[list[float], dict[str, Tensor]]:
         loss_lm = sum(out.loss_lm * out.num_supervised_tokens for out, _ in outputs) / tokens
         # The hinge of the whole batch: all means are below the target, where it is linear.
         routed = [(out.loss_routing, len(batch["labels"])) for out, batch in outputs if out.loss_routing is not None]
-        hinge = sum(hinge * samples for hinge, samples in routed) / sum(samples for _, samples in routed)
+        loss = loss_lm
+        if routed:
+            hinge = sum(hinge * samples for hinge, samples in routed) / sum(samples for _, samples in routed)
+            loss = loss + model.config.method_settings.routing_loss.weight * hinge
         losses.append(loss_lm.item())
         optimizer.zero_grad()
-        (loss_lm + model.config.method_settings.routing_loss.weight * hinge).backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], train.max_grad_norm)
         optimizer.step()
         schedule.step()
@@ -169,4 +172,5 @@ def test_ranks_that_need_other_modules_train_the_weights_of_one_process(launched
     apart = {key: float((first["weights"][key] - weights[key]).abs().max()) for key in weights}
     assert max(apart.values()) < WEIGHT_TOLERANCE, sorted(apart.items(), key=lambda item: -item[1])[:5]
     moved = {key for key in weights if key in before and not torch.equal(weights[key], before[key])}
-    assert any(key.startswith("reducers.") for key in moved)
+    learns = "model.multi_modal_projector." if "name" in APART[name].method else "reducers."
+    assert any(key.startswith(learns) for key in moved)
