@@ -87,7 +87,8 @@ def run_decoder(
             watch.layer = number - 1 if number in reducers and ATTENTION in reducers[number].looks else -1
             state = state.with_hidden(layers[number - 1](state.hidden_TD[None], **arguments[number - 1])[0]).injected()
         if number in reducers:
-            probe = _probe(language_model, number, state, reducers[number].looks, watch, entered, vision)
+            rotary = arguments[number - 1]["position_embeddings"] if number else None
+            probe = _probe(language_model, number, state, reducers[number].looks, watch, entered, vision, rotary)
             state, reduction = reducers[number](state, probe)
             reductions.append(reduction)
             probe_macs_B += np.asarray(probe.macs)
@@ -106,6 +107,7 @@ def _probe(
     watch: Watch,
     entered: PackedSequence,
     vision: VisionProbe | None,
+    rotary: Any,
 ) -> Probe:
     """What the reducer behind layer `number` may look at; `entered` is the batch in front of the first layer."""
     return Probe(
@@ -117,6 +119,7 @@ def _probe(
         vision,
         entered.images,
         language_model.norm,
+        rotary,
     )
 
 

@@ -45,6 +45,7 @@ class Probe:
         vision: of the tower's run.
         entered: pictures as they entered the first layer, in the order of `state.images`.
         final_norm: the decoder's.
+        rotary: (cosines, sines) that the finished layer was called with.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Probe:
         vision: VisionProbe | None = None,
         entered: tuple[ImageSpan, ...] = (),
         final_norm: Callable[[Tensor], Tensor] | None = None,
+        rotary: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.layer = layer
         self.state = state
         self.vision = vision
         self.entered = entered or state.images
         self._final_norm = final_norm
+        self._rotary = rotary
         self._watched = watched
         self._next_layer = next_layer
         self._next: Watched | None = None
@@ -104,6 +107,17 @@ class Probe:
             raise ValueError("the final norm was asked for; this probe was made without one")
         with torch.no_grad():
             return self._final_norm(self.state.hidden_TD)
+
+    def rotary(self) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, float[T, R] each, that turned queries and keys of the finished layer.
+
+        Raises:
+            ValueError: no layer is finished, or its positions are of several kinds (multimodal RoPE).
+        """
+        if self._rotary is None or self._rotary[0].ndim != 3:
+            reason = "the base has multimodal positions" if self._rotary is not None else "there is no finished layer"
+            raise ValueError(f"rotary positions after layer {self.layer} were asked for; {reason}")
+        return self._rotary[0][0], self._rotary[1][0]
 
     def next_queries_keys(self) -> tuple[Tensor, Tensor]:
         """float[T, N, H] and float[T, N of keys, H]: the next layer's, rotary positions in them, no gradient.

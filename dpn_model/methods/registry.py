@@ -35,6 +35,7 @@ _OURS = {
     "uniform_grid": "dpn_model.methods.uniform_grid.spec",
     "fastv": "dpn_model.methods.fastv.spec",
     "pyramiddrop": "dpn_model.methods.pyramiddrop.spec",
+    "sparsevlm": "dpn_model.methods.sparsevlm.spec",
     "fastervlm": "dpn_model.methods.fastervlm.spec",
     "prumerge": "dpn_model.methods.prumerge.spec",
     "visionzip": "dpn_model.methods.visionzip.spec",

@@ -55,6 +55,12 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"measure": "features", "thresholds": [0.1], "experts": ["1x2", "2x2"]}),
     ),
     "uniform_grid": (Case(identity={"keep": 1.0}), Case({"keep": 21.0, "sites": [0, 4], "positions": "keep"})),
+    "sparsevlm": (
+        Case(identity={"keep": 1.0}),
+        Case({"version": "v2"}, identity={"version": "v2", "keep": 1.0}),
+        Case({"keep": 7, "positions": "keep", "heads": 0.5}),
+        Case({"version": "v2", "keep": 0.6, "recycle": True, "rope_correction": False}),
+    ),
     "fastervlm": (Case(identity={"keep": 1.0}),),
     "prumerge": (
         Case(identity={"keep": 1.0, "neighbours": 0, "order": "spatial"}),

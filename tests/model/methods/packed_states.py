@@ -14,6 +14,7 @@ from torch import Tensor
 from dpn_model import DpnForConditionalGeneration
 from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.cache_stages import CacheStage
+from dpn_model.layers import rows_per_sample
 from dpn_model.methods.probe import Probe
 from dpn_model.packing import ImageSpan, PackedSequence, TokenKind, contiguous_positions
 
@@ -62,10 +63,13 @@ class Shown(Probe):
         self.shown = shown(state, scores)
 
     def attention(self, rows: np.ndarray | None = None) -> list[Tensor]:
-        return self.shown
+        """Every row that asks looks alike."""
+        rows = self.state.asking_rows_R if rows is None else rows
+        asking = rows_per_sample(rows, self.state.lengths)
+        return [one.expand(-1, count, -1) for one, count in zip(self.shown, asking, strict=True)]
 
     def next_attention(self, rows: np.ndarray | None = None) -> list[Tensor]:
-        return self.shown
+        return self.attention(rows)
 
 
 def kept_rows(before: PackedSequence, after: PackedSequence, sample: int = 0) -> list[int]:
