@@ -76,13 +76,14 @@ class PackedCache(Cache):
         self._slots = CacheSlots.behind((0,) * state.num_samples, state.lengths, state.hidden_TD.device)
 
     @contextmanager
-    def only(self, state: PackedSequence, lengths: tuple[int, ...]) -> Iterator[None]:
+    def only(self, state: PackedSequence, lengths: tuple[int, ...], is_renumbered: bool = False) -> Iterator[None]:
         """Prefill: one layer runs so many of each sample's rows; the stage that was open goes on behind it."""
         before = self._open, self._slots
         device = state.hidden_TD.device
         offset_B = _behind(state) - _column(lengths, device, state.position_ids_T.ndim)
         nothing_BN = torch.zeros(len(lengths), 0, dtype=torch.bool, device=device)
-        self._open = CacheStage(lengths, offset_B, nothing_BN)
+        offset_B = torch.zeros_like(offset_B) if is_renumbered else offset_B
+        self._open = CacheStage(lengths, offset_B, nothing_BN, is_renumbered)
         self._slots = CacheSlots.behind((0,) * len(lengths), lengths, device)
         yield
         if not any(lengths):  # the layer did not run

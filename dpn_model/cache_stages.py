@@ -23,12 +23,14 @@ class CacheStage:
         position_offset_B: int64[B] or int64[B, 3], rotary position of a token behind the prompt minus its slot (0
             where positions are contiguous).
         owned_BN: bool[B, N], of a patched layer: which of the N columns behind the prompt own keys; else None.
+        is_renumbered: of a patched layer, whose rows stand at 0, 1, 2 ...: its positions are its slots.
         added: of a patched layer, in the step that is open: bool[T], which of the new rows it stored.
     """
 
     lengths: tuple[int, ...]
     position_offset_B: Tensor
     owned_BN: Tensor | None = None
+    is_renumbered: bool = False
     added: np.ndarray | None = None
 
     def grow(self, new: tuple[int, ...], is_token_BS: Tensor) -> None:
@@ -58,7 +60,7 @@ class CacheStage:
 
     def _shift(self, by: list[int]) -> None:
         """Positions go on where other layers are, whatever this one stored."""
-        if any(by):
+        if any(by) and not self.is_renumbered:
             by_B = torch.tensor(by, device=self.position_offset_B.device)
             self.position_offset_B = self.position_offset_B + by_B.view(-1, *[1] * (self.position_offset_B.ndim - 1))
 

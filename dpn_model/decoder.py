@@ -19,6 +19,7 @@ from dpn_model.cache_stages import CacheStage
 from dpn_model.layers import (
     cached_arguments,
     embedding_scale,
+    first_norm,
     layer_arguments,
     run_cached_rows,
     run_rows,
@@ -78,7 +79,8 @@ def run_decoder(
     for number in range(len(layers) + 1):
         if number in patches:
             run = partial(run_rows, language_model, number - 1, state, cache, arguments, joins)
-            call = LayerCall(number, state.hidden_TD, state.lengths, run, state=state, training=joins)
+            norm = partial(first_norm, layers[number - 1])
+            call = LayerCall(number, state.hidden_TD, state.lengths, run, state=state, training=joins, norm=norm)
             hidden_TD, record = patches[number](call)
             assert record is not None
             patched.append(record)
@@ -149,7 +151,7 @@ def run_cached(
         if index + 1 in patches:
             own = cache.stage(index)
             run = partial(run_cached_rows, language_model, index, hidden_TD, new, cache)
-            call = LayerCall(index + 1, hidden_TD, new, run, past=own.lengths)
+            call = LayerCall(index + 1, hidden_TD, new, run, past=own.lengths, norm=partial(first_norm, layer))
             hidden_TD, _ = patches[index + 1](call)
             stage = None
             continue

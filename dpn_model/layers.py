@@ -19,7 +19,7 @@ from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.cache_stages import CacheSlots, CacheStage
 from dpn_model.methods.contract import joined
 from dpn_model.packing import PackedSequence
-from dpn_model.positions import rotary_ids
+from dpn_model.positions import renumbered_positions, rotary_ids
 
 
 def embedding_scale(language_model: Any) -> float:
@@ -71,6 +71,13 @@ def cached_arguments(
     return with_rotary(language_model, hidden_TD, shared)
 
 
+def first_norm(layer: Any, hidden_TD: Tensor) -> Tensor:
+    """float[T, D]: rows behind the norm in front of a layer's attention; OLMo 2 and its like have none."""
+    norms = (getattr(layer, name, None) for name in ("input_layernorm", "attention_layernorm"))
+    norm = next((one for one in norms if one is not None), None)
+    return hidden_TD if norm is None else norm(hidden_TD)
+
+
 def run_rows(
     language_model: Any,
     index: int,
@@ -79,6 +86,7 @@ def run_rows(
     arguments: list[dict[str, object]],
     joins: bool,
     rows: np.ndarray | None,
+    renumber: bool = False,
 ) -> Tensor:
     """Layer `index` (0-based) over some rows of a batch in prefill or training: float[R, D]."""
     layer = language_model.layers[index]
@@ -90,7 +98,7 @@ def run_rows(
     chosen = state.hidden_TD[places]
     if not len(rows):
         if cache is not None:
-            with cache.only(state, lengths):
+            with cache.only(state, lengths, renumber):
                 pass
         if not joins:
             return chosen
@@ -98,10 +106,11 @@ def run_rows(
         blank = state.with_hidden(state.hidden_TD.new_zeros(1, state.hidden_TD.shape[1]))
         positions = state.position_ids_T[:1]
         return joined(chosen, [_run_alone(language_model, index, blank.hidden_TD, positions, (1,), None)])
+    positions = renumbered_positions(state.position_ids_T, lengths, ()) if renumber else state.position_ids_T[places]
     if cache is None:
-        return _run_alone(language_model, index, chosen, state.position_ids_T[places], lengths, None)
-    with cache.only(state, lengths):
-        return _run_alone(language_model, index, chosen, state.position_ids_T[places], lengths, cache)
+        return _run_alone(language_model, index, chosen, positions, lengths, None)
+    with cache.only(state, lengths, renumber):
+        return _run_alone(language_model, index, chosen, positions, lengths, cache)
 
 
 def _run_alone(
@@ -131,10 +140,12 @@ def run_cached_rows(
     new: tuple[int, ...],
     cache: PackedCache,
     rows: np.ndarray | None,
+    renumber: bool = False,
 ) -> Tensor:
     """Layer `index` (0-based) over some of the new rows, each behind what its sample has stored there: float[R, D].
 
-    A chosen row stands where it stands in the other layers: rows of its step that were left out count.
+    A chosen row stands where it stands in the other layers: rows of its step that were left out count; not in a layer
+    whose rows were renumbered in the prefill.
     """
     stage = cache.stage(index)
     rows = np.arange(sum(new)) if rows is None else rows
@@ -145,9 +156,11 @@ def run_cached_rows(
     lengths = rows_per_sample(rows, new)
     slots = CacheSlots.behind(stage.lengths, lengths, hidden_TD.device)
     cache.place(slots)
-    whole = CacheSlots.behind(stage.lengths, new, hidden_TD.device)
+    whole = slots.slot_T
+    if not stage.is_renumbered:
+        whole = CacheSlots.behind(stage.lengths, new, hidden_TD.device).slot_T[places]
     offset_R = stage.position_offset_B[slots.sample_T]
-    position_ids = rotary_ids(offset_R + whole.slot_T[places].view(-1, *[1] * (offset_R.ndim - 1)))
+    position_ids = rotary_ids(offset_R + whole.view(-1, *[1] * (offset_R.ndim - 1)))
     samples = [sample for sample, length in enumerate(lengths) if length]
     layout = CachedLayout(
         [stage.lengths[sample] for sample in samples],

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dpn_model.attention.layout import AttentionLayout
 from dpn_model.attention.watch import Watch, Watched
 from dpn_model.cache import CACHE_NAME
-from dpn_model.layers import rows_per_sample, with_rotary
+from dpn_model.layers import first_norm, rows_per_sample, with_rotary
 from dpn_model.packing import PackedSequence
 from dpn_model.positions import rotary_ids
 
@@ -44,10 +44,7 @@ def look_ahead(
     look = partial(_look, language_model, index)
     lengths, width = np.asarray(state.lengths), state.hidden_TD.shape[1]
     with torch.no_grad():
-        # OLMo 2 and its like have no norm in front of the attention.
-        norms = (getattr(layer, name, None) for name in ("input_layernorm", "attention_layernorm"))
-        norm = next((one for one in norms if one is not None), None)
-        hidden_TD = state.hidden_TD if norm is None else norm(state.hidden_TD[None])[0]
+        hidden_TD = first_norm(layer, state.hidden_TD)
         if not hasattr(layer.self_attn, "k_proj"):
             seen = look(hidden_TD, state.position_ids_T, state.lengths, {"qkv_proj"})
             return seen, lengths * width * (_size(seen.query_TNH) + 2 * _size(seen.key_TNH))

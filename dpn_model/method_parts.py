@@ -45,13 +45,16 @@ class MethodParts:
                 which the loaded model came with.
         """
         settings = method if isinstance(method, MethodSettings) else settings_of(method)
-        base, text_config = self.config.base, self.model.language_model.config
+        base, language_model = self.config.base, self.model.language_model
+        text_config = language_model.config
         try:
             grid = image_side_of(base).fixed_grid()
         except ValueError:
             grid = None
-        shape = model_shape(base)
-        host = Host(text_config.num_hidden_layers, text_config.hidden_size, base, grid, shape.vision_size, shape)
+        shape, layers = model_shape(base), tuple(language_model.layers)
+        host = Host(
+            text_config.num_hidden_layers, text_config.hidden_size, base, grid, shape.vision_size, shape, layers
+        )
         spec = find_method(settings.name)
         spec.check(base)
         parts = spec.build(settings, host)
@@ -131,6 +134,11 @@ class MethodParts:
     def needs_sample_keys(self) -> bool:
         """Whether something is drawn at inference (`dpn_model.sample_keys`)."""
         return any(part.needs_sample_keys for part in self.parts.all())
+
+    def tell_progress(self, share: float | None) -> None:
+        """Which share of the training is done, for parts that follow a schedule; None: nobody knows."""
+        for part in self.parts.all():
+            part.progress = share
 
     def join_ranks(self, joins: bool) -> None:
         """Whether evaluation runs every module whatever the batch holds, as training does (`contract.Part`).

@@ -18,7 +18,7 @@ from dpn_model.bases.vision.image_side import image_side_of
 from dpn_model.cost.ledger import PROJECTOR, Rows
 from dpn_model.method_parts import MethodParts
 from dpn_model.methods.contract import Projector
-from dpn_model.methods.probe import ATTENTION, NEXT_LAYER, QUESTION, VisionProbe
+from dpn_model.methods.probe import ATTENTION, NEXT_LAYER, TURNS, VisionProbe
 from dpn_model.methods.records import ReductionRecord
 from dpn_model.packed_ids import PackedIds, pack_ids
 from dpn_model.packing import PackedSequence
@@ -101,7 +101,7 @@ class PackedInputs(MethodParts):
             router_token_id=self.config.router_token_id,
             pictures=() if pixels is None else self.image_side.pieces(pixels, inputs),
             positions=self.image_side.positions,
-            labels=labels if any(part.looks & {ATTENTION, NEXT_LAYER, QUESTION} for part in self.parts.all()) else None,
+            labels=labels if any(part.looks & {ATTENTION, NEXT_LAYER, TURNS} for part in self.parts.all()) else None,
         )
         hidden_TD = self.model.get_input_embeddings()(ids.ids_T)
         keys: tuple[int, ...] = ()

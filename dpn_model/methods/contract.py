@@ -10,6 +10,7 @@ Shape letters: B samples, T packed tokens, D model width, E experts, V visual to
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ class Host:
         image_grid: visual tokens of one picture as (height, width); None where each has its own.
         vision_size: width of the tower's features; None where nobody has said.
         shape: what plans are made from; a part that checks itself against it refuses what its plan refuses.
+        layers: of the decoder, with the weights they have now.
     """
 
     num_layers: int
@@ -42,6 +44,14 @@ class Host:
     image_grid: tuple[int, int] | None = None
     vision_size: int | None = None
     shape: ModelShape | None = None
+    layers: Sequence[nn.Module] = ()
+
+    def ffn_copy(self, layer: int) -> nn.Module:
+        """A copy of the FFN of a layer (1-based); what a method put in the place of its `forward` is not copied."""
+        ffn: Any = self.layers[layer - 1].mlp
+        copy: nn.Module = deepcopy(ffn, {id(ffn.__dict__.get("forward")): None})
+        copy.__dict__.pop("forward", None)
+        return copy
 
 
 class Part(nn.Module):
@@ -58,6 +68,8 @@ class Part(nn.Module):
     joins_ranks = False
     #: what it may ask the probe for; only this is kept while layers and tower run ("attention", or the vision probe's)
     looks: frozenset[str] = frozenset()
+    #: share of the training that is done; None where nobody says, as outside the training loop
+    progress: float | None = None
 
     @property
     def needs_sample_keys(self) -> bool:

@@ -16,7 +16,8 @@ from dpn_model.cost.ledger import Rows
 from dpn_model.methods.records import PatchRecord
 from dpn_model.packing import ImageSpan, PackedSequence
 
-RunRows = Callable[[np.ndarray | None], Tensor]
+#: (rows, or None for all; whether they are renumbered) -> what the layer makes of them
+RunRows = Callable[[np.ndarray | None, bool], Tensor]
 
 
 class LayerCall:
@@ -42,6 +43,7 @@ class LayerCall:
         state: PackedSequence | None = None,
         past: tuple[int, ...] | None = None,
         training: bool = False,
+        norm: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.layer = layer
         self.hidden_TD = hidden_TD
@@ -51,6 +53,7 @@ class LayerCall:
         self.training = training
         self.has_run = False
         self._run_rows = run_rows
+        self._norm = norm
         self._ran: np.ndarray | None = np.empty(0, dtype=np.int64)
 
     @cached_property
@@ -73,7 +76,17 @@ class LayerCall:
         chosen[list(samples)] = True
         return np.flatnonzero(np.repeat(chosen, self.lengths))
 
-    def run(self, rows: np.ndarray | None = None) -> Tensor:
+    def normed(self) -> Tensor:
+        """float[T, D]: the rows behind the layer's own first norm, as its attention sees them.
+
+        Raises:
+            ValueError: nobody has said which norm.
+        """
+        if self._norm is None:
+            raise ValueError(f"the first norm of layer {self.layer} was asked for; this call was made without one")
+        return self._norm(self.hidden_TD)
+
+    def run(self, rows: np.ndarray | None = None, *, renumber: bool = False) -> Tensor:
         """The base's layer over some rows, which attend to each other (and, behind a cache, to their sample's keys).
 
         A patch calls it once. Whoever runs no row calls it with an empty array: in training the layer's weights take
@@ -81,12 +94,14 @@ class LayerCall:
 
         Args:
             rows: int64[R] on the host, ascending; None: all.
+            renumber: chosen rows stand at 0, 1, 2 ... in this layer, and rows behind a cache follow on, whatever the
+                other layers hold; else they keep their positions. The prefill decides.
 
         Returns:
             float[R, D], what the layer makes of them.
         """
         self._ran, self.has_run = rows, True
-        return self._run_rows(rows)
+        return self._run_rows(rows, renumber)
 
     def merged(self, rows: np.ndarray, out_RD: Tensor) -> Tensor:
         """float[T, D]: the stream with some rows replaced, all others as they were."""
@@ -97,11 +112,12 @@ class LayerCall:
         self,
         *,
         choices: Sequence[str] | None = None,
-        ffn_factor: float = 1.0,
+        ffn_factor: float | tuple[float, ...] = 1.0,
         runs_new: Sequence[bool] | None = None,
         macs: Mapping[str, tuple[int, ...]] | None = None,
         router_probs_BE: Tensor | None = None,
         expert_index: tuple[int, ...] = (),
+        loss: Tensor | None = None,
     ) -> PatchRecord | None:
         """What was run, for the ledger; None behind a cache.
 
@@ -111,6 +127,7 @@ class LayerCall:
             runs_new: per sample, whether later tokens run the layer; default: those of samples that own keys here.
             macs: spent beside the layer, by tag and sample.
             router_probs_BE, expert_index: of what decided.
+            loss: see `PatchRecord`.
         """
         if not self.has_run:
             raise RuntimeError(
@@ -139,4 +156,5 @@ class LayerCall:
             macs=macs or {},
             router_probs_BE=router_probs_BE,
             expert_index=expert_index,
+            loss=loss,
         )

@@ -22,9 +22,8 @@ from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
 
 #: looks of a reducer
 ATTENTION, NEXT_LAYER, EMBEDDINGS = "attention", "next_layer", "embeddings"
-#: look of a selector: where the first answer begins, so that `VisionProbe.question_embeddings` leaves answers out
-QUESTION = "question"
-
+#: look of any part: where answers are known, every turn's asking row (`PackedSequence.asking_rows_R`)
+TURNS = "turns"
 
 #: (rows that ask or None, what was found before or None) -> queries and keys, int64[B] multiply-accumulates
 NextLayer = Callable[[np.ndarray | None, Watched | None], tuple[Watched, np.ndarray]]
@@ -284,7 +283,7 @@ class VisionProbe:
         return self._state is not None
 
     def question_embeddings(self, sample: int) -> Tensor:
-        """float[n, D]: embeddings of the first question, for parts with `QUESTION` in their looks.
+        """float[n, D]: embeddings of the first question, for parts with `TURNS` in their looks.
 
         It is the text from a sample's first picture to the answer that follows; where there is none between, all text
         before that answer. What is kept of a picture must not depend on answers, nor on later turns.

@@ -65,10 +65,11 @@ class PatchRecord:
         layer: 1-based.
         attention, ffn, keys: rows that ran in the attention, in the FFN, and that own keys.
         choices: what was chosen per sample ("run", "skip", "keep 50%").
-        ffn_factor: multiply-accumulates of the FFN per row, over the dense one's.
+        ffn_factor: multiply-accumulates of the FFN per row, over the dense one's; one for all samples, or one for each.
         runs_new: per sample, whether a token behind the cache runs the layer.
         macs: by tag, multiply-accumulates per sample spent beside the layer.
         router_probs_BE, expert_index: as in `ReductionRecord`.
+        loss: what the layer adds to a term of the loss, a scalar (`layer_losses.py`); None where it adds nothing.
     """
 
     layer: int
@@ -76,18 +77,20 @@ class PatchRecord:
     ffn: tuple[Rows, ...]
     keys: tuple[Rows, ...]
     choices: tuple[str, ...]
-    ffn_factor: float = 1.0
+    ffn_factor: float | tuple[float, ...] = 1.0
     runs_new: tuple[bool, ...] = ()
     macs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     router_probs_BE: Tensor | None = None
     expert_index: tuple[int, ...] = ()
+    loss: Tensor | None = None
 
     def load(self, sample: int, stream: Rows) -> LayerLoad:
         """For the ledger; `stream`: rows of the sample in front of the layer."""
         rows = (self.attention[sample], self.ffn[sample], self.keys[sample])
-        return LayerLoad(stream, *rows, self.ffn_factor, not self.runs_new or self.runs_new[sample])
+        factor = self.ffn_factor[sample] if isinstance(self.ffn_factor, tuple) else self.ffn_factor
+        return LayerLoad(stream, *rows, factor, not self.runs_new or self.runs_new[sample])
 
     def detached(self) -> PatchRecord:
         """The same without gradients."""
-        probs = None if self.router_probs_BE is None else self.router_probs_BE.detach()
-        return replace(self, router_probs_BE=probs)
+        probs, loss = (None if t is None else t.detach() for t in (self.router_probs_BE, self.loss))
+        return replace(self, router_probs_BE=probs, loss=loss)

@@ -14,7 +14,7 @@ from torch import Tensor
 from dpn_model.methods.cdpruner.spec import CdPrunerSettings
 from dpn_model.methods.contract import Host, Parts
 from dpn_model.methods.diverse import DiversePatches, cosines
-from dpn_model.methods.probe import QUESTION, VisionProbe
+from dpn_model.methods.probe import TURNS, VisionProbe
 from dpn_model.methods.rows import ImageRows
 from dpn_model.packing import ImageSpan
 
@@ -35,7 +35,7 @@ class CdPruner(DiversePatches):
     def __init__(self, settings: CdPrunerSettings, hidden_size: int) -> None:
         super().__init__(settings.keep, settings.positions, hidden_size)
         self.settings = settings
-        self.looks = frozenset({QUESTION} if settings.relevance == "embeddings" else ())
+        self.looks = frozenset({TURNS} if settings.relevance == "embeddings" else ())
 
     def picks(self, tokens_GVD: Tensor, count: int, images: Sequence[ImageSpan], probe: VisionProbe) -> Tensor:
         """int64[G, K]."""

@@ -97,6 +97,7 @@ def run_loop(
     engine.train()
     for step in range(start_step + 1, train.steps + 1):
         torch.manual_seed(step_seed(train.seed, step, dist.get_rank()))
+        engine.module.tell_progress((step - 1) / train.steps)
         began = clock()
         micro_batches = [next(batches) for _ in range(train.gradient_accumulation_steps)]
         fetched = clock()
