@@ -53,6 +53,7 @@ _OURS = {
     "ldpv2": "dpn_model.methods.ldpv2.spec",
     "tokenpacker": "dpn_model.methods.tokenpacker.spec",
     "mqt": "dpn_model.methods.mqt.spec",
+    "gamma_mod": "dpn_model.methods.gamma_mod.spec",
     "moe_llava": "dpn_model.methods.moe_llava.spec",
 }
 

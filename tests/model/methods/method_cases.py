@@ -91,6 +91,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "ldpv2": (Case(), Case({"side": 3})),
     "tokenpacker": (Case(), Case({"query_residual": True, "scale": 4, "levels": [1, 3]})),
     "mqt": (Case(), Case({"keep": 7, "content_keys": True})),
+    "gamma_mod": (Case({"threshold": 0.5}), Case({"rule": "capacity", "positions": "keep"})),
     "moe_llava": (Case(identity={}), Case({"top_k": 1, "layers": [2, 5]})),
 }
 #: the same of the toy methods, one for every part of the contract
