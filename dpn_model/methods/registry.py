@@ -55,6 +55,7 @@ _OURS = {
     "mqt": "dpn_model.methods.mqt.spec",
     "gamma_mod": "dpn_model.methods.gamma_mod.spec",
     "moe_llava": "dpn_model.methods.moe_llava.spec",
+    "roe_llava": "dpn_model.methods.roe_llava.spec",
 }
 
 

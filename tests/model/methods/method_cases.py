@@ -93,6 +93,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "mqt": (Case(), Case({"keep": 7, "content_keys": True})),
     "gamma_mod": (Case({"threshold": 0.5}), Case({"rule": "capacity", "positions": "keep"})),
     "moe_llava": (Case(identity={}), Case({"top_k": 1, "layers": [2, 5]})),
+    "roe_llava": (Case(), Case({"layers": [1, 3, 8], "adapter_width": 8})),
 }
 #: the same of the toy methods, one for every part of the contract
 TOY_CASES: dict[str, tuple[Case, ...]] = {
