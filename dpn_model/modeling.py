@@ -117,6 +117,8 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
         if labels is not None and labels.shape != input_ids.shape:
             raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(input_ids.shape)}")
         packed = self.pack(input_ids, attention_mask, pixel_values, inputs, labels)
+        if self.training and labels is not None and self.parts.copies > 1 and packed.state.images:
+            packed = packed.copied(self.parts.copies)
         state, ids = packed.state, packed.ids
         done = run_decoder(
             self.model.language_model, state, self.parts, past_key_values, packed.vision, joins_ranks=self.joins_ranks
@@ -153,8 +155,9 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
                 loss_lm = loss_lm + term.weight * value
             elif value is not None:
                 terms[term.name] = value
+        tokens = len(rows) // final.copies
         loss = loss_lm + sum(weights[name] * value for name, value in terms.items())
-        return DpnOutput(loss=loss, loss_lm=loss_lm, loss_terms=terms, num_supervised_tokens=len(rows), routing=routing)
+        return DpnOutput(loss=loss, loss_lm=loss_lm, loss_terms=terms, num_supervised_tokens=tokens, routing=routing)
 
     @property
     def image_grid(self) -> tuple[int, int]:

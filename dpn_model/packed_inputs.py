@@ -61,6 +61,14 @@ class Packed:
             spent[picture.sample] += self.vision.macs_per_picture
         return {"tower": tuple(spent)}
 
+    def copied(self, copies: int) -> Packed:
+        """Every sample so often; of the tower's work the first copy has the bill."""
+        none = ((),) * len(self.runs) * (copies - 1)
+        runs, base_runs = self.runs + none, self.base_runs + none
+        return replace(
+            self, state=self.state.copied(copies), before=self.before * copies, runs=runs, base_runs=base_runs
+        )
+
 
 class PackedInputs(MethodParts):
     """`pack`, for models with `config`, `model` and an `image_side`."""

@@ -90,6 +90,7 @@ class PackedSequence:
             answers are known, the sample's last row where they are not.
         weight_T: float[T], mass of every row: how many of the first packed rows were merged into it; None while every
             row stands for itself.
+        copies: how often every sample is in the batch (`copied`).
     """
 
     hidden_TD: Tensor
@@ -104,6 +105,7 @@ class PackedSequence:
     passages: tuple[Any, ...] = ()
     asking_rows_R: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     weight_T: Tensor | None = None
+    copies: int = 1
 
     @property
     def num_samples(self) -> int:
@@ -125,6 +127,34 @@ class PackedSequence:
         for image in self.images:
             counts[image.sample] += image.num_tokens
         return tuple(counts)
+
+    def copy_of(self, sample: int) -> int:
+        """Which copy a sample is, from 0."""
+        return sample // (self.num_samples // self.copies)
+
+    def copied(self, copies: int) -> PackedSequence:
+        """All samples, then all of them once more ...: gradients of the copies add up in what they were made from."""
+        starts = [copy * len(self.hidden_TD) for copy in range(copies)]
+        images = tuple(
+            replace(image, sample=image.sample + copy * self.num_samples, start=image.start + start)
+            for copy, start in enumerate(starts)
+            for image in self.images
+        )
+        return replace(
+            self,
+            hidden_TD=self.hidden_TD.repeat(copies, 1),
+            kind_T=self.kind_T.repeat(copies),
+            token_index_T=self.token_index_T.repeat(copies),
+            position_ids_T=self.position_ids_T.repeat(copies, *[1] * (self.position_ids_T.ndim - 1)),
+            lengths=self.lengths * copies,
+            images=images,
+            router_rows_R=np.concatenate([start + self.router_rows_R for start in starts]),
+            sample_keys=self.sample_keys * copies,
+            injections=tuple(added_TD.repeat(copies, 1) for added_TD in self.injections),
+            asking_rows_R=np.concatenate([start + self.asking_rows_R for start in starts]),
+            weight_T=None if self.weight_T is None else self.weight_T.repeat(copies),
+            copies=copies,
+        )
 
     def with_hidden(self, hidden_TD: Tensor) -> PackedSequence:
         """The same batch with another residual stream of the same shape."""

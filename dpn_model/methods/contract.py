@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dpn_model.cost.bill import ModelShape
 from dpn_model.methods.layer_call import LayerCall
-from dpn_model.methods.probe import Probe, VisionProbe
+from dpn_model.methods.probe import Probe, VisionProbe, is_of_tower
 from dpn_model.methods.records import PatchRecord, ReductionRecord
 from dpn_model.methods.rows import ImageRows
 from dpn_model.packing import ImageSpan, PackedSequence
@@ -181,7 +181,8 @@ class LossInputs:
         reductions, patches: records of the pass, in order of depth.
         losses_R: cross entropy per supervised token.
         sample_R: int64[R], which sample each of them is of.
-        final: the batch behind the final norm.
+        final: the batch behind the final norm; where samples were copied (`Parts.copies`), all copies, as in the
+            records.
     """
 
     reductions: Sequence[ReductionRecord]
@@ -231,6 +232,9 @@ class Parts:
         patches: by 1-based layer.
         losses: terms of the training loss.
         steering: of a method that chooses per sample.
+        copies: in training every sample with its neighbours runs so often through the decoder, side by side in one
+            batch, and the language loss is the mean over all; parts see which copy a sample is
+            (`PackedSequence.copy_of`). A batch without pictures, whose copies could not differ, runs once.
     """
 
     reducers: dict[int, TokenReducer] = field(default_factory=dict)
@@ -240,8 +244,15 @@ class Parts:
     losses: tuple[LossTerm, ...] = ()
     steering: Steering | None = None
     resizer: Resizer | None = None
+    copies: int = 1
 
     def __post_init__(self) -> None:
+        looks = [look for part in self.all() for look in part.looks]
+        if self.copies > 1 and (self.projector or self.selector or self.resizer or any(map(is_of_tower, looks))):
+            raise ValueError(
+                f"copies = {self.copies}: samples are copied behind tower, projector and selector; a method with "
+                "copies has none of its own and does not look at the tower"
+            )
         if self.resizer is not None and (self.selector is not None or self.projector is not None):
             raise ValueError("a resizer changes what the tower sees; it goes with no selector and no projector")
         if self.projector is not None and self.selector is not None and self.selector.before_projector:
