@@ -56,6 +56,7 @@ _OURS = {
     "gamma_mod": "dpn_model.methods.gamma_mod.spec",
     "moe_llava": "dpn_model.methods.moe_llava.spec",
     "roe_llava": "dpn_model.methods.roe_llava.spec",
+    "avg_llava": "dpn_model.methods.avg_llava.spec",
     "m3": "dpn_model.methods.m3.spec",
 }
 

@@ -94,6 +94,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "gamma_mod": (Case({"threshold": 0.5}), Case({"rule": "capacity", "positions": "keep"})),
     "moe_llava": (Case(identity={}), Case({"top_k": 1, "layers": [2, 5]})),
     "roe_llava": (Case(), Case({"layers": [1, 3, 8], "adapter_width": 8})),
+    "avg_llava": (Case(), Case({"attention": "tokens", "text_tokens": 2})),
     "m3": (Case({"scale": "2x2"}, identity={"scale": "1x1"}), Case({"scale": "all", "training": "sampled"})),
 }
 #: the same of the toy methods, one for every part of the contract
