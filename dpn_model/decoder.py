@@ -21,6 +21,7 @@ from dpn_model.layers import (
     embedding_scale,
     first_norm,
     layer_arguments,
+    run_beside,
     run_cached_rows,
     run_rows,
 )
@@ -122,6 +123,7 @@ def _probe(
         entered.images,
         language_model.norm,
         rotary,
+        partial(run_beside, language_model),
     )
 
 

@@ -5,6 +5,7 @@ Shape letters: B samples, T packed tokens, R chosen rows, D model width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch import Tensor
 
 from dpn_model.attention.layout import AttentionLayout
 from dpn_model.attention.packed import CachedLayout
-from dpn_model.attention.watch import Watch
+from dpn_model.attention.watch import Watch, Watched
 from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.cache_stages import CacheSlots, CacheStage
+from dpn_model.cost.flops import DecoderShape, layer_macs
 from dpn_model.methods.contract import joined
 from dpn_model.packing import PackedSequence
 from dpn_model.positions import renumbered_positions, rotary_ids
@@ -131,6 +133,24 @@ def _run_alone(
     arguments = with_rotary(language_model, hidden_RD, shared)[index]
     out: Tensor = language_model.layers[index](hidden_RD[None], **arguments)[0]
     return out
+
+
+def run_beside(
+    language_model: Any, state: PackedSequence, layers: Sequence[Any]
+) -> tuple[PackedSequence, Watched, list[int]]:
+    """Copied layers, one after the other, over a batch that the decoder goes on with as it was.
+
+    Returns:
+        The batch behind the last one, that one's queries and keys, and multiply-accumulates per sample.
+    """
+    watch = Watch(layers[-1].self_attn.layer_idx)
+    arguments = layer_arguments(language_model, state, None, watch)
+    for layer in layers:
+        hidden_TD = layer(state.hidden_TD[None], **arguments[layer.self_attn.layer_idx])[0]
+        state = state.with_hidden(hidden_TD).injected()
+    assert watch.seen is not None
+    shape = DecoderShape.from_config(language_model.config)
+    return state, watch.seen, [len(layers) * layer_macs(length, shape, "swiglu") for length in state.lengths]
 
 
 def run_cached_rows(

@@ -137,16 +137,13 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
         return self._losses(final, labels.to(ids.place_T.device).flatten()[ids.place_T], routing)
 
     def _losses(self, final: PackedSequence, labels_T: Tensor, routing: RoutingReport) -> DpnOutput:
-        """Eq. 7. The head runs on supervised rows only; labels shift by one within each sample, after reduction."""
-        labels_T = labels_T[final.token_index_T].masked_fill(final.kind_T == TokenKind.VISION, IGNORE_INDEX)
-        targets_T = torch.cat([labels_T[1:], labels_T.new_full((1,), IGNORE_INDEX)])
-        ends = torch.tensor(final.lengths, device=labels_T.device).cumsum(0) - 1
-        targets_T[ends] = IGNORE_INDEX
-        rows = torch.nonzero(targets_T != IGNORE_INDEX).flatten()
-        losses_R = cross_entropy(self.lm_head(final.hidden_TD[rows]).float(), targets_T[rows], reduction="none")
+        """Eq. 7."""
+        losses_R, sample_R = self._token_losses(final, labels_T)
         # Without a supervised token a zero with a gradient, not a NaN: every rank joins the backward pass.
-        loss_lm = losses_R.mean() if len(rows) else losses_R.sum()
-        seen = LossInputs(routing.records, routing.patches, losses_R, torch.bucketize(rows, ends), final)
+        loss_lm = losses_R.mean() if len(losses_R) else losses_R.sum()
+        norm = self.model.language_model.norm
+        losses_of = lambda early: self._token_losses(early.with_hidden(norm(early.hidden_TD)), labels_T)[0]  # noqa: E731
+        seen = LossInputs(routing.records, routing.patches, losses_R, sample_R, final, losses_of)
         terms: dict[str, Tensor] = {}
         weights = {term.name: term.weight for term in self.parts.losses}
         for term in self.parts.losses:
@@ -155,9 +152,22 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
                 loss_lm = loss_lm + term.weight * value
             elif value is not None:
                 terms[term.name] = value
-        tokens = len(rows) // final.copies
+        tokens = len(losses_R) // final.copies
         loss = loss_lm + sum(weights[name] * value for name, value in terms.items())
         return DpnOutput(loss=loss, loss_lm=loss_lm, loss_terms=terms, num_supervised_tokens=tokens, routing=routing)
+
+    def _token_losses(self, final: PackedSequence, labels_T: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross entropy of every supervised row, float[R], and its sample, int64[R].
+
+        The head runs on those rows only; labels shift by one within each sample, after reduction.
+        """
+        labels_T = labels_T[final.token_index_T].masked_fill(final.kind_T == TokenKind.VISION, IGNORE_INDEX)
+        targets_T = torch.cat([labels_T[1:], labels_T.new_full((1,), IGNORE_INDEX)])
+        ends = torch.tensor(final.lengths, device=labels_T.device).cumsum(0) - 1
+        targets_T[ends] = IGNORE_INDEX
+        rows = torch.nonzero(targets_T != IGNORE_INDEX).flatten()
+        losses_R = cross_entropy(self.lm_head(final.hidden_TD[rows]).float(), targets_T[rows], reduction="none")
+        return losses_R, torch.bucketize(rows, ends)
 
     @property
     def image_grid(self) -> tuple[int, int]:

@@ -132,6 +132,37 @@ class PackedSequence:
         """Which copy a sample is, from 0."""
         return sample // (self.num_samples // self.copies)
 
+    def of_samples(self, samples: Sequence[int]) -> PackedSequence:
+        """Some samples alone, in ascending order."""
+        starts = self.starts
+        rows = np.concatenate([np.arange(starts[one], starts[one] + self.lengths[one]) for one in samples])
+        places = torch.from_numpy(rows).to(self.hidden_TD.device)
+        first = dict(zip(samples, accumulate((self.lengths[one] for one in samples), initial=0), strict=False))
+        images = tuple(
+            replace(
+                image,
+                sample=list(samples).index(image.sample),
+                start=image.start - starts[image.sample] + first[image.sample],
+            )
+            for image in self.images
+            if image.sample in first
+        )
+        return replace(
+            self,
+            hidden_TD=self.hidden_TD[places],
+            kind_T=self.kind_T[places],
+            token_index_T=self.token_index_T[places],
+            position_ids_T=self.position_ids_T[places],
+            lengths=tuple(self.lengths[one] for one in samples),
+            images=images,
+            router_rows_R=np.flatnonzero(np.isin(rows, self.router_rows_R)),
+            sample_keys=tuple(self.sample_keys[one] for one in samples) if self.sample_keys else (),
+            injections=tuple(added_TD[places] for added_TD in self.injections),
+            passages=tuple(self.passages[one] for one in samples) if self.passages else (),
+            asking_rows_R=np.flatnonzero(np.isin(rows, self.asking_rows_R)),
+            weight_T=None if self.weight_T is None else self.weight_T[places],
+        )
+
     def copied(self, copies: int) -> PackedSequence:
         """All samples, then all of them once more ...: gradients of the copies add up in what they were made from."""
         starts = [copy * len(self.hidden_TD) for copy in range(copies)]

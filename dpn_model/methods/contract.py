@@ -9,7 +9,7 @@ Shape letters: B samples, T packed tokens, D model width, E experts, V visual to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -52,6 +52,15 @@ class Host:
         copy: nn.Module = deepcopy(ffn, {id(ffn.__dict__.get("forward")): None})
         copy.__dict__.pop("forward", None)
         return copy
+
+    def copy_layers(self, first: int, count: int) -> nn.ModuleList:
+        """Copies of the `count` layers behind layer `first` (0: from the first on), for `Probe.run`; likewise."""
+        copies = nn.ModuleList(self.layers[first : first + count])
+        patched = {id(vars(getattr(layer, "mlp", layer)).get("forward")): None for layer in copies}
+        copies = deepcopy(copies, patched)
+        for layer in copies:
+            vars(getattr(layer, "mlp", layer)).pop("forward", None)
+        return copies
 
 
 class Part(nn.Module):
@@ -183,6 +192,8 @@ class LossInputs:
         sample_R: int64[R], which sample each of them is of.
         final: the batch behind the final norm; where samples were copied (`Parts.copies`), all copies, as in the
             records.
+        losses_of: cross entropy per supervised token of a batch with the rows of the first layers, as the decoder's
+            norm and head read it: of what leaves the decoder early (`Probe.run`).
     """
 
     reductions: Sequence[ReductionRecord]
@@ -190,6 +201,7 @@ class LossInputs:
     losses_R: Tensor
     sample_R: Tensor
     final: PackedSequence
+    losses_of: Callable[[PackedSequence], Tensor]
 
 
 class LossTerm(Protocol):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,21 @@ TURNS = "turns"
 
 #: (rows that ask or None, what was found before or None) -> queries and keys, int64[B] multiply-accumulates
 NextLayer = Callable[[np.ndarray | None, Watched | None], tuple[Watched, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What layers of a part's own made of some samples, beside the decoder.
+
+    Attributes:
+        state: those samples behind the last of the layers.
+        attention: for each of them, that of the rows that ask, in the last layer; as `Probe.attention` gives it.
+        macs: of the layers, for every sample of the batch.
+    """
+
+    state: PackedSequence
+    attention: list[Tensor]
+    macs: tuple[int, ...]
 
 
 class Probe:
@@ -45,6 +61,7 @@ class Probe:
         entered: pictures as they entered the first layer, in the order of `state.images`.
         final_norm: the decoder's.
         rotary: (cosines, sines) that the finished layer was called with.
+        run_beside: runs copied layers over a batch.
     """
 
     def __init__(
@@ -58,6 +75,7 @@ class Probe:
         entered: tuple[ImageSpan, ...] = (),
         final_norm: Callable[[Tensor], Tensor] | None = None,
         rotary: tuple[Tensor, Tensor] | None = None,
+        run_beside: Callable[[PackedSequence, Sequence[Any]], tuple[PackedSequence, Watched, list[int]]] | None = None,
     ) -> None:
         self.layer = layer
         self.state = state
@@ -65,6 +83,7 @@ class Probe:
         self.entered = entered or state.images
         self._final_norm = final_norm
         self._rotary = rotary
+        self._run_beside = run_beside
         self._watched = watched
         self._next_layer = next_layer
         self._next: Watched | None = None
@@ -134,6 +153,32 @@ class Probe:
         """
         rows = self.state.asking_rows_R if rows is None else rows
         return self._weights("next", self._run_next(rows), rows)
+
+    def run(self, layers: Sequence[Any], samples: Sequence[int]) -> Branch:
+        """Layers of a part's own (`Host.copy_layers`) over all rows of some samples, which the decoder does not see.
+
+        Gradients reach the layers, not what is in front of them. The layers' cost is the caller's to bill; the rows of
+        attention are billed here.
+
+        Args:
+            layers: one after the other, from the place they were copied from on.
+            samples: ascending, one at least.
+
+        Raises:
+            ValueError: nobody has said how layers are run.
+        """
+        if self._run_beside is None:
+            raise ValueError("layers were to run beside the decoder; this probe was made without one")
+        state = self.state.of_samples(samples)
+        state, watched, macs = self._run_beside(state.with_hidden(state.hidden_TD.detach()), layers)
+        attention, by_sample = [], [0] * self.state.num_samples
+        for sample, start, length, spent in zip(samples, state.starts, state.lengths, macs, strict=True):
+            rows = state.asking_rows_R
+            asking = rows[(rows >= start) & (rows < start + length)] - start
+            attention.append(watched.rows_of_attention(start, length, asking))
+            by_sample[sample] = spent
+            self._macs_B[sample] += len(asking) * length * math.prod(watched.query_TNH.shape[1:])
+        return Branch(state, attention, tuple(by_sample))
 
     def embeddings(self) -> Tensor:
         """float[T, D]: what entered the first layer in the rows of now (a pooled row: its first cell's).

@@ -58,6 +58,7 @@ _OURS = {
     "roe_llava": "dpn_model.methods.roe_llava.spec",
     "avg_llava": "dpn_model.methods.avg_llava.spec",
     "m3": "dpn_model.methods.m3.spec",
+    "twigvlm": "dpn_model.methods.twigvlm.spec",
 }
 
 

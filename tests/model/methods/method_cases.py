@@ -96,6 +96,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "roe_llava": (Case(), Case({"layers": [1, 3, 8], "adapter_width": 8})),
     "avg_llava": (Case(), Case({"attention": "tokens", "text_tokens": 2})),
     "m3": (Case({"scale": "2x2"}, identity={"scale": "1x1"}), Case({"scale": "all", "training": "sampled"})),
+    "twigvlm": (Case(identity={"keep": 1.0, "wipe": 1.0}), Case({"wipe": 1.0, "depth": 1, "positions": "contiguous"})),
 }
 #: the same of the toy methods, one for every part of the contract
 TOY_CASES: dict[str, tuple[Case, ...]] = {
