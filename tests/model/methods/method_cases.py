@@ -36,7 +36,11 @@ class Case:
 CASES: dict[str, tuple[Case, ...]] = {
     "dense": (Case(identity={}),),
     "dpn": (Case({"temperature": 1.0, "routing_token": "first"}),),
-    "static": (Case(identity={"kernel": "1x1"}), Case({"kernel": "1x2", "pool": "avg"})),
+    "static": (
+        Case(identity={"kernel": "1x1"}),
+        Case({"kernel": "1x2", "pool": "avg"}),
+        Case({"site_kernels": ["1x2", "2x1", "2x2"], "pool": "conv", "positions": "keep"}, is_counted=False),
+    ),
     "random_kernel": (Case(identity={"experts": ["1x1"]}),),
     "random_drop": (Case(identity={"keep_ratio": 1.0}), Case({"sites": [0], "keep_ratio": 0.3})),
     "fastv": (

@@ -34,7 +34,7 @@ TWO_PICTURES: Sample = ([("<image>\nis there a <image>\nred circle ?", "no")], [
 MIXED = (PICTURE, TEXT, TURNS)
 
 
-@dataclass
+@dataclass(repr=False)
 class Subject:
     """A model of its own for one test.
 
@@ -61,6 +61,10 @@ class Subject:
             for weight in () if fresh else own_weights(model).values():
                 weight.add_(torch.randn_like(weight) * 0.05)
         return cls(name, case, model, ours)
+
+    def __repr__(self) -> str:
+        """Short, for failures."""
+        return f"{self.name} with {self.case.settings}"
 
     @property
     def spec(self) -> MethodSpec:
