@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
-from dpn_model.cost.flops import Convention, DecoderShape, layer_terms
+from dpn_model.cost.flops import UNITS_PER_MAC, Convention, DecoderShape, layer_terms
 
 #: tag of a projector that stands in place of the base's own
 PROJECTOR = "projector"
@@ -38,6 +38,7 @@ class LayerLoad:
         keys: rows that own keys and values behind the prompt.
         ffn_factor: multiply-accumulates of the FFN per row, over the dense one's.
         runs_new: whether a token behind the cache runs the layer.
+        new_macs: multiply-accumulates that such a token costs beside the layer, or in its place.
     """
 
     stream: Rows
@@ -46,6 +47,7 @@ class LayerLoad:
     keys: Rows
     ffn_factor: float = 1.0
     runs_new: bool = True
+    new_macs: int = 0
 
     @classmethod
     def whole(cls, rows: Rows) -> LayerLoad:
@@ -161,17 +163,12 @@ class Ledger:
 
         In every layer that runs it, it attends to what that layer has cached and to itself.
         """
-        terms = layer_terms(shape, convention)
-        return sum(
-            count
-            * (
-                terms.projections
-                + round(load.ffn_factor * terms.ffn)
-                + terms.pair * (load.keys.counted(convention) + 1)
-            )
-            for count, load in self.stages
-            if load.runs_new
-        )
+        terms, total = layer_terms(shape, convention), 0
+        for count, load in self.stages:
+            layer = terms.projections + round(load.ffn_factor * terms.ffn)
+            layer += terms.pair * (load.keys.counted(convention) + 1)
+            total += count * (layer * load.runs_new + UNITS_PER_MAC[convention] * load.new_macs)
+        return total
 
     def mean_visual_tokens(self) -> float:
         """Depth-weighted visual tokens: the mean over layers of those that ran in the layer's attention."""

@@ -115,6 +115,7 @@ class LayerCall:
         ffn_factor: float | tuple[float, ...] = 1.0,
         runs_new: Sequence[bool] | None = None,
         macs: Mapping[str, tuple[int, ...]] | None = None,
+        new_macs: tuple[int, ...] = (),
         router_probs_BE: Tensor | None = None,
         expert_index: tuple[int, ...] = (),
         loss: Tensor | None = None,
@@ -126,6 +127,7 @@ class LayerCall:
             ffn_factor: see `PatchRecord`.
             runs_new: per sample, whether later tokens run the layer; default: those of samples that own keys here.
             macs: spent beside the layer, by tag and sample.
+            new_macs: see `PatchRecord`.
             router_probs_BE, expert_index: of what decided.
             loss: see `PatchRecord`.
         """
@@ -154,6 +156,7 @@ class LayerCall:
             ffn_factor=ffn_factor,
             runs_new=tuple(bool(sum(ran)) for ran in rows) if runs_new is None else tuple(runs_new),
             macs=macs or {},
+            new_macs=new_macs,
             router_probs_BE=router_probs_BE,
             expert_index=expert_index,
             loss=loss,

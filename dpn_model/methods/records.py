@@ -68,6 +68,7 @@ class PatchRecord:
         ffn_factor: multiply-accumulates of the FFN per row, over the dense one's; one for all samples, or one for each.
         runs_new: per sample, whether a token behind the cache runs the layer.
         macs: by tag, multiply-accumulates per sample spent beside the layer.
+        new_macs: per sample, those that a token behind the cache costs beside the layer, or in its place.
         router_probs_BE, expert_index: as in `ReductionRecord`.
         loss: what the layer adds to a term of the loss, a scalar (`layer_losses.py`); None where it adds nothing.
     """
@@ -82,13 +83,15 @@ class PatchRecord:
     macs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     router_probs_BE: Tensor | None = None
     expert_index: tuple[int, ...] = ()
+    new_macs: tuple[int, ...] = ()
     loss: Tensor | None = None
 
     def load(self, sample: int, stream: Rows) -> LayerLoad:
         """For the ledger; `stream`: rows of the sample in front of the layer."""
         rows = (self.attention[sample], self.ffn[sample], self.keys[sample])
         factor = self.ffn_factor[sample] if isinstance(self.ffn_factor, tuple) else self.ffn_factor
-        return LayerLoad(stream, *rows, factor, not self.runs_new or self.runs_new[sample])
+        runs_new = not self.runs_new or self.runs_new[sample]
+        return LayerLoad(stream, *rows, factor, runs_new, self.new_macs[sample] if self.new_macs else 0)
 
     def detached(self) -> PatchRecord:
         """The same without gradients."""

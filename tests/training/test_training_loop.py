@@ -76,7 +76,23 @@ def test_a_callback_ends_the_loop(process_group, build_tiny_model, build_batch) 
     assert run_loop(engine, iter([build_batch(range(8))] * 9), train, start_step=0, callbacks=[Stop()]) == (2, "enough")
 
 
-@pytest.mark.parametrize("method", ["dense", "dpn", "static", "random_drop"])
+@pytest.mark.slow
+def test_parts_hear_how_much_of_the_training_is_done(process_group, build_tiny_model, build_batch) -> None:
+    heard = []
+
+    class Hear:
+        def after_step(self, engine: Any, result: Any) -> str | None:
+            heard.append({part.progress for part in engine.module.parts.all()})
+            return None
+
+    model = build_tiny_model("roe_llava")
+    assert {part.progress for part in model.parts.all()} == {None}
+    train = train_config(8, zero_stage=0)
+    run_loop(build_engine(model, train), iter([build_batch(range(8))] * 9), train, start_step=3, callbacks=[Hear()])
+    assert heard == [{step / STEPS} for step in (3, 4, 5)]
+
+
+@pytest.mark.parametrize("method", ["dense", "dpn", "static", "random_drop", "moe_llava", "gamma_mod", "roe_llava"])
 @pytest.mark.parametrize("text_only", [False, True])
 def test_every_trained_parameter_gets_a_gradient(build_tiny_model, build_batch, method: str, text_only: bool) -> None:
     model = build_tiny_model(method)

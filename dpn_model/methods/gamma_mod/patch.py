@@ -75,6 +75,7 @@ class DepthLayer(LayerPatch):
         record = call.record(
             runs_new=[True] * len(call.lengths),
             macs={"router": tuple(router.weight.shape.numel() * length for length in call.lengths)},
+            new_macs=(router.weight.shape.numel(),) * len(call.lengths),
             loss=loss,
         )
         return call.merged(rows, out_RD), record

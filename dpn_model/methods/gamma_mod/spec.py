@@ -60,16 +60,16 @@ def routed(tokens: int, capacity: float) -> int:
 def plan(settings: GammaModSettings, shape: ModelShape, text_tokens: int) -> Planned:
     """By threshold, anything between no token and all; by capacity, what depends on the length of the system prompt."""
     layers, rows = settings.resolve_layers(shape.decoder.num_layers), rows_of(shape, text_tokens)
-    macs = {"router": len(layers) * sum(rows) * 2 * shape.decoder.hidden_size}
+    router = 2 * shape.decoder.hidden_size
+    macs = {"router": len(layers) * sum(rows) * router}
     fewest, most = Rows(0, 0), rows
     if settings.rule == "capacity":
         # The text may stand in front of the picture and be routed with it, or behind it and run.
         together = routed(sum(rows), settings.capacity)
         fewest = Rows(max(0, together - rows.text), min(together, rows.text))
         most = Rows(min(rows.visual, together), rows.text)
-    cheapest, dearest = (
-        ledger_of(shape, rows, dict.fromkeys(layers, LayerLoad(rows, ran, ran, ran)), macs) for ran in (fewest, most)
-    )
+    loads = (LayerLoad(rows, ran, ran, ran, new_macs=router) for ran in (fewest, most))
+    cheapest, dearest = (ledger_of(shape, rows, dict.fromkeys(layers, load), macs) for load in loads)
     return Planned(cheapest, dearest)
 
 

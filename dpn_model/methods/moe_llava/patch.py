@@ -75,6 +75,7 @@ class ExpertLayer(LayerPatch):
             choices=[f"top {self.settings.top_k} of {self.settings.experts}"] * len(call.lengths),
             ffn_factor=factors,
             macs={"router": tuple(per_row * length for length in call.lengths)},
+            new_macs=(per_row,) * len(call.lengths),
             loss=balance_loss(gates_TE, first_T),
         )
         return out, record

@@ -49,12 +49,11 @@ class MoeLlavaSettings(MethodSettings):
 def plan(settings: MoeLlavaSettings, shape: ModelShape, text_tokens: int) -> Planned:
     """The same for every sample while nothing is dropped; what a small capacity drops is not known beforehand."""
     layers, rows = settings.resolve_layers(shape.decoder.num_layers), rows_of(shape, text_tokens)
-    macs = {"router": len(layers) * sum(rows) * shape.decoder.hidden_size * settings.experts}
-    drops = settings.evaluation_capacity is not None
-    cheapest, dearest = (
-        ledger_of(shape, rows, dict.fromkeys(layers, replace(LayerLoad.whole(rows), ffn_factor=factor)), macs)
-        for factor in (0.0 if drops else float(settings.top_k), float(settings.top_k))
-    )
+    router, most = shape.decoder.hidden_size * settings.experts, float(settings.top_k)
+    macs = {"router": len(layers) * sum(rows) * router}
+    load = replace(LayerLoad.whole(rows), ffn_factor=most, new_macs=router)
+    fewest = load if settings.evaluation_capacity is None else replace(load, ffn_factor=0.0)
+    cheapest, dearest = (ledger_of(shape, rows, dict.fromkeys(layers, one), macs) for one in (fewest, load))
     return Planned(cheapest, dearest)
 
 

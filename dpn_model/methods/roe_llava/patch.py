@@ -67,6 +67,7 @@ class SkippableLayer(LayerPatch):
         self.settings = settings
         self.router = nn.Linear(2 * hidden_size, 2, bias=False)
         self.adapter = Adapter(hidden_size, settings.resolve_width(hidden_size))
+        self._per_row = adapter_macs(hidden_size, settings.resolve_width(hidden_size))
 
     def forward(self, call: LayerCall) -> tuple[Tensor, PatchRecord | None]:
         """Mix both paths, decide between them, or do as the prefill decided."""
@@ -100,6 +101,7 @@ class SkippableLayer(LayerPatch):
             choices=["mix" if sample in samples else "run" for sample in range(len(call.lengths))],
             turns=turns,
             adapted=call.lengths,
+            new_macs=(),
             probs_BE=torch.stack(probs) if probs else weights_M2,
         )
         return joined(mixed_TD, [router_M2]), record
@@ -116,6 +118,7 @@ class SkippableLayer(LayerPatch):
             choices=["run" if is_run else "skip" for is_run in runs],
             turns=last,
             adapted=tuple(0 if is_run else length for is_run, length in zip(runs, call.lengths, strict=True)),
+            new_macs=tuple(0 if is_run else self._per_row for is_run in runs),
             probs_BE=logits_B2.softmax(dim=-1),
             expert_index=tuple(chosen),
         )
@@ -136,15 +139,17 @@ class SkippableLayer(LayerPatch):
         choices: list[str],
         turns: list[Turn],
         adapted: tuple[int, ...],
+        new_macs: tuple[int, ...],
         probs_BE: Tensor,
         expert_index: tuple[int, ...] = (),
     ) -> PatchRecord | None:
         """What ran; `adapted`: rows per sample that the adapter ran over."""
         width = call.hidden_TD.shape[1]
         asked = np.bincount([turn.sample for turn in turns], minlength=len(call.lengths))
-        per_row = adapter_macs(width, self.adapter.down.out_features)
         macs = {
             "router": tuple(router_macs(width) * int(count) for count in asked),
-            "adapter": tuple(per_row * rows for rows in adapted),
+            "adapter": tuple(self._per_row * rows for rows in adapted),
         }
-        return call.record(choices=choices, macs=macs, router_probs_BE=probs_BE, expert_index=expert_index)
+        return call.record(
+            choices=choices, macs=macs, new_macs=new_macs, router_probs_BE=probs_BE, expert_index=expert_index
+        )

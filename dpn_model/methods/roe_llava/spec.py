@@ -58,8 +58,9 @@ def plan(settings: RoeLlavaSettings, shape: ModelShape, text_tokens: int) -> Pla
     layers, rows = settings.resolve_layers(shape.decoder.num_layers), rows_of(shape, text_tokens)
     width, nothing = shape.decoder.hidden_size, Rows(0, 0)
     router = len(layers) * router_macs(width)
-    adapters = len(layers) * sum(rows) * adapter_macs(width, settings.resolve_width(width))
-    skipped = LayerLoad(rows, nothing, nothing, nothing, runs_new=False)
+    per_row = adapter_macs(width, settings.resolve_width(width))
+    adapters = len(layers) * sum(rows) * per_row
+    skipped = LayerLoad(rows, nothing, nothing, nothing, runs_new=False, new_macs=per_row)
     return Planned(
         ledger_of(shape, rows, dict.fromkeys(layers, skipped), {"router": router, "adapter": adapters}),
         ledger_of(shape, rows, {}, {"router": router, "adapter": 0}),

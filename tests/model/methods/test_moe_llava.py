@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.catalogue import base_shape
+from dpn_model.cache import CACHE_NAME, PackedCache
 from dpn_model.methods.moe_llava.dispatch import balance_loss, capacity_of, choose, weights_of, within_capacity
 from dpn_model.methods.registry import find_method
 
@@ -98,6 +101,16 @@ def test_balance_is_trained_and_told(model: DpnForConditionalGeneration, trainin
     out = model.train()(**training_batch())
     assert 4 * 0.8 < out.loss_terms["balance"].item() < 4 * 4
     torch.testing.assert_close(out.loss, out.loss_lm + 0.01 * out.loss_terms["balance"])
+
+
+@torch.no_grad()
+def test_a_generated_token_costs_what_torch_counts(model: DpnForConditionalGeneration, prompt_batch: Any) -> None:
+    model.configure_method(Method("moe_llava"))
+    cache, counter = PackedCache(), FlopCounterMode(display=False)
+    cost = model(**prompt_batch(QUESTIONS[:1]), **{CACHE_NAME: cache}).routing.cost(0, "true")
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        model(input_ids=torch.tensor([[9]]), **{CACHE_NAME: cache})
+    assert counter.get_total_flops() == cost.decode_per_token + cost.lm_head
 
 
 def test_it_saves_nothing_at_an_equal_backbone() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.catalogue import base_shape
@@ -154,6 +156,17 @@ def test_skipping_everything_is_adapters_alone(model: DpnForConditionalGeneratio
     assert generated.shape[1] == batch["input_ids"].shape[1] + 3
 
 
+@torch.no_grad()
+def test_a_generated_token_costs_what_torch_counts(model: DpnForConditionalGeneration, prompt_batch: Any) -> None:
+    model.configure_method(Method("roe_llava"))
+    force(model, dict.fromkeys((1, 4, 5), (SKIP,)))
+    cache, counter = PackedCache(), FlopCounterMode(display=False)
+    cost = model(**prompt_batch(QUESTIONS[:1]), **{CACHE_NAME: cache}).routing.cost(0, "true")
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        model(input_ids=torch.tensor([[9]]), **{CACHE_NAME: cache})
+    assert counter.get_total_flops() == cost.decode_per_token + cost.lm_head
+
+
 def test_planned_costs_of_the_specification() -> None:
     """Skipped shares of the layers, adapters counted: the cost is linear between no layer and all."""
     shape = base_shape("llava-1.5-7b")
@@ -161,6 +174,7 @@ def test_planned_costs_of_the_specification() -> None:
     assert dearest.prefill(shape.decoder, "eq8").ratio == 1
     assert dearest.macs == {"router": 32 * 2 * 2 * 4096, "adapter": 0}
     assert cheapest.prefill(shape.decoder, "eq8").total == 0
+    assert cheapest.decode(shape.decoder, "swiglu") == 32 * 2 * 4096 * 1024
     dense = dearest.prefill(shape.decoder, "eq8").total
     for share, total, ratio in ((0.1, 2702.9, 0.9052), (0.2, 2419.8, 0.8104), (0.3, 2136.6, 0.7155)):
         cost = (1 - share) * dense + share * cheapest.macs["adapter"]
