@@ -95,8 +95,11 @@ CASES: dict[str, tuple[Case, ...]] = {
     "ldpv2": (Case(), Case({"side": 3})),
     "tokenpacker": (Case(), Case({"query_residual": True, "scale": 4, "levels": [1, 3]})),
     "mqt": (Case(), Case({"keep": 7, "content_keys": True})),
-    "gamma_mod": (Case({"threshold": 0.5}), Case({"rule": "capacity", "positions": "keep"})),
-    "moe_llava": (Case(identity={}), Case({"top_k": 1, "layers": [2, 5]})),
+    "gamma_mod": (
+        Case({"threshold": 0.5}, acts_on_text=True),
+        Case({"rule": "capacity", "positions": "keep"}, acts_on_text=True),
+    ),
+    "moe_llava": (Case(acts_on_text=True), Case({"top_k": 1, "layers": [2, 5]}, acts_on_text=True)),
     "roe_llava": (Case(), Case({"layers": [1, 3, 8], "adapter_width": 8})),
     "avg_llava": (Case(), Case({"attention": "tokens", "text_tokens": 2})),
     "m3": (Case({"scale": "2x2"}, identity={"scale": "1x1"}), Case({"scale": "all", "training": "sampled"})),

@@ -64,13 +64,14 @@ def test_the_loss_asks_of_samples_that_are_answered_well() -> None:
     final: Any = SimpleNamespace(num_samples=3, images=(ImageSpan(0, 0, 1, 1), ImageSpan(2, 0, 1, 1)))
     losses = torch.tensor([0.7, 0.9, 3.0, 0.8])
     term = SkipHinge(0.3, 1.0)
-    value = term(LossInputs((), patches, losses, torch.tensor([0, 0, 1, 2]), final))
+    seen = LossInputs((), patches, losses, torch.tensor([0, 0, 1, 2]), final, lambda early: losses)
+    value = term(seen)
     assert 0.8 + 2 * value.item() == pytest.approx(0.803663, abs=1e-6)  # the second sample skips enough
     value.backward()
     assert probs.grad[0, 1] < 0
     assert probs.grad[1].eq(0).all()
     final.images = ()
-    assert term(LossInputs((), patches, losses, torch.tensor([0, 0, 1, 2]), final)) is None
+    assert term(seen) is None
 
 
 def test_turns_of_a_conversation(model: DpnForConditionalGeneration, training_batch: Any) -> None:
