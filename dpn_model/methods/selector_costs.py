@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from dpn_model.cost.bill import ModelShape
-from dpn_model.cost.ledger import PROJECTOR
-from dpn_model.methods.spec import Planned, image_rows, plan_in_front
+from dpn_model.methods.spec import Planned, plan_in_front, projector_macs
 
 
 def cls_attention_macs(shape: ModelShape) -> int:
@@ -22,7 +19,5 @@ def tower_width(shape: ModelShape) -> int:
 
 def plan_before_projector(shape: ModelShape, text_tokens: int, tokens: int, selector_macs: int) -> Planned:
     """The plan of a selector that looks at a class token and projects `tokens` visual tokens, which is all that run."""
-    macs = {"selector": selector_macs, "tower": cls_attention_macs(shape)}
-    if shape.projector_macs is not None:
-        macs[PROJECTOR] = shape.projector_macs // math.prod(image_rows(shape)) * tokens
+    macs = {"selector": selector_macs, "tower": cls_attention_macs(shape), **projector_macs(shape, tokens)}
     return plan_in_front(shape, text_tokens, tokens, **macs)

@@ -72,5 +72,6 @@ SPEC = MethodSpec(
     parts="dpn_model.methods.dart.reducer:build",
     search={"keep": Dimension("keep", 0.05, 0.9)},
     is_query_aware=True,
-    budget=Dimension("keep", 0.01, 1.0),
+    # Shares of 576 at which every pivot of the default brings one more.
+    budget=Dimension("keep", choices=tuple(round(8 * each / 576, 5) for each in range(1, 73))),
 )

@@ -36,6 +36,6 @@ SPEC = MethodSpec(
     parts="dpn_model.methods.uniform_grid.reducer:build",
     search={"keep": Dimension("keep", 0.05, 0.9)},
     shorthand=lambda name: {} if name == "uniform_grid" else None,
-    control={},
     budget=Dimension("keep", 0.01, 1.0),
+    control={},
 )

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from dpn_model.cost.bill import ModelShape
 from dpn_model.cost.ledger import Ledger
+from dpn_model.methods.probe_cost import next_attention_macs
 from dpn_model.methods.selector_costs import cls_attention_macs
 from dpn_model.methods.settings import SitedSettings, keep_setting, kept_count, setting
 from dpn_model.methods.spec import Dimension, MethodSpec, Planned, image_rows
@@ -64,6 +65,7 @@ def plan(settings: VScanSettings, shape: ModelShape, text_tokens: int) -> Planne
     first = kept_count(settings.keep, tokens)
     stages = (tokens, first, kept_count(settings.late_keep, first))
     macs = {"selector": settings.macs(tokens, shape.decoder.hidden_size)}
+    macs["probe"] = next_attention_macs(shape.decoder, 1, first + text_tokens)
     macs["tower"] = len({settings.local_layer, _GLOBAL}) * cls_attention_macs(shape)
     ledger = Ledger.of_stages(
         layers, (0, *settings.resolve_sites(layers)), stages, text_tokens, num_images=1, macs=macs

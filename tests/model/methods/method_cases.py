@@ -81,8 +81,8 @@ CASES: dict[str, tuple[Case, ...]] = {
     "holov": (Case({"keep": 20.0}, identity={"keep": 1.0}), Case({"chunks": 5})),
     "eadaprune": (Case(identity={"least": 1.0}), Case({"energy": 0.7, "least": 3.0, "most": 0.5})),
     "dart": (
-        Case({"keep": 20.0}, identity={"keep": 1.0}),
-        Case({"keep": 21.0, "count": "exact", "positions": "contiguous", "sites": [3]}),
+        Case({"keep": 20.0}, identity={"keep": 1.0}, reads_answers=True),
+        Case({"keep": 21.0, "count": "exact", "positions": "contiguous", "sites": [3]}, reads_answers=True),
     ),
     "vscan": (
         Case({"keep": 0.6, "local_layer": 1}, identity={"keep": 1.0, "late_keep": 1.0, "local_layer": 1}),
