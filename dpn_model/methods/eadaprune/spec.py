@@ -26,8 +26,8 @@ class EAdaPruneSettings(MethodSettings):
 
     name: ClassVar[str] = "eadaprune"
     energy: float = setting(0.9, "share of the spectral energy that is held", gt=0, le=1)
-    least: float = keep_setting(1 / 36)
-    most: float = keep_setting(1.0)
+    least: float = keep_setting(1 / 36, "fewest tokens kept of a picture: a share, or above 1 a number")
+    most: float = keep_setting(1.0, "most tokens kept of a picture: a share, or above 1 a number")
 
     def bounds(self, tokens: int, width: int) -> tuple[int, int]:
         """Fewest and most tokens kept of a picture; there are no more singular values than columns.

@@ -30,7 +30,7 @@ class VScanSettings(SitedSettings):
     name: ClassVar[str] = "vscan"
     sites: tuple[int, ...] | None = setting(None, "after this layer the second drop; default half the depth", ge=1)
     keep: float = keep_setting(round(96 / 576, 4))
-    late_keep: float = keep_setting(round(1 / 3, 4))
+    late_keep: float = keep_setting(round(1 / 3, 4), "share of these left behind the layer, or above 1 a number")
     windows: int = setting(4, "windows each way of the local half", ge=1)
     local_layer: int = setting(5, "layer of the tower that chooses in windows, counted from 0", ge=0)
 
