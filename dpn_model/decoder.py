@@ -28,7 +28,7 @@ from dpn_model.layers import (
 from dpn_model.look_ahead import look_ahead
 from dpn_model.methods.contract import LayerPatch, Parts
 from dpn_model.methods.layer_call import LayerCall
-from dpn_model.methods.probe import ATTENTION, EMBEDDINGS, NEXT_LAYER, Probe, VisionProbe
+from dpn_model.methods.probe import ATTENTION, EMBEDDINGS, GRADIENT, NEXT_LAYER, Probe, VisionProbe
 from dpn_model.methods.records import PatchRecord, ReductionRecord
 from dpn_model.packing import PackedSequence
 
@@ -117,7 +117,9 @@ def _probe(
         number,
         state,
         watch.seen if ATTENTION in looks and number else None,
-        partial(look_ahead, language_model, number, state) if NEXT_LAYER in looks else None,
+        partial(look_ahead, language_model, number, state, with_gradient=GRADIENT in looks)
+        if NEXT_LAYER in looks
+        else None,
         entered.rows_at(state.token_index_T) if EMBEDDINGS in looks else None,
         vision,
         entered.images,

@@ -26,7 +26,13 @@ _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def look_ahead(
-    language_model: Any, index: int, state: PackedSequence, rows: np.ndarray | None, found: Watched | None = None
+    language_model: Any,
+    index: int,
+    state: PackedSequence,
+    rows: np.ndarray | None,
+    found: Watched | None = None,
+    *,
+    with_gradient: bool = False,
 ) -> tuple[Watched, np.ndarray]:
     """Keys of layer `index` (0-based) for a batch in front of it, and queries of some of its rows.
 
@@ -36,14 +42,15 @@ def look_ahead(
     Args:
         rows: int64[R] on the host, ascending; None: all.
         found: what an earlier call gave, whose keys are taken over.
+        with_gradient: where gradients are wanted at all, these are some that are.
 
     Returns:
-        What was found, without gradient, and int64[B]: multiply-accumulates spent on it.
+        What was found, and int64[B]: multiply-accumulates spent on it.
     """
     layer = language_model.layers[index]
     look = partial(_look, language_model, index)
     lengths, width = np.asarray(state.lengths), state.hidden_TD.shape[1]
-    with torch.no_grad():
+    with torch.set_grad_enabled(with_gradient and torch.is_grad_enabled()):
         hidden_TD = first_norm(layer, state.hidden_TD)
         if not hasattr(layer.self_attn, "k_proj"):
             seen = look(hidden_TD, state.position_ids_T, state.lengths, {"qkv_proj"})

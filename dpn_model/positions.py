@@ -24,6 +24,8 @@ def multimodal_positions(lengths: Sequence[int], images: Sequence[ImageSpan]) ->
     starts = np.concatenate(([0], np.cumsum(lengths)))
     by_sample: dict[int, list[ImageSpan]] = {}
     for image in images:
+        if not image.num_tokens:  # nothing is left of it
+            continue
         by_sample.setdefault(image.sample, []).append(image)
     for sample in range(len(lengths)):
         row, position = int(starts[sample]), 0

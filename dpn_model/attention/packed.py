@@ -102,8 +102,10 @@ def packed_attention(
     query_TNH = query[0].transpose(0, 1)
     watch = layout.watch if isinstance(layout, AttentionLayout) else None
     if watch is not None and watch.layer == module.layer_idx:
-        watch.seen = Watched(query_TNH.detach(), key[0].transpose(0, 1).detach(), scaling, window)
-        if watch.only_look:
+        watch.seen = Watched(query_TNH, key[0].transpose(0, 1), scaling, window)
+        if not watch.only_look:
+            watch.seen = watch.seen.detached()
+        else:
             return value.new_zeros(1, *query_TNH.shape[:2], value.shape[-1]), None
     if isinstance(layout, CachedLayout):
         return _attend_to_cache(query_TNH, key, value, layout, options)[None], None

@@ -6,7 +6,7 @@ Shape letters: T packed rows, Q rows that ask, n rows of one sample, N heads, H 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ class Watched:
     """What a layer's attention was given.
 
     Attributes:
-        query_TNH: float[T, N, H], rotary positions in it; without gradient. With `query_rows`, of those rows alone.
+        query_TNH: float[T, N, H], rotary positions in it. With `query_rows`, of those rows alone.
         key_TNH: float[T, N of keys, H].
         scale: of the scores.
         window: rows that a row looks at, itself included; None: all before it.
@@ -30,6 +30,10 @@ class Watched:
     scale: float | None = None
     window: int | None = None
     query_rows: np.ndarray | None = None
+
+    def detached(self) -> Watched:
+        """The same without gradient."""
+        return replace(self, query_TNH=self.query_TNH.detach(), key_TNH=self.key_TNH.detach())
 
     def has_queries_of(self, rows: np.ndarray | None) -> bool:
         """Whether queries of some packed rows (None: of all) are there."""
@@ -60,7 +64,10 @@ class Watched:
 
 
 class Watch:
-    """Hung on a layout: which layer to keep, what was kept, and whether its output is wanted at all."""
+    """Hung on a layout: which layer to keep, what was kept, and whether its output is wanted at all.
+
+    What is kept of a layer that runs has no gradient; of one that is only looked at, as the caller's mode has it.
+    """
 
     def __init__(self, layer: int, *, only_look: bool = False) -> None:
         self.layer = layer

@@ -23,6 +23,8 @@ from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
 
 #: looks of a reducer
 ATTENTION, NEXT_LAYER, EMBEDDINGS = "attention", "next_layer", "embeddings"
+#: beside NEXT_LAYER: what is shown of it carries a gradient where one is wanted at all
+GRADIENT = "gradient"
 #: look of any part: where answers are known, every turn's asking row (`PackedSequence.asking_rows_R`)
 TURNS = "turns"
 
@@ -138,7 +140,9 @@ class Probe:
         return self._rotary[0][0], self._rotary[1][0]
 
     def next_queries_keys(self) -> tuple[Tensor, Tensor]:
-        """float[T, N, H] and float[T, N of keys, H]: the next layer's, rotary positions in them, no gradient.
+        """float[T, N, H] and float[T, N of keys, H]: the next layer's, rotary positions in them.
+
+        Without gradient, unless "gradient" is in the part's looks.
 
         Raises:
             ValueError: there is no next layer.

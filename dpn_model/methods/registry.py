@@ -36,6 +36,7 @@ _OURS = {
     "fastv": "dpn_model.methods.fastv.spec",
     "pyramiddrop": "dpn_model.methods.pyramiddrop.spec",
     "sparsevlm": "dpn_model.methods.sparsevlm.spec",
+    "hidrop": "dpn_model.methods.hidrop.spec",
     "fastervlm": "dpn_model.methods.fastervlm.spec",
     "prumerge": "dpn_model.methods.prumerge.spec",
     "visionzip": "dpn_model.methods.visionzip.spec",

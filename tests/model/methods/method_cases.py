@@ -65,6 +65,10 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"keep": 7, "positions": "keep", "heads": 0.5}),
         Case({"version": "v2", "keep": 0.6, "recycle": True, "rope_correction": False}),
     ),
+    "hidrop": (
+        Case(identity={"inject": 0, "exit": 0, "keep": 1.0, "ratio": 1.0}),
+        Case({"inject": 1, "sites": [3, 2], "ratios": [0.1, 0.6], "exit": 5, "positions": "contiguous"}),
+    ),
     "fastervlm": (Case(identity={"keep": 1.0}),),
     "prumerge": (
         Case(identity={"keep": 1.0, "neighbours": 0, "order": "spatial"}),

@@ -114,7 +114,8 @@ def cached_and_whole(model: DpnForConditionalGeneration, batch: dict[str, Tensor
     Both under the scores of the prompt, since the longer text would rank anew.
     """
     told: dict[int, list[Tensor]] = {}
-    for layer, reducer in model.parts.reducers.items():
+    rankers = {layer: one for layer, one in model.parts.reducers.items() if hasattr(one, "scores")}
+    for layer, reducer in rankers.items():
 
         def record(state: PackedSequence, probe: Probe, layer: int = layer, scores=reducer.scores) -> list[Tensor]:
             told[layer] = scores(state, probe)
@@ -124,7 +125,7 @@ def cached_and_whole(model: DpnForConditionalGeneration, batch: dict[str, Tensor
     cache = prefilled(model, batch)
     more = torch.tensor([[9, 10, 11]])
     step = model(input_ids=more, **{CACHE_NAME: cache}, logits_to_keep=3).logits
-    for layer, reducer in model.parts.reducers.items():
+    for layer, reducer in rankers.items():
         reducer.scores = lambda state, probe, layer=layer: told[layer]
     ids = torch.cat([batch["input_ids"], more], dim=1)
     whole = model(input_ids=ids, pixel_values=batch["pixel_values"], logits_to_keep=3).logits
