@@ -31,6 +31,7 @@ class ImageRows:
         made: float[V, C], of a selector in front of the projector, which has worked the new rows out itself (a mean
             over hundreds of cells, a class token); windows then have one cell, and only give places.
         mass: float[V], of rows that were made (`PackedSequence.weight_T`).
+        plain: so many rows, the first, are their first cell as it is, whatever their weights say.
     """
 
     windows: np.ndarray
@@ -42,6 +43,7 @@ class ImageRows:
     weights: Tensor | None = None
     made: Tensor | None = None
     mass: Tensor | None = None
+    plain: int = 0
 
     @classmethod
     def kept(cls, rows: np.ndarray) -> ImageRows:
@@ -49,9 +51,16 @@ class ImageRows:
         return cls(rows[:, None], 1, len(rows), is_grid=False)
 
     @classmethod
-    def merged(cls, windows: np.ndarray, weights: Tensor) -> ImageRows:
-        """Weighted sums of rows, int64[V, K] and float[V, K]; no grid any more."""
-        return cls(windows, 1, len(windows), is_grid=False, weights=weights)
+    def merged(cls, windows: np.ndarray, weights: Tensor, plain: int = 0) -> ImageRows:
+        """Weighted sums of rows, int64[V, K] and float[V, K], behind `plain` rows as they are; no grid any more."""
+        return cls(windows, 1, len(windows), is_grid=False, weights=weights, plain=plain)
+
+    def group(self, start: int, written: int) -> WindowGroup:
+        """Windows to be pooled, of an image whose old rows begin at `start` and whose new ones at `written`."""
+        windows = self.windows[self.plain :]
+        targets = np.arange(written + self.plain, written + len(self.windows))
+        weights = None if self.weights is None else self.weights[self.plain :]
+        return WindowGroup(self.pool, np.where(windows < 0, -1, start + windows), targets, weights)
 
     @classmethod
     def given(cls, places: np.ndarray, made: Tensor, mass: Tensor) -> ImageRows:
@@ -120,10 +129,8 @@ def pick_rows(tokens_VD: Tensor, images: Sequence[ImageSpan], rows: Sequence[Ima
     written = 0
     for image, new in zip(images, rows, strict=True):
         first.append(image.start + new.windows[:, 0])
-        targets = np.arange(written, written + len(new.windows))
         if new.windows.shape[1] > 1 or new.weights is not None:
-            source = np.where(new.windows < 0, -1, image.start + new.windows)
-            groups.append(WindowGroup(new.pool, source, targets, new.weights))
+            groups.append(new.group(image.start, written))
         written += len(new.windows)
     return pool_rows(tokens_VD, torch.from_numpy(np.concatenate(first)).to(tokens_VD.device), groups)
 
@@ -168,12 +175,11 @@ def _plan_rows(
         images += [np.full(old.start - read, -1), np.full(len(new.windows), number)]
         written += old.start - read
         if new.windows.shape[1] > 1 or new.weights is not None:
-            target = np.arange(written, written + len(new.windows))
-            source = np.where(new.windows < 0, -1, old.start + new.windows)
+            group = new.group(old.start, written)
             if new.weights is None:
-                groups.setdefault((new.pool, new.windows.shape[1]), []).append((source, target))
+                groups.setdefault((new.pool, new.windows.shape[1]), []).append((group.rows_VK, group.targets_V))
             else:
-                merged.append(WindowGroup(new.pool, source, target, new.weights))
+                merged.append(group)
         spans.append(ImageSpan(old.sample, written, new.height, new.width, new.is_grid, new.row_end))
         lengths[old.sample] += len(new.windows) - old.num_tokens
         written += len(new.windows)

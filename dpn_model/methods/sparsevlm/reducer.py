@@ -126,4 +126,4 @@ def _made_of(parts: Iterator[np.ndarray], is_merged: bool) -> ImageRows:
         others = np.flatnonzero(clusters == number)
         windows[len(kept) + number, : sizes[number]] = again[[centre, *others[others != centre]]]
     weights = np.repeat(1 / np.concatenate([np.ones(len(kept)), sizes])[:, None], windows.shape[1], axis=1)
-    return ImageRows.merged(windows, torch.from_numpy(weights).float())
+    return ImageRows.merged(windows, torch.from_numpy(weights).float(), plain=len(kept))
