@@ -78,7 +78,8 @@ def raters_of(state: PackedSequence) -> list[np.ndarray]:
 def rope_bias(image: ImageSpan, raters: np.ndarray, rotary_TR: tuple[Tensor, Tensor], head_size: int) -> Tensor:
     """float32[Q, V]: score of all-ones queries of some rows against all-ones keys of a picture's.
 
-    What rotary positions alone make of attention (SparseVLM+, section 4.2). Turned pairs of ones have the product
+    What rotary positions alone make of attention (SparseVLM+, section 4.2); the authors' code divides the weights
+    behind the softmax by it, also where it is negative. Turned pairs of ones have the product
     2 cos(angle), and what is not turned 1, in whichever order a decoder lays them out.
     """
     places = torch.from_numpy(raters).to(rotary_TR[0].device)
