@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -17,6 +17,6 @@ class Section(BaseModel):
     def _refuse_boolean_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         # pydantic reads `true` as 1 where a number is wanted.
         annotation = cls.model_fields[info.field_name].annotation if info.field_name else bool
-        if isinstance(value, bool) and annotation is not bool:
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError("must not be true or false")
         return value

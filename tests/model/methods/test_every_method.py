@@ -35,8 +35,8 @@ from tests.model.methods.subject import (
 )
 
 Make = Callable[..., Subject]
-#: what probes bill; a plan need not know it
-OF_PROBES = {"probe", "tower"}
+#: what probes bill, and what follows from the question's words; a plan need not know it
+OF_PROBES, OF_WORDS = {"probe", "tower"}, {"selector"}
 IDENTITIES = [row for row in EVERY if row[2].identity is not None]
 
 
@@ -113,7 +113,8 @@ def test_what_is_planned_is_what_runs(subject: Subject) -> None:
             assert getattr(mine, part) == getattr(theirs, part), f"{part} of plan and run"
         named = dict(spent(planned.dearest).macs)
         named.pop(PROJECTOR, None)  # of a method's own projector the model knows it by its shape
-        ignored = {PROJECTOR, *(OF_PROBES - named.keys())}
+        unknown = OF_PROBES | OF_WORDS if subject.spec.is_query_aware else OF_PROBES
+        ignored = {PROJECTOR, *(unknown - named.keys())}
         assert named == {tag: macs for tag, macs in spent(ran).macs.items() if tag not in ignored}
 
 
