@@ -31,8 +31,12 @@ def test_budgets_are_shares_one_control_each() -> None:
         ({"name": "fastv", "budget": True}, r"budget = True; allowed"),
         ({"name": "fastv", "budget": 0.5, "keep": 0.5}, "budget and keep turn the same cost; give one of the two"),
         ({"name": "dpn", "budget": 0.5}, "budget: method dpn has no setting that turns its cost; allowed with"),
-        ({"name": "fastv", "on": "static_2x2"}, r"on = 'static_2x2'; allowed: dense"),
-        ({"name": "dense", "on": "dense"}, r"on = 'dense'; allowed: dense, of another method than dense"),
+        (
+            {"name": "fastv", "on": "static_2x2"},
+            "fastv-on-static_2x2 is to run on 'static_2x2', which is not among those",
+        ),
+        ({"name": "fastv", "on": 3}, r"on = 3; allowed: the name of another control, of another method than dense"),
+        ({"name": "dense", "on": "dense"}, r"on = 'dense'; allowed: the name of another control, of another method"),
     ],
 )
 def test_what_is_no_budget_and_no_place_is_refused(control: dict[str, Any], message: str) -> None:
@@ -49,7 +53,10 @@ def test_a_study_at_budgets_brings_its_own_controls() -> None:
     for sweep in ({"budgets": [0.5]}, {"controls_at_front": True}):
         with pytest.raises(ConfigError, match="the study's own controls run on the control 'dense'; name it"):
             parse_config({"name": "x", "sweep": {"controls": ["static_2x2"], **sweep}})
-    with pytest.raises(ConfigError, match="controls: one is to run on 'dense', which is not among them"):
+    with pytest.raises(
+        ConfigError,
+        match="control fastv-on-dense is to run on 'dense', which is not among those that are trained: none",
+    ):
         parse_config({"name": "x", "sweep": {"controls": [{"name": "fastv", "on": "dense"}]}})
 
 
@@ -58,3 +65,13 @@ def test_a_rival_keeps_its_authors_sites_and_positions() -> None:
     assert laid_over(study, {"name": "static"})["sites"] == [2, 4]
     rival = laid_over(study, {"name": "fastv"})
     assert {key: rival.get(key) for key in ("sites", "positions")} == {"sites": None, "positions": None}
+
+
+def test_what_runs_on_another_method_runs_on_its_own_seed() -> None:
+    trials = all_control_trials([{"name": "m3", "seeds": 2}, {"name": "m3", "scale": ["2x2"], "on": "m3", "seeds": 2}])
+    assert [(trial.key, trial.on) for trial in trials] == [
+        ("m3-seed-0", None),
+        ("m3-seed-1", None),
+        ("m3-scale-2x2-on-m3-seed-0", "m3-seed-0"),
+        ("m3-scale-2x2-on-m3-seed-1", "m3-seed-1"),
+    ]

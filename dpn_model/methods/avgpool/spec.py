@@ -61,5 +61,6 @@ SPEC = MethodSpec(
     parts="dpn_model.methods.avgpool.selector:build",
     search={"kernel": Dimension("kernel", choices=("1x2", "2x2", "4x4"))},
     needs_training="stage 2",
+    control={},
     budget=Dimension("kernel", choices=("12x12", "8x8", "6x6", "4x4", "3x3", "2x4", "2x2", "1x2", "1x1")),
 )

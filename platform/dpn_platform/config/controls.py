@@ -8,7 +8,8 @@ the control for a router that could as well have been a constant), or
 
 where a list of values is one control for each, and `seeds` repeats each with so many seeds. `budget` gives the method
 that share of the base's visual tokens, weighted by depth, in place of the setting that turns its cost. `on: dense`
-evaluates it on the checkpoint of the control `dense`; nothing is trained.
+evaluates it on the checkpoint of the control `dense`; nothing is trained. `on` may name any trained control, of which
+the method then has its weights (`on: m3`); with `seeds`, each on the one of its own seed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ControlTrial:
         method: what it sets in the method's section.
         seed: added to the run's seed.
         budget: share of the base's visual tokens that the method is to run with, weighted by depth.
-        on: name of the control whose checkpoint it is evaluated on; None: it is trained.
+        on: key of the control whose checkpoint it is evaluated on; None: it is trained.
         is_own: the study brought it along; where it does not fit, it is left out.
     """
 
@@ -63,8 +64,10 @@ def control_trials_of(control: str | Mapping[str, Any]) -> list[ControlTrial]:
     name, seeds, on = values.pop("name", None), values.pop("seeds", 1), values.pop("on", None)
     budgets = [_budget(one) for one in _axis(float, values.pop("budget", None))]
     spec = find_method(name)
-    if on not in (None, DENSE) or (on is not None and name == DENSE):
-        raise ValueError(f"on = {on!r}; allowed: {DENSE}, of another method than {DENSE}, or nothing (it is trained)")
+    if on is not None and (not isinstance(on, str) or name == DENSE):
+        raise ValueError(
+            f"on = {on!r}; allowed: the name of another control, of another method than {DENSE}, or nothing"
+        )
     if budgets != [None] and spec.budget is None:
         able = ", ".join(one for one in method_names() if find_method(one).budget is not None)
         raise ValueError(f"budget: method {name} has no setting that turns its cost; allowed with {able}")
@@ -84,7 +87,8 @@ def control_trials_of(control: str | Mapping[str, Any]) -> list[ControlTrial]:
         parts += [] if on is None else [f"on-{on}"]
         for seed in range(seeds):
             key = "-".join([*parts, f"seed-{seed}"] if seeds > 1 else parts)
-            trials.append(ControlTrial(key, {"name": name, **settings}, seed, budget, on))
+            of_seed = on if on in (None, DENSE) or seeds == 1 else f"{on}-seed-{seed}"
+            trials.append(ControlTrial(key, {"name": name, **settings}, seed, budget, of_seed))
     return trials
 
 

@@ -108,9 +108,14 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def _on_something(self) -> SweepConfig:
-        missing = {trial.on for trial in all_control_trials(self.controls)} - {None, *self.control_names}
-        if missing:
-            raise ValueError(f"controls: one is to run on '{missing.pop()}', which is not among them; name it, too")
+        trials = all_control_trials(self.controls)
+        trained = {trial.key for trial in trials if trial.on is None}
+        for trial in trials:
+            if trial.on is not None and trial.on not in trained:
+                raise ValueError(
+                    f"control {trial.key} is to run on '{trial.on}', which is not among those that are trained: "
+                    f"{', '.join(sorted(trained)) or 'none'}"
+                )
         return self
 
 

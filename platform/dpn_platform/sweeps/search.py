@@ -90,9 +90,13 @@ class StudySearch(Searcher):
         """The next trial; None while a searched trial has to wait for the reference it is judged by."""
         is_reference_running = any(trial.key == REFERENCE for trial in self.live.values())
         if self.waiting:
-            if is_reference_running and (not self.waiting[0].is_control or self.waiting[0].on is not None):
+            if is_reference_running and not self.waiting[0].is_control:
                 return None
-            trial = self.waiting.pop(0)
+            busy = {one.key for one in (*self.waiting, *self.live.values())}
+            free = next((place for place, one in enumerate(self.waiting) if one.on not in busy), None)
+            if free is None:
+                return None
+            trial = self.waiting.pop(free)
         elif self.num_proposed < self.sweep.num_trials:
             if is_reference_running:
                 return None
