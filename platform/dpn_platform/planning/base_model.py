@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration
@@ -25,7 +27,7 @@ def meta_model(config: DpnConfig, method: MethodConfig, train: TrainConfig) -> D
     """
     try:
         with torch.device("meta"):
-            model = DpnForConditionalGeneration(config)
+            model = DpnForConditionalGeneration(deepcopy(config))  # a model writes its method into its config
             model.configure_method(method_of(method, train.seed))
             if train.lora is not None:
                 attach_adapters(model, train.lora)
