@@ -67,6 +67,7 @@ class MethodSpec:
         needs_cls_attention: fits only towers with a class token.
         needs_router_token: prompts carry `<ROUTER>`.
         has_dial: one checkpoint serves many budgets (`set_budget`).
+        takes_routes: every sample can be made to take one route (`set_route`).
         budget: the one setting that its cost rises with, for whoever wants it at a given cost (`budgets.py`): a range,
             or choices from the cheapest to the dearest. None: its cost is what it is.
         control: settings with which every study at budgets carries it as a control; None: it is no such control.
@@ -85,6 +86,7 @@ class MethodSpec:
     needs_cls_attention: bool = False
     needs_router_token: bool = False
     has_dial: bool = False
+    takes_routes: bool = False
     budget: Dimension | None = None
     control: Mapping[str, Any] | None = None
 

@@ -15,10 +15,10 @@ from dpn_platform.config.method import laid_over
 def test_budgets_are_shares_one_control_each() -> None:
     trials = control_trials_of({"name": "random_drop", "budget": ["1/3", 0.25], "on": "dense", "seeds": 2})
     assert [(trial.key, trial.budget, trial.on, trial.seed) for trial in trials] == [
-        ("random_drop-at-0.333-on-dense-seed-0", 1 / 3, "dense", 0),
-        ("random_drop-at-0.333-on-dense-seed-1", 1 / 3, "dense", 1),
-        ("random_drop-at-0.250-on-dense-seed-0", 0.25, "dense", 0),
-        ("random_drop-at-0.250-on-dense-seed-1", 0.25, "dense", 1),
+        ("random_drop-at-0.333-free-seed-0", 1 / 3, "dense", 0),
+        ("random_drop-at-0.333-free-seed-1", 1 / 3, "dense", 1),
+        ("random_drop-at-0.250-free-seed-0", 0.25, "dense", 0),
+        ("random_drop-at-0.250-free-seed-1", 0.25, "dense", 1),
     ]
     assert trials[0].method == {"name": "random_drop"}
 
@@ -55,7 +55,7 @@ def test_a_study_at_budgets_brings_its_own_controls() -> None:
             parse_config({"name": "x", "sweep": {"controls": ["static_2x2"], **sweep}})
     with pytest.raises(
         ConfigError,
-        match="control fastv-on-dense is to run on 'dense', which is not among those that are trained: none",
+        match="control fastv-free is to run on 'dense', which is not among those that are trained: none",
     ):
         parse_config({"name": "x", "sweep": {"controls": [{"name": "fastv", "on": "dense"}]}})
 

@@ -152,9 +152,9 @@ def test_controls_on_the_dense_checkpoint_also_at_the_budgets_of_the_front(
     result = start(config, pretend(calls), tracker, on_event=events.append)
     names = [point.name for point in result.points]
     drops = [name for name in names if name.startswith("random_drop")]
-    assert drops == [f"random_drop-sites-0-at-0.600-on-dense-seed-{seed}" for seed in range(3)]
-    assert {"dense", "fastv-at-0.500-on-dense", "dpn-00", "dpn-01"} <= set(names)
-    [fastv] = [point for point in result.points if point.name == "fastv-at-0.500-on-dense"]
+    assert drops == [f"random_drop-0.600-seed-{seed}" for seed in range(3)]
+    assert {"dense", "fastv-at-0.500-free", "dpn-00", "dpn-01"} <= set(names)
+    [fastv] = [point for point in result.points if point.name == "fastv-at-0.500-free"]
     assert fastv.params == {"method.keep": pytest.approx(0.33, abs=0.02)}
     assert fastv.checkpoint_uri == f"{config.storage.runs_uri}/s-dense/export"
     assert "train/loss_lm" not in tracker.runs[str(fastv.run_id)].metrics

@@ -136,13 +136,13 @@ def test_sweep_plans_controls_and_trials(base):
 def test_controls_at_budgets_are_planned_with_the_settings_that_meet_them(base):
     sweep = {"controls": ["dense", {"name": "fastv", "budget": ["1/2"], "on": "dense"}], "budgets": [0.25]}
     runs = {name: (methods, trials) for name, methods, trials in planned_methods(experiment(sweep=sweep), base)}
-    [fastv], trained = runs["fastv-at-0.500-on-dense"]
+    [fastv], trained = runs["fastv-at-0.500-free"]
     assert (fastv.sites, trained) == ((2,), 0), "evaluated on another's checkpoint: nobody trains it"
     assert share_of(fastv.spec, fastv.settings, TINY) == pytest.approx(0.5, abs=0.01)
-    [drop], _ = runs["random_drop-sites-0-at-0.250-on-dense-seed-0"]
+    [drop], _ = runs["random_drop-0.250-seed-0"]
     assert (drop.sites, drop.keep_ratio) == ((0,), 0.25)
     sweep["controls"][1] |= {"budget": 0.1}
-    with pytest.raises(ConfigError, match=r"fastv-at-0.100-on-dense: budget = 0.1 is out of reach .* 0\.262 to"):
+    with pytest.raises(ConfigError, match=r"fastv-at-0.100-free: budget = 0.1 is out of reach .* 0\.262 to"):
         planned_methods(experiment(sweep=sweep), base)
 
 

@@ -88,6 +88,27 @@ def test_rivals_are_claimed_with_their_seeds_together(make: Make) -> None:
     assert claim.change.high < 0
 
 
+def test_a_dynamic_point_is_held_against_its_own_routes_shuffled(make: Make) -> None:
+    """Three quarters of the samples take a route right on 100 of 200, a quarter one right on all: 62.5% shuffled."""
+    routes = {"colour": {"1x1,1x1": 50, "2x2,2x2": 100}, "text": {"2x2,2x2": 50}}
+    dynamic = make("dpn-00", "dpn", 0.4, range(190)).model_copy(update={"routes": routes})
+    fixed = [
+        make(f"dpn-00-route-{route.replace(',', '-')}", "dpn", cost, right).model_copy(
+            update={"params": {"route": route}}
+        )
+        for route, cost, right in (("1x1,1x1", 1.0, range(N)), ("2x2,2x2", 0.2, range(100)))
+    ]
+    claims = claims_of([*controls(make), dynamic, *fixed], "swiglu")
+    assert [(claim.point, claim.against) for claim in claims] == [("dpn-00", "own routes shuffled")], "dearer controls"
+    assert claims[0].controls == {"1x1,1x1": 0.25, "2x2,2x2": 0.75}
+    assert claims[0].change.value == pytest.approx(0.95 - 0.625)
+    assert claims[0].change.low > 0.2
+    assert claims_of([*controls(make), dynamic, fixed[0]], "swiglu") == (), "not run on every route"
+    sentence = claims_sentence(StudyRecord("s", (), claims=claims))
+    assert sentence is not None
+    assert "Beat their own routes, shuffled among samples: dpn-00 (+32.5, " in sentence
+
+
 def test_nothing_is_claimed_where_questions_differ_or_the_score_is_no_mean(make: Make, tmp_path: Path) -> None:
     points = [*controls(make), make("dpn-00", "dpn", 0.75, range(190))]
     (tmp_path / "dpn-00.parquet").write_bytes(

@@ -56,7 +56,7 @@ def test_what_runs_on_the_reference_waits_for_it_and_holds_up_nobody(make_config
     assert [search.suggest(name)["key"] for name in "ab"] == ["dense", "static_2x2"]
     assert search.suggest("c") is None
     finish(search, "a")
-    assert search.suggest("c") == {"key": "fastv-on-dense"}
+    assert search.suggest("c") == {"key": "fastv-free"}
 
 
 def test_proposals_lie_in_the_space_and_differ(make_config):

@@ -114,4 +114,5 @@ SPEC = MethodSpec(
     needs_training="stage 2",
     is_query_aware=True,
     chooses="per sample",
+    takes_routes=True,
 )

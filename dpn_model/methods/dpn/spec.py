@@ -32,4 +32,5 @@ SPEC = MethodSpec(
     chooses="per sample",
     needs_router_token=True,
     has_dial=True,
+    takes_routes=True,
 )

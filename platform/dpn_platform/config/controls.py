@@ -84,7 +84,7 @@ def control_trials_of(control: str | Mapping[str, Any]) -> list[ControlTrial]:
         spec.settings.from_dict(settings)
         parts = [name, *(f"{key}-{_word(value)}" for key, value in settings.items())]
         parts += [] if budget is None else [f"at-{budget:.3f}"]
-        parts += [] if on is None else [f"on-{on}"]
+        parts += [] if on is None else ["free" if on == DENSE else f"on-{on}"]
         for seed in range(seeds):
             key = "-".join([*parts, f"seed-{seed}"] if seeds > 1 else parts)
             of_seed = on if on in (None, DENSE) or seeds == 1 else f"{on}-seed-{seed}"
@@ -121,7 +121,9 @@ def own_controls(budgets: Sequence[float]) -> list[ControlTrial]:
             continue
         control = {"name": name, **spec.control, "budget": list(budgets), "seeds": _OWN_SEEDS if spec.is_random else 1}
         control |= {"on": DENSE} if spec.needs_training == "none" else {}
-        found += [replace(trial, is_own=True) for trial in control_trials_of(control)]
+        for trial in control_trials_of(control):
+            seed = f"-seed-{trial.seed}" if spec.is_random else ""
+            found.append(replace(trial, key=f"{name}-{trial.budget:.3f}{seed}", is_own=True))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.published.manifest import Manifest, load_manifest
 from dpn_platform.evaluation import scoring
 from dpn_platform.evaluation.answering.loading import find_checkpoint
-from dpn_platform.evaluation.answering.variants import AS_IT_IS, variants_of
+from dpn_platform.evaluation.answering.variants import AS_IT_IS, Variant, variants_of
 from dpn_platform.evaluation.axis import Axis, axis_of
 from dpn_platform.evaluation.points import FamilyScore
 from dpn_platform.evaluation.recorded_runs import RESULT
@@ -32,7 +32,7 @@ def evaluate(
     config: ExperimentConfig,
     *,
     output_uri: str | None = None,
-    method: Mapping[str, Any] | None = None,
+    main: Variant = AS_IT_IS,
     force: bool = False,
     in_this_process: bool = False,
     on_progress: OnProgress | None = None,
@@ -47,7 +47,7 @@ def evaluate(
         config: its `data` (which split), `eval`, `train.use_gpu` and `train.threads_per_worker` are used.
         output_uri: folder for outcomes and result, of several benchmarks one folder in it each; default
             `evaluation/<data set>-<split>`, or `evaluation/<axis>`, beside the checkpoint.
-        method: settings of a method without weights, attached in place of the checkpoint's own.
+        main: what the checkpoint is evaluated as: with another method, or on one route.
         force: evaluate again in any case.
         in_this_process: with one actor to answer, answer here instead, where the model's imports are done already.
         on_progress: called with (samples done, samples in all) of each benchmark.
@@ -60,14 +60,14 @@ def evaluate(
     names = [find_benchmark(entry.name).name for entry in config.eval.benchmarks]
     manifest = load_manifest(config.data.uri) if HELD_OUT in names else None
     output_uri = output_uri or default_output(checkpoint_uri, manifest, config, axis)
-    key = evaluation_key(checkpoint_uri, config, manifest, method)
+    key = evaluation_key(checkpoint_uri, config, manifest, main)
     found = None if force else read_result(output_uri, key)
     if found is not None:
         return found
     parts = {}
     for name, entry in zip(names, config.eval.benchmarks, strict=True):
         folder = output_uri if len(names) == 1 else join_uri(output_uri, name)
-        request = request_of(checkpoint_uri, entry, folder, force=force, method=method)
+        request = request_of(checkpoint_uri, entry, folder, force=force, main=main)
         parts[name] = evaluate_benchmark(request, config, on_progress, in_this_process=in_this_process)
     if len(parts) == 1:
         (only,) = parts.values()
@@ -97,7 +97,7 @@ def default_output(
 
 
 def evaluation_key(
-    checkpoint_uri: str, config: ExperimentConfig, manifest: Manifest | None, method: Mapping[str, Any] | None = None
+    checkpoint_uri: str, config: ExperimentConfig, manifest: Manifest | None, main: Variant = AS_IT_IS
 ) -> dict[str, Any]:
     """What decides the outcome of an evaluation."""
     key: dict[str, Any] = {"checkpoint_uri": checkpoint_uri, "limit": config.eval.limit}
@@ -107,7 +107,7 @@ def evaluation_key(
     benchmarks = [entry.model_dump(mode="json", exclude_none=True) for entry in config.eval.benchmarks]
     if benchmarks != [{"name": HELD_OUT}]:
         key |= {"benchmarks": benchmarks, "accuracy": axis_of(config.eval).name}
-    if (variants := variants_of(config.eval, method)) != (AS_IT_IS,):
+    if (variants := variants_of(config.eval, main)) != (AS_IT_IS,):
         key["variants"] = [asdict(variant) for variant in variants]
     return key
 

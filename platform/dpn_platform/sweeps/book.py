@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from dpn_model.methods.registry import find_method
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.redact import without_credentials
 from dpn_platform.evaluation.pareto import front_points
@@ -18,11 +19,13 @@ from dpn_platform.sweeps.events import Kind, OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.search import ACCURACY, FLOPS_RATIO
 from dpn_platform.sweeps.tracking import StudyTracking
-from dpn_platform.sweeps.trials import REFERENCE, Trial, method_name, run_name, shown_params
+from dpn_platform.sweeps.trials import REFERENCE, Trial, method_name, route_trials, run_name, shown_params
 from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome
 
 FOLLOW_EVERY_S = 2.0
+#: a trial that took more is not evaluated on each of them
+MOST_ROUTES = 12
 
 
 class StudyBook:
@@ -139,6 +142,17 @@ class StudyBook:
         dense = next(self.point(trial)[0] for trial in finished if trial.key == REFERENCE)
         searched = [self.point(trial)[0] for trial in finished if not trial.is_control]
         return budgets_of_front(front_points(searched, convention), dense.visual_tokens_mean)
+
+    def routes_of_dynamic_trials(self) -> list[Trial]:
+        """Of every trained trial that took several routes: its checkpoint on each of them."""
+        found = []
+        for trial in list(self.trials.values()):
+            if trial.state != "finished" or trial.on is not None or not find_method(method_name(trial)).takes_routes:
+                continue
+            routes = sorted({route for counts in self.point(trial)[0].routes.values() for route in counts if route})
+            if 1 < len(routes) <= MOST_ROUTES:
+                found += route_trials(trial, routes)
+        return found
 
     def _finished(
         self, trial: Trial, outcome: TrainingOutcome | None, evaluation_uri: str, report: Mapping[str, Any]

@@ -144,8 +144,10 @@ def _run_trials(
     trainable = build_trainable(config, ledger.runs_uri, ledger.study, execute)
     book = _run_open(config, ledger, tracking, stop, trainable, on_event)
     if sweep.controls_at_front:
-        front = book.budgets_of_front()
-        _put_controls(config, ledger, all_control_trials((), front), on_event)
+        _put_controls(config, ledger, all_control_trials((), book.budgets_of_front()), on_event)
+        for trial in book.routes_of_dynamic_trials():
+            if trial.key not in ledger.trials():
+                ledger.put(trial)
         book = _run_open(config, ledger, tracking, stop, trainable, on_event)
     return book
 

@@ -11,6 +11,7 @@ import ray.tune
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.evaluation.answering.variants import Variant
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.services.worker_errors import essence, is_fault_of_code
 from dpn_platform.sweeps.ledger import Ledger
@@ -37,12 +38,14 @@ class Assignment(NamedTuple):
         name: of its run.
         reference_loss: what its training is judged by.
         checkpoint_uri: to evaluate the method on; None: it is trained.
+        route: with a checkpoint: that every sample takes with the method that it was trained with.
     """
 
     config: ExperimentConfig
     name: str
     reference_loss: float | None = None
     checkpoint_uri: str | None = None
+    route: tuple[str, ...] | None = None
 
 
 Execute = Callable[[Assignment], Execution]
@@ -54,14 +57,13 @@ def train_and_evaluate(assignment: Assignment) -> Execution:
     from dpn_platform.training.base import method_of
     from dpn_platform.training.run import run_training
 
-    config, name, reference_loss, checkpoint_uri = assignment
+    config, name, reference_loss, checkpoint_uri, route = assignment
     alone = runs_alone(config)
     if checkpoint_uri is not None:
         folder = f"{config.storage.runs_uri.rstrip('/')}/{name}/{EVALUATION_FOLDER}"
         method = method_of(config.method, config.train.seed).to_dict()
-        return Execution(
-            None, evaluate(checkpoint_uri, config, output_uri=folder, method=method, in_this_process=alone)
-        )
+        main = Variant(method=method) if route is None else Variant(route=route)
+        return Execution(None, evaluate(checkpoint_uri, config, output_uri=folder, main=main, in_this_process=alone))
     outcome = run_training(config, run_name=name, reference_loss=reference_loss, in_this_process=alone)
     if outcome.status == "stopped":
         return Execution(outcome, None)
@@ -123,7 +125,8 @@ def _assignment(config: ExperimentConfig, ledger: Ledger, trial: Trial) -> Assig
             raise DpnError(f"trial {trial.key}: the run of '{trial.on}', on which it is evaluated, has left nothing")
         checkpoint_uri = outcome.export_uri
     name = run_name(ledger.study, trial)
-    return Assignment(trial_config(config, trial), name, _reference_loss(ledger, trial), checkpoint_uri)
+    route = None if trial.route is None else tuple(trial.route)
+    return Assignment(trial_config(config, trial), name, _reference_loss(ledger, trial), checkpoint_uri, route)
 
 
 def _reference_loss(ledger: Ledger, trial: Trial) -> float | None:

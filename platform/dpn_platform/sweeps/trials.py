@@ -32,6 +32,7 @@ class Trial:
         run_id: of its run in the tracker, once it was started.
         resumed_from: step at which its last training attempt started.
         on: key of the trial whose checkpoint it is evaluated on; None: it is trained.
+        route: that every sample takes there; None: the trial's own method decides.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Trial:
     run_id: str | None = None
     resumed_from: int = 0
     on: str | None = None
+    route: Sequence[str] | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -81,6 +83,23 @@ def control_trials(controls: Sequence[ControlTrial]) -> list[Trial]:
     return trials
 
 
+def route_trials(trial: Trial, routes: Sequence[str]) -> list[Trial]:
+    """A dynamic trial's checkpoint on every route that it took, each for all samples.
+
+    Weighted with the shares of the samples that took them, they are what the same routes come to when shuffled.
+    """
+    return [
+        Trial(
+            f"{trial.key}-route-{route.replace(',', '-')}",
+            {**trial.params, "route": route},
+            is_control=True,
+            on=trial.key,
+            route=route.split(","),
+        )
+        for route in routes
+    ]
+
+
 def searched_trial(number: int, method: str, params: Mapping[str, Any]) -> Trial:
     """The trial for the search's proposal of that number; `params` by dotted key."""
     return Trial(f"{method}-{number:02d}", {"method.name": method, **params})
@@ -102,6 +121,7 @@ def trial_config(config: ExperimentConfig, trial: Trial) -> ExperimentConfig:
             target = target.setdefault(section, {})
         target[last] = value
     values["train"]["seed"] += given.pop("seed", 0)  # a replicate's, beside the study's own
+    given.pop("route", None)
     values["method"] = laid_over(values["method"], given["method"])
     return parse_config(values, f"trial {trial.key}")
 

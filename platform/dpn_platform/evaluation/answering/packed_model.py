@@ -119,6 +119,7 @@ class PackedModel:
             if self.model.parts is not parts:
                 self.model.attach(settings, parts)
             self.model.set_dial(dial)
+            self.model.set_route(None)
             if variant.method is not None:
                 self.model.configure_method(variant.method)
                 own = {id(weight) for part in parts.all() for weight in part.parameters()}
@@ -126,6 +127,8 @@ class PackedModel:
                     raise ValueError(f"method {variant.method['name']} has weights, which were not trained here")
             if variant.budget is not None:
                 self.model.set_budget(variant.budget)
+            if variant.route is not None:
+                self.model.set_route(variant.route)
         except ValueError as error:
             raise DpnError(f"variant '{variant.told}': {error}") from error
         self._remember()

@@ -19,11 +19,13 @@ class Variant:
         name: in tables and file names; empty for the checkpoint as it is.
         budget: FLOPs ratio of the dial.
         method: settings of a method without weights that takes the place of the checkpoint's own.
+        route: that every sample takes, whatever the checkpoint's method would choose.
     """
 
     name: str = ""
     budget: float | None = None
     method: Mapping[str, Any] | None = None
+    route: tuple[str, ...] | None = None
 
     @property
     def told(self) -> str:
@@ -34,15 +36,15 @@ class Variant:
 AS_IT_IS = Variant()
 
 
-def variants_of(settings: EvalConfig, method: Mapping[str, Any] | None = None) -> tuple[Variant, ...]:
-    """The checkpoint as it is (with `method`, with that in place of its own), then a variant per budget and per method.
+def variants_of(settings: EvalConfig, main: Variant = AS_IT_IS) -> tuple[Variant, ...]:
+    """The checkpoint as it is, or as `main` says, then a variant per budget and per method.
 
     Raises:
         DpnError: two of one name, or an unknown method or setting.
     """
     at_budgets = [Variant(f"budget-{budget:g}", budget=budget) for budget in settings.budgets]
     with_methods = [Variant(one.name, method=one.method) for one in settings.variants]
-    found = (Variant(method=method), *at_budgets, *with_methods)
+    found = (main, *at_budgets, *with_methods)
     names = [variant.name for variant in found]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:

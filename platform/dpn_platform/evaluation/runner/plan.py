@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ class Request:
         needs_routing: refuse a checkpoint without routers.
         force: answer again what is answered.
         shard_questions: see `shards.SHARD_QUESTIONS`.
-        method: settings of a method without weights, in place of the checkpoint's own.
+        main: what the checkpoint is evaluated as.
     """
 
     checkpoint_uri: str
@@ -44,7 +44,7 @@ class Request:
     needs_routing: bool = False
     force: bool = False
     shard_questions: int = SHARD_QUESTIONS
-    method: Mapping[str, Any] | None = None
+    main: Variant = AS_IT_IS
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
     convention = check_variant(benchmark, request.variant)
     check_dtype(request.dtype)
     checkpoint = find_checkpoint(request.checkpoint_uri)
-    variants = variants_of(config.eval, request.method)
+    variants = variants_of(config.eval, request.main)
     check_variants(variants, checkpoint.config, checkpoint.uri)
     if request.needs_routing and not checkpoint.has_routes:
         what = f"method {checkpoint.method}" if checkpoint.method else "a model of transformers"

@@ -3,12 +3,16 @@
 Two controls, mixed so that their mean cost is the point's, are what a coin could do with them; a control that is
 cheaper counts by itself. Of all these the best is taken, by the same questions, which favours the controls. Points that
 differ in their seed alone are averaged first, question by question.
+
+Is it dynamic? A point whose checkpoint was also run on each of its routes is held against these, weighted with the
+shares of samples that took them: what the same routes come to, on average over all ways of dealing them to the samples.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -25,6 +29,8 @@ from dpn_platform.reports.look.methods import is_yardstick
 from dpn_platform.reports.study.difference import Claim, Difference
 
 _SEED = re.compile(r"-seed-\d+$")
+#: setting of points that are a checkpoint on one route, and what stands before it in their names
+ROUTE, _ROUTE = "route", "-route-"
 #: costs that differ by less are one: equal counts, other rounding
 _SAME = 1e-9
 
@@ -51,12 +57,16 @@ def claims_of(points: Sequence[Point], convention: Convention, seed: int = 0) ->
         seed: of the bootstrap.
     """
     measured = [point for point in points if is_measured(point, convention) and point.outcomes_uri]
+    fixed = [point for point in measured if ROUTE in point.params]
+    on_routes = {(point.name.rpartition(_ROUTE)[0], str(point.params[ROUTE])): point for point in fixed}
     try:
         runs = {point.name: read_runs([str(point.outcomes_uri)])[0] for point in measured}
         measured = [point for point in measured if abs(_accuracy(runs[point.name]) - point.accuracy) < 1e-6]
-        entries = _entries(measured, runs, convention)
+        chosen = [point for point in measured if ROUTE not in point.params]
+        entries = _entries(chosen, runs, convention)
         yardsticks = [one for one in entries if is_yardstick(one.method)]
-        claims = [_claim(one, yardsticks, seed) for one in entries if not is_yardstick(one.method)]
+        claims = [_against_controls(one, yardsticks, seed) for one in entries if not is_yardstick(one.method)]
+        claims += [_against_shuffled(point, on_routes, runs, flops_ratio(point, convention), seed) for point in chosen]
     except (DpnError, ValueError):  # other questions, or no scores: nothing is claimed
         return ()
     return tuple(claim for claim in claims if claim is not None)
@@ -80,17 +90,35 @@ def _entries(points: Sequence[Point], runs: dict[str, ScoredRun], convention: Co
     return found
 
 
-def _claim(point: _Entry, yardsticks: Sequence[_Entry], seed: int) -> Claim | None:
+def _against_controls(point: _Entry, yardsticks: Sequence[_Entry], seed: int) -> Claim | None:
     shares = _best_mixture(point.cost, yardsticks)
     if shares is None:
         return None
-    names = " + ".join(one.name for one, _ in shares)
-    rival = mixed(names, [one.run for one, _ in shares], [share for _, share in shares])
-    found = [paired_difference(rival, point.run, benchmark, seed) for benchmark in point.run.benchmarks]
+    named = {one.name: share for one, share in shares}
+    change = _change(point.run, [one.run for one, _ in shares], list(named.values()), seed)
+    return Claim(point.name, {name: round(share, 4) for name, share in named.items()}, point.cost, change)
+
+
+def _against_shuffled(
+    point: Point, on_routes: Mapping[tuple[str, str], Point], runs: Mapping[str, ScoredRun], cost: float, seed: int
+) -> Claim | None:
+    """None for a point that took one route, or was not run on each of them."""
+    counts = sum((Counter(taken) for taken in point.routes.values()), Counter())
+    fixed = {route: on_routes[point.name, route] for route in counts if (point.name, route) in on_routes}
+    if len(fixed) < max(2, len(counts)):
+        return None
+    shares = {route: count / counts.total() for route, count in counts.items()}
+    change = _change(runs[point.name], [runs[fixed[route].name] for route in shares], list(shares.values()), seed)
+    told = {route: round(share, 4) for route, share in shares.items()}
+    return Claim(point.name, told, cost, change, "own routes shuffled")
+
+
+def _change(run: ScoredRun, rivals: Sequence[ScoredRun], shares: Sequence[float], seed: int) -> Difference:
+    """`run` minus the mixture, the mean over benchmarks, with its paired interval; fractions."""
+    rival = mixed(" + ".join(one.name for one in rivals), rivals, shares)
+    found = [paired_difference(rival, run, benchmark, seed) for benchmark in run.benchmarks]
     low, high = interval(np.mean([one.draws for one in found], axis=0))
-    value = float(np.mean([one.value for one in found]))
-    change = Difference(value / 100, low / 100, high / 100)
-    return Claim(point.name, {one.name: round(share, 4) for one, share in shares}, point.cost, change)
+    return Difference(float(np.mean([one.value for one in found])) / 100, low / 100, high / 100)
 
 
 def _best_mixture(cost: float, yardsticks: Sequence[_Entry]) -> list[tuple[_Entry, float]] | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+#: the best mixture of controls, or the point's own routes, dealt to its samples at random
+Against = Literal["controls", "own routes shuffled"]
 
 
 class Difference(NamedTuple):
@@ -25,7 +28,7 @@ class Difference(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a point gains over a mixture of controls at its own mean cost.
+    """What a point gains over a mixture at its own mean cost: of controls, or of its own routes.
 
     Attributes:
         point: its name, without the seed where several are averaged.
@@ -38,16 +41,18 @@ class Claim(NamedTuple):
     controls: Mapping[str, float]
     cost: float
     change: Difference
+    against: Against = "controls"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"point": self.point, "controls": dict(self.controls), "cost": self.cost, **self.change.to_json()}
+        about = {"point": self.point, "against": self.against, "controls": dict(self.controls), "cost": self.cost}
+        return {**about, **self.change.to_json()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Claim:
         """Inverse of `to_json`."""
         change = Difference(document["difference"], *document["ci"])
-        return cls(document["point"], document["controls"], document["cost"], change)
+        return cls(document["point"], document["controls"], document["cost"], change, document["against"])
 
 
 def difference(accuracy: float, ci: tuple[float, float], base: float, base_ci: tuple[float, float]) -> Difference:

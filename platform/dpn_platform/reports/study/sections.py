@@ -107,6 +107,8 @@ def claims_table(record: StudyRecord) -> str:
 
 def _shares(claim: Claim) -> str:
     """`uniform_grid-at-0.333 70%, dense 30%`."""
+    if claim.against != "controls":
+        return f"{claim.against} ({len(claim.controls)} of them)"
     if len(claim.controls) == 1:
         return next(iter(claim.controls))
     return ", ".join(f"{name} {share:.0%}" for name, share in claim.controls.items())

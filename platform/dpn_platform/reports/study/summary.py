@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dpn_platform.evaluation.pareto import flops_ratio, flops_spread, front_points, knee
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.labels import percent, ratio, signed_points
@@ -12,7 +14,7 @@ from dpn_platform.reports.study.controls import (
     family_losses,
     strongest_static,
 )
-from dpn_platform.reports.study.difference import Difference
+from dpn_platform.reports.study.difference import Claim, Difference
 from dpn_platform.reports.study.record import StudyRecord
 
 DEFAULT_INTERVAL = "95% intervals over questions"
@@ -81,12 +83,24 @@ def claims_sentence(record: StudyRecord) -> str | None:
     """Which points beat the best mixture of controls at their own cost; None where nothing could be compared."""
     if not record.claims:
         return None
-    above = [claim for claim in record.claims if claim.change.low > 0]
-    below = [claim for claim in record.claims if claim.change.high < 0]
-    rest = len(record.claims) - len(above) - len(below)
-    told = [f"{claim.point} ({_gain(claim.change)})" for claim in sorted(above, key=lambda one: -one.change.value)]
-    first = f"Beat the best mixture of controls at their own cost: {', '.join(told) or 'none'}."
-    return f"{first} Not told apart from it: {rest} of {len(record.claims)} points. Below it: {len(below)}."
+    held = [claim for claim in record.claims if claim.against == "controls"]
+    above, below = _better(held), [claim for claim in held if claim.change.high < 0]
+    rest = len(held) - len(above) - len(below)
+    first = f"Beat the best mixture of controls at their own cost: {_told(above)}."
+    sentence = f"{first} Not told apart from it: {rest} of {len(held)} points. Below it: {len(below)}."
+    shuffled = [claim for claim in record.claims if claim.against != "controls"]
+    if not shuffled:
+        return sentence
+    return f"{sentence} Beat their own routes, shuffled among samples: {_told(_better(shuffled))}, of {len(shuffled)}."
+
+
+def _better(claims: Sequence[Claim]) -> list[Claim]:
+    """Those whose interval lies above zero, the largest gain first."""
+    return sorted((claim for claim in claims if claim.change.low > 0), key=lambda one: -one.change.value)
+
+
+def _told(claims: Sequence[Claim]) -> str:
+    return ", ".join(f"{claim.point} ({_gain(claim.change)})" for claim in claims) or "none"
 
 
 def _gain(change: Difference) -> str:
