@@ -108,3 +108,20 @@ def knee(points: Sequence[Point], convention: Convention = "swiglu") -> Point | 
 
     best = max(front[1:-1], key=above_the_line)
     return best if above_the_line(best) > 0 else None
+
+
+def upper_hull(points: Sequence[Point], convention: Convention = "swiglu") -> list[tuple[float, float]]:
+    """(cost, accuracy) of the corners of what mixtures of two points reach, cheapest first; rising ones alone."""
+    corners: list[tuple[float, float]] = []
+    for point in front_points(points, convention):
+        new = (flops_ratio(point, convention), point.accuracy)
+        while len(corners) >= 2 and _is_below(corners[-1], corners[-2], new):
+            corners.pop()
+        corners.append(new)
+    return corners
+
+
+def _is_below(middle: tuple[float, float], first: tuple[float, float], last: tuple[float, float]) -> bool:
+    """Whether a corner lies on or below the line between its neighbours."""
+    rise = (last[1] - first[1]) * (middle[0] - first[0])
+    return (middle[1] - first[1]) * (last[0] - first[0]) <= rise

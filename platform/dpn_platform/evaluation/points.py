@@ -48,6 +48,8 @@ class Point(BaseModel):
         is_control: a control of the study (dense, static pooling, random dropping), not a proposal of the search.
         routes: family -> route ("2x2,1x1,1x2") -> number of samples.
         n: questions evaluated.
+        on: name of the trained point whose checkpoint this is, with another method or on one route; None: its own.
+        seeds: name -> accuracy of the runs that this is the mean of; empty for a single run.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -68,6 +70,8 @@ class Point(BaseModel):
     run_id: str | None = None
     checkpoint_uri: str | None = None
     outcomes_uri: str | None = None
+    on: str | None = None
+    seeds: dict[str, float] = {}
 
     @model_validator(mode="before")
     @classmethod

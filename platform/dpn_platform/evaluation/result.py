@@ -107,7 +107,7 @@ class EvaluationResult:
     def to_point(
         self, name: str, method: str, *, params: Mapping[str, Any], is_control: bool, **more: str | None
     ) -> Point:
-        """This result as a point of a study; `more`: `run_id`, `checkpoint_uri`."""
+        """This result as a point of a study; `more`: `run_id`, `checkpoint_uri`, `on`."""
         return Point(
             name=name,
             method=method,
@@ -124,6 +124,7 @@ class EvaluationResult:
             outcomes_uri=self.outcomes_uri,
             run_id=more.get("run_id"),
             checkpoint_uri=more.get("checkpoint_uri"),
+            on=more.get("on"),
         )
 
 

@@ -131,6 +131,7 @@ class StudyBook:
             is_control=trial.is_control,
             run_id=trial.run_id,
             checkpoint_uri=result.key.get("checkpoint_uri"),
+            on=trial.on,
         )
         return point, result
 

@@ -49,6 +49,13 @@ def interval(ci: tuple[float, float]) -> str:
     return f"{percent(ci[0])}–{percent(ci[1])}"
 
 
+def seeds_text(point: Point, before: str = ", ") -> str:
+    """`, 3 seeds 91.2–93.4`: how far the seeds of a point lie apart; nothing for a single run."""
+    if not point.seeds:
+        return ""
+    return f"{before}{len(point.seeds)} seeds {interval((min(point.seeds.values()), max(point.seeds.values())))}"
+
+
 def short_params(params: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
     """The parameters of a point in one line: `λ=0.12 t=1.4 experts={1x1,1x2,2x2}`."""
     return " ".join(f"{_short_key(key)}={_short_value(value)}" for key, value in params.items() if key not in leave_out)

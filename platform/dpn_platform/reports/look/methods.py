@@ -25,6 +25,15 @@ class Style:
 _SEARCHED = (("#0f766e", "circle", "o", 1.0), ("#b45309", "triangle-up", "^", 1.0), ("#1d4ed8", "star", "*", 1.2))
 _DENSE = ("#334155", "diamond", "D", 1.0)
 _CONTROLS = (("#c2410c", "square", "s", 1.0), ("#7c3aed", "x", "X", 1.15), ("#be185d", "cross", "P", 1.1))
+#: of a study with more methods than looks: what kind a point is
+_KINDS = {
+    "controls": ("#c2410c", "square", "s", 0.9),
+    "trained rivals": ("#1d4ed8", "triangle-up", "^", 1.0),
+    "rivals without training": ("#7c3aed", "x", "X", 1.0),
+}
+_MOST_METHODS = 8
+#: the line that controls and coins reach
+HULL, HULL_LINE = "controls and their mixtures", "#94a3b8"
 
 
 def _spec(method: str) -> MethodSpec | None:
@@ -55,19 +64,34 @@ def is_yardstick(method: str) -> bool:
     return spec is not None and (is_dense(method) or spec.control is not None)
 
 
-def styles_of(points: Sequence[Point]) -> dict[str, Style]:
-    """Each method's style, in the order of the legend: searched ones, the one without reduction, other controls.
+def kind_of(point: Point, points: Sequence[Point]) -> str:
+    """Under which name a point is drawn: its method's, or in a study of many methods what kind of rival it is."""
+    methods = {one.method for one in points}
+    if len(methods) <= _MOST_METHODS or is_dense(point.method) or not point.is_control:
+        return point.method
+    if is_yardstick(point.method):
+        return "controls"
+    return "trained rivals" if point.on is None or point.on in methods else "rivals without training"
 
-    Within these, methods follow their first point. More methods than looks share them.
+
+def styles_of(points: Sequence[Point]) -> dict[str, Style]:
+    """The style of each of `kind_of`, in the order of the legend: searched ones, the dense one, other controls.
+
+    Within these, methods follow their first point. More than three methods of a kind share looks.
     """
-    methods = list(dict.fromkeys(point.method for point in points))
-    control_only = {method for method in methods if all(one.is_control for one in points if one.method == method)}
+    kinds = {point.name: kind_of(point, points) for point in points}
+    methods = list(dict.fromkeys(kinds.values()))
+    control_only = {method for method in methods if all(one.is_control for one in points if kinds[one.name] == method)}
     searched = [method for method in methods if method not in control_only and not is_dense(method)]
     dense = [method for method in methods if is_dense(method)]
     controls = [method for method in methods if method in control_only and not is_dense(method)]
     looks = [_SEARCHED[index % len(_SEARCHED)] for index in range(len(searched))] + [_DENSE] * len(dense)
-    looks += [_CONTROLS[index % len(_CONTROLS)] for index in range(len(controls))]
+    looks += [_KINDS.get(kind, _CONTROLS[index % len(_CONTROLS)]) for index, kind in enumerate(controls)]
     return {
-        method: Style(label_of_method(method) + (" (control)" if method in control_only else ""), *look)
-        for method, look in zip([*searched, *dense, *controls], looks, strict=True)
+        kind: Style(_told(kind, is_control=kind in control_only), *look)
+        for kind, look in zip([*searched, *dense, *controls], looks, strict=True)
     }
+
+
+def _told(kind: str, *, is_control: bool) -> str:
+    return kind if kind in _KINDS else label_of_method(kind) + (" (control)" if is_control else "")

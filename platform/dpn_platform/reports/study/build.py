@@ -17,6 +17,7 @@ from dpn_platform.reports.study.export import document_json, points_csv
 from dpn_platform.reports.study.page import featured_with_routes, report_page
 from dpn_platform.reports.study.picture import front_png
 from dpn_platform.reports.study.record import RECORD_NAME, StudyRecord
+from dpn_platform.reports.study.seeds import seeds_together
 
 HTML_NAME, PNG_NAME, JSON_NAME, CSV_NAME, GALLERY_NAME = (
     "report.html",
@@ -93,14 +94,14 @@ def study_record(record: StudyRecord, examples: Mapping[str, Sequence[Mapping[st
         record: of a study that has just ended.
         examples: point name -> its samples. Shown are those of a featured point, else of the first searched one.
     """
-    record = replace(with_front(record), claims=claims_of(record.points, record.convention))
+    record = with_front(replace(record, claims=claims_of(record.points, record.convention)))
     candidates = (*featured_with_routes(record), *(point for point in record.points if not point.is_control))
     shown = next((point.name for point in candidates if examples.get(point.name)), None)
     return record if shown is None else replace(record, examples=tuple(examples[shown]), examples_point=shown)
 
 
 def with_front(record: StudyRecord) -> StudyRecord:
-    """The record with each point's `on_front` set from all points.
+    """The record with seeds of one setting as one point, and each point's `on_front` set from all points.
 
     Raises:
         DpnError: two points share a name.
@@ -108,6 +109,7 @@ def with_front(record: StudyRecord) -> StudyRecord:
     repeated = [name for name, count in Counter(point.name for point in record.points).items() if count > 1]
     if repeated:
         raise DpnError(f"study '{record.name}': more than one point is named '{repeated[0]}', names must differ")
+    record = replace(record, points=seeds_together(record.points))
     flags = pareto_front(record.points, record.convention)
     points = (point.model_copy(update={"on_front": flag}) for point, flag in zip(record.points, flags, strict=True))
     return replace(record, points=tuple(points))

@@ -10,7 +10,6 @@ shares of samples that took them: what the same routes come to, on average over 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ from dpn_platform.evaluation.pareto import flops_ratio, is_measured
 from dpn_platform.evaluation.points import Convention, Point
 from dpn_platform.reports.look.methods import is_yardstick
 from dpn_platform.reports.study.difference import Claim, Difference
+from dpn_platform.reports.study.seeds import by_seed_group
 
-_SEED = re.compile(r"-seed-\d+$")
 #: setting of points that are a checkpoint on one route, and what stands before it in their names
 ROUTE, _ROUTE = "route", "-route-"
 #: costs that differ by less are one: equal counts, other rounding
@@ -79,11 +78,8 @@ def _accuracy(run: ScoredRun) -> float:
 
 
 def _entries(points: Sequence[Point], runs: dict[str, ScoredRun], convention: Convention) -> list[_Entry]:
-    groups: dict[str, list[Point]] = {}
-    for point in points:
-        groups.setdefault(_SEED.sub("", point.name), []).append(point)
     found = []
-    for name, members in groups.items():
+    for name, members in by_seed_group(points).items():
         together = mixed(name, [runs[one.name] for one in members], [1 / len(members)] * len(members))
         cost = float(np.mean([flops_ratio(one, convention) for one in members]))
         found.append(_Entry(name, members[0].method, cost, _accuracy(together), together))

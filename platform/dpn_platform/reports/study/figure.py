@@ -7,10 +7,18 @@ import math
 
 import plotly.graph_objects as go
 
-from dpn_platform.evaluation.pareto import flops_ratio, front_points, is_measured, pareto_front
+from dpn_platform.evaluation.pareto import flops_ratio, front_points, is_measured, pareto_front, upper_hull
 from dpn_platform.evaluation.points import Point
-from dpn_platform.reports.look.labels import AXIS_ACCURACY, axis_flops, interval, percent, ratio, short_params
-from dpn_platform.reports.look.methods import Style, styles_of
+from dpn_platform.reports.look.labels import (
+    AXIS_ACCURACY,
+    axis_flops,
+    interval,
+    percent,
+    ratio,
+    seeds_text,
+    short_params,
+)
+from dpn_platform.reports.look.methods import HULL, HULL_LINE, Style, is_yardstick, kind_of, styles_of
 from dpn_platform.reports.study.record import StudyRecord
 
 FIGURE_ID = "front"
@@ -27,8 +35,13 @@ def front_figure(record: StudyRecord) -> go.Figure:
     flags = dict(
         zip((point.name for point in record.points), pareto_front(record.points, record.convention), strict=True)
     )
-    for method, style in styles_of(record.points).items():
-        points = [point for point in record.points if point.method == method and is_measured(point, record.convention)]
+    _add_hull(figure, record)
+    for kind, style in styles_of(record.points).items():
+        points = [
+            point
+            for point in record.points
+            if kind_of(point, record.points) == kind and is_measured(point, record.convention)
+        ]
         on_front = [point for point in points if flags[point.name]]
         dominated = [point for point in points if not flags[point.name]]
         _add_points(figure, record, on_front, style, opacity=1.0, in_legend=True)
@@ -85,6 +98,20 @@ def _add_front(figure: go.Figure, record: StudyRecord) -> None:
     )
 
 
+def _add_hull(figure: go.Figure, record: StudyRecord) -> None:
+    hull = upper_hull([point for point in record.points if is_yardstick(point.method)], record.convention)
+    if not record.claims or len(hull) < 2:
+        return
+    figure.add_scatter(
+        x=[cost for cost, _ in hull],
+        y=[100 * accuracy for _, accuracy in hull],
+        mode="lines",
+        line={"width": 1.5, "color": HULL_LINE, "dash": "dash"},
+        name=HULL,
+        hoverinfo="skip",
+    )
+
+
 def _add_points(
     figure: go.Figure, record: StudyRecord, points: list[Point], style: Style, *, opacity: float, in_legend: bool
 ) -> None:
@@ -121,7 +148,7 @@ def _add_points(
 def _hover(point: Point) -> str:
     lines = [
         f"<b>{html.escape(point.name)}</b>",
-        f"accuracy {percent(point.accuracy)}%  ({interval(point.accuracy_ci)})",
+        f"accuracy {percent(point.accuracy)}%  ({interval(point.accuracy_ci)}){seeds_text(point)}",
         f"FLOPs ratio {ratio(flops_ratio(point, 'swiglu'))} swiglu, {ratio(flops_ratio(point, 'eq8'))} eq8",
         f"visual tokens {ratio(point.visual_tokens_mean, 1)} per layer, mean",
     ]

@@ -13,12 +13,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from dpn_platform.evaluation.pareto import REFERENCE, flops_ratio, hypervolume, is_measured, knee, pareto_front
+from dpn_platform.evaluation.pareto import (
+    REFERENCE,
+    flops_ratio,
+    hypervolume,
+    is_measured,
+    knee,
+    pareto_front,
+    upper_hull,
+)
 from dpn_platform.evaluation.pareto import front_points as points_of_front
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.label_placement import place_labels
 from dpn_platform.reports.look.labels import AXIS_ACCURACY, axis_flops, percent
-from dpn_platform.reports.look.methods import styles_of
+from dpn_platform.reports.look.methods import HULL, HULL_LINE, is_dense, is_yardstick, kind_of, styles_of
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.summary import interval_note
@@ -28,6 +36,7 @@ INK, QUIET, GRID = "#1e293b", "#64748b", "#e2e8f0"
 DPI = 160
 _SIZE_IN = (10.0, 5.8)
 _FADED = 0.42
+_MOST_LABELS = 16
 _RC = {"font.family": ["DejaVu Sans"], "font.size": 11, "axes.edgecolor": "#94a3b8", "axes.labelcolor": INK}
 
 
@@ -98,8 +107,12 @@ def _draw_front(axes: Axes, corners: Sequence[tuple[float, float]]) -> None:
 def _draw_points(axes: Axes, record: StudyRecord) -> None:
     flags = pareto_front(record.points, record.convention)
     on_front = {point.name for point, flag in zip(record.points, flags, strict=True) if flag}
-    for method, style in styles_of(record.points).items():
-        points = [point for point in _measured(record) if point.method == method]
+    hull = upper_hull([point for point in record.points if is_yardstick(point.method)], record.convention)
+    if record.claims:
+        costs, heights = [cost for cost, _ in hull], [100 * accuracy for _, accuracy in hull]
+        axes.plot(costs, heights, color=HULL_LINE, linestyle="--", zorder=2)
+    for kind, style in styles_of(record.points).items():
+        points = [point for point in _measured(record) if kind_of(point, record.points) == kind]
         for point in points:
             bars = [[100 * (point.accuracy - point.accuracy_ci[0])], [100 * (point.accuracy_ci[1] - point.accuracy)]]
             axes.errorbar(
@@ -119,17 +132,22 @@ def _draw_points(axes: Axes, record: StudyRecord) -> None:
 
 
 def _labels(record: StudyRecord) -> list[tuple[float, float, str, str]]:
-    """(x, y, text, colour) of what is named in the picture: every control, the cheapest equal of dense and the knee."""
+    """(x, y, text, colour) of what is named in the picture: controls, the cheapest equal of dense and the knee.
+
+    Of many controls, those on the front and the dense one.
+    """
     labels, styles = [], styles_of(record.points)
-    for point in _measured(record):
-        if point.is_control:
-            cost = flops_ratio(point, record.convention)
-            labels.append((cost, 100 * point.accuracy, point.name.replace("_", " "), styles[point.method].colour))
+    controls = [point for point in _measured(record) if point.is_control]
+    if len(controls) > _MOST_LABELS:
+        controls = [point for point in controls if point.on_front or is_dense(point.method)]
+    for point in controls:
+        cost, colour = flops_ratio(point, record.convention), styles[kind_of(point, record.points)].colour
+        labels.append((cost, 100 * point.accuracy, point.name.replace("_", " "), colour))
     notable = (cheapest_as_good_as_dense(record.points, record.convention), knee(record.points, record.convention))
     for point in {point.name: point for point in notable if point is not None and not point.is_control}.values():
         cost = flops_ratio(point, record.convention)
         text = f"{percent(point.accuracy)}% at {cost:.2f} of the FLOPs"
-        labels.append((cost, 100 * point.accuracy, text, styles[point.method].colour))
+        labels.append((cost, 100 * point.accuracy, text, styles[kind_of(point, record.points)].colour))
     return labels
 
 
@@ -147,6 +165,8 @@ def _headings(figure: Figure, axes: Axes, record: StudyRecord) -> None:
     figure.text(0.026, 0.935, f"Accuracy against compute: {record.name}", fontsize=15, fontweight="bold", color=INK)
     figure.text(0.026, 0.89, count + "Up and left is better; faded: dominated.", fontsize=10, color=QUIET)
     handles = [Line2D([], [], color=FRONT_LINE, linewidth=2.2, label="Pareto front")]
+    if record.claims:
+        handles.append(Line2D([], [], color=HULL_LINE, linestyle="--", label=HULL))
     for style in styles_of(record.points).values():
         handle = Line2D([], [], marker=style.marker, color=style.colour, linestyle="", label=style.label)
         handle.set(markersize=8.5 * style.size, markeredgecolor="white")

@@ -14,6 +14,7 @@ from dpn_platform.reports.look.labels import (
     ratio,
     route_steps,
     route_text,
+    seeds_text,
     short_params,
     signed_points,
 )
@@ -66,7 +67,7 @@ def _point_row(
     point: Point, params: str, on_front: bool, winners: Sequence[str], change: Difference | None, is_yardstick: bool
 ) -> str:
     control = ' <span class="chip">control</span>' if point.is_control else ""
-    accuracy = f"{percent(point.accuracy)}<br><small>{interval(point.accuracy_ci)}</small>"
+    accuracy = f"{percent(point.accuracy)}<br><small>{interval(point.accuracy_ci)}{seeds_text(point, '<br>')}</small>"
     costs = (ratio(flops_ratio(point, "swiglu")), ratio(flops_ratio(point, "eq8")), ratio(point.visual_tokens_mean, 1))
     numbers = "".join(f'<td class="number">{text}</td>' for text in (accuracy, *costs))
     compared = "<small>the yardstick</small>" if is_yardstick else _change_cell(change)

@@ -63,6 +63,7 @@ def _point_of_trial(uri: str) -> Point | None:
         is_control=trial["is_control"],
         run_id=trial["run_id"],
         checkpoint_uri=result.key.get("checkpoint_uri"),
+        on=trial.get("on"),
     )
 
 

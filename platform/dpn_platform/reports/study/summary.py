@@ -139,7 +139,8 @@ def method_notes(record: StudyRecord) -> list[str]:
     kind = record.meta.get("interval") or DEFAULT_INTERVAL
     return [
         f"Accuracy: exact answers on the held-out split '{record.meta.get('split', 'test')}'. Error bars: {kind}. "
-        "They cover the choice of questions, not the training seed: every point is one training run.",
+        "They cover the choice of questions, not the training seed: a point is one training run, or the mean of some "
+        "seeds with the mean of their intervals, and the seeds' range beside it.",
         "Differences against dense: Newcombe's interval from the two runs' own intervals. All points answered the same "
         "questions, so this interval is rather too wide than too narrow. Many points are compared at once; no "
         "correction is made for that.",

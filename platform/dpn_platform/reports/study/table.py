@@ -7,11 +7,15 @@ from rich.table import Table
 from rich.text import Text
 
 from dpn_platform.evaluation.pareto import REFERENCE, flops_ratio, hypervolume, pareto_front
+from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.labels import common_params, interval, percent, ratio, short_params, signed_points
+from dpn_platform.reports.look.methods import is_yardstick
 from dpn_platform.reports.study.controls import against_dense, dense_control
 from dpn_platform.reports.study.difference import Difference
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.summary import claims_sentence, interval_note
+
+_MOST_ROWS = 40
 
 
 def front_table(record: StudyRecord) -> Table:
@@ -22,7 +26,7 @@ def front_table(record: StudyRecord) -> Table:
     flags = dict(zip((point.name for point in points), pareto_front(points, record.convention), strict=True))
     changes = against_dense(points)
     dense = dense_control(points)
-    for point in sorted(points, key=lambda point: (-flops_ratio(point, record.convention), point.name)):
+    for point in sorted(_shown(record, flags), key=lambda point: (-flops_ratio(point, record.convention), point.name)):
         on_front = flags[point.name]
         cells = (
             "●" if on_front else "",
@@ -40,11 +44,24 @@ def front_table(record: StudyRecord) -> Table:
     return table
 
 
+def _shown(record: StudyRecord, flags: dict[str, bool]) -> list[Point]:
+    """All points; of very many the front, the search's own and the controls that claims are held against."""
+    if len(record.points) <= _MOST_ROWS:
+        return list(record.points)
+    return [
+        point
+        for point in record.points
+        if flags[point.name] or not point.is_control or (is_yardstick(point.method) and point.on is None)
+    ]
+
+
 def _empty_table(record: StudyRecord, common: str) -> Table:
     """The columns, narrow enough for a terminal of 80, and what to know below them."""
     volume = hypervolume(record.points, convention=record.convention)
     corner = f"accuracy {REFERENCE.accuracy:g}, ratio {REFERENCE.flops_ratio:g}"
+    is_cut = len(record.points) > _MOST_ROWS
     notes = [
+        *([f"{len(record.points)} points in all; those that are not shown are in the report"] * is_cut),
         "● on the front   ~ difference inside its interval   swiglu, eq8: FLOPs ratios",
         *([f"all points of the search: {common}"] if common else []),
         *([told] if (told := claims_sentence(record)) else []),
@@ -62,7 +79,7 @@ def _empty_table(record: StudyRecord, common: str) -> Table:
         padding=(0, 1, 0, 0),
     )
     table.add_column("", no_wrap=True)
-    table.add_column("point", no_wrap=True)
+    table.add_column("point", overflow="fold")
     for name in ("acc %", "interval", "Δ dense", "swiglu", "eq8", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("parameters", overflow="fold")
