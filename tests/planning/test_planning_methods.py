@@ -13,6 +13,7 @@ from dpn_platform.planning.methods import (
     method_cost,
     method_plan,
     planned_methods,
+    trained_copies,
     widest_plan,
 )
 from dpn_platform.training.base import load_base
@@ -187,3 +188,17 @@ def test_a_floor_never_forbids_the_kernel_that_takes_nothing(base):
     assert cost["visual_tokens_cheapest"] == cost["visual_tokens_dearest"] == [64] * 4
     with pytest.raises(ConfigError, match="experts = 1x2, 2x2: too large for a grid of 8x8"):
         cost_of(base, experiment(method={"min_tokens": 65, "experts": ["1x2", "2x2"]}), 0)
+
+
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [("all", [(576, 576), (144, 144), (36, 36), (9, 9), (1, 1)]), ("sampled", [(1, 576)])],
+)
+def test_a_method_that_trains_on_copies_is_planned_with_all_of_them(training, expected):
+    """Every scale, whichever is picked; a drawn scale is one of them."""
+    base = base_config("llava-1.5-7b")
+    method = experiment(method={"name": "m3", "scale": "4x4", "training": training}).method
+    copies = trained_copies(base, method, method_plan(base, method, 64), 64)
+    assert [tuple(route.visual_tokens[-1] for route in copy) for copy in copies] == expected
+    dense = experiment(method={"name": "dense"}).method
+    assert trained_copies(base, dense, method_plan(base, dense, 64), 64) == (method_plan(base, dense, 64),)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from dpn_model.methods.registry import find_method
 from dpn_platform.config.training import TrainConfig
 from dpn_platform.planning import compute
 from dpn_platform.training import loop
@@ -115,6 +117,29 @@ def test_operations_are_those_of_the_plan(
     executed = step_flops([out.routing], passes).executed
     assert executed == pytest.approx(planned["vision"] + planned["projector"] + planned["decoder"])
     assert head_flops(model.model_shape.decoder, tokens, passes) == pytest.approx(planned["head"])
+
+
+def test_copies_of_a_sample_are_counted_as_they_are_planned(build_tiny_model, build_batch) -> None:
+    """Every scale of a picture trains the decoder and the head, one run of tower and projector serves them all."""
+    model = build_tiny_model("m3")
+    out = model(**to_device(build_batch(range(1, 2), text_only=False), torch.device("cpu"), torch.float32))
+    settings, text = model.config.method_settings, out.routing.text_tokens[0]
+    copies = find_method("m3").trains_as(settings, model.model_shape, text)
+    assert [copy.dearest for copy in copies] == [
+        replace(out.routing.ledger(number), num_images=1) for number in range(4)
+    ]
+    planned = [
+        compute.training_flops(
+            model.model_shape,
+            copy.dearest,
+            compute.SampleMeans(text, out.num_supervised_tokens),
+            compute.PlannedPasses.of(trains_vision=True, checkpointed=False),
+        )
+        for copy in copies
+    ]
+    executed = step_flops([out.routing], Passes.of(model, is_checkpointed=False)).executed
+    once = planned[0]["vision"] + planned[0]["projector"]
+    assert executed == pytest.approx(once + sum(parts["decoder"] for parts in planned))
 
 
 def test_frozen_parts_cost_what_flows_through_them(build_tiny_model) -> None:

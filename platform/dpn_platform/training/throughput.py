@@ -107,8 +107,11 @@ class Throughput:
         }
         if account.executed is not None:
             assert reports[0].shape is not None
-            # The global batch's count: this rank's share, so that the sum over ranks is the whole.
-            supervised = sum(result.num_supervised_tokens for result in window)
+            # The global batch's count: this rank's share, so that the sum over ranks is the whole. Samples may have run
+            # as several copies, each with the head.
+            samples = sum(len(result.sample_keys) for result in window)
+            copies = sum(report.num_samples for report in reports) / samples if samples else 1
+            supervised = round(copies * sum(result.num_supervised_tokens for result in window))
             head = head_flops(reports[0].shape.decoder, supervised, self._passes) / dist.get_world_size()
             sums["flops"] = account.executed + head
         return sums
