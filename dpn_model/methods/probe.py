@@ -169,12 +169,10 @@ class Probe:
             samples: ascending, one at least.
 
         Raises:
-            ValueError: nobody has said how layers are run.
+            ValueError: as `run_on`.
         """
-        if self._run_beside is None:
-            raise ValueError("layers were to run beside the decoder; this probe was made without one")
         state = self.state.of_samples(samples)
-        state, watched, macs = self._run_beside(state.with_hidden(state.hidden_TD.detach()), layers)
+        state, watched, macs = self.run_on(layers, state.with_hidden(state.hidden_TD.detach()))
         attention, by_sample = [], [0] * self.state.num_samples
         for sample, start, length, spent in zip(samples, state.starts, state.lengths, macs, strict=True):
             rows = state.asking_rows_R
@@ -183,6 +181,20 @@ class Probe:
             by_sample[sample] = spent
             self._macs_B[sample] += len(asking) * length * math.prod(watched.query_TNH.shape[1:])
         return Branch(state, attention, tuple(by_sample))
+
+    def run_on(self, layers: Sequence[Any], state: PackedSequence) -> tuple[PackedSequence, Watched, list[int]]:
+        """The same over any batch of the decoder's width: rows attend within their sample, at their own positions.
+
+        Returns:
+            The batch behind the layers, queries and keys of the last one, and for every sample of `state` the layers'
+            multiply-accumulates, which are the caller's to bill.
+
+        Raises:
+            ValueError: nobody has said how layers are run.
+        """
+        if self._run_beside is None:
+            raise ValueError("layers were to run beside the decoder; this probe was made without one")
+        return self._run_beside(state, layers)
 
     def embeddings(self) -> Tensor:
         """float[T, D]: what entered the first layer in the rows of now (a pooled row: its first cell's).

@@ -58,6 +58,7 @@ _OURS = {
     "moe_llava": "dpn_model.methods.moe_llava.spec",
     "roe_llava": "dpn_model.methods.roe_llava.spec",
     "avg_llava": "dpn_model.methods.avg_llava.spec",
+    "llava_mini": "dpn_model.methods.llava_mini.spec",
     "m3": "dpn_model.methods.m3.spec",
     "twigvlm": "dpn_model.methods.twigvlm.spec",
 }

@@ -202,3 +202,11 @@ def test_a_method_that_trains_on_copies_is_planned_with_all_of_them(training, ex
     assert [tuple(route.visual_tokens[-1] for route in copy) for copy in copies] == expected
     dense = experiment(method={"name": "dense"}).method
     assert trained_copies(base, dense, method_plan(base, dense, 64), 64) == (method_plan(base, dense, 64),)
+
+
+def test_a_base_is_planned_with_one_method_after_another(base):
+    """What one plan attaches is not there in the next, a projector of its own included."""
+    for name in ("llava_mini", "m3", "llava_mini"):
+        config = experiment(method={"name": name})
+        assert meta_model(base, config.method, config.train).config.method["name"] == name
+    assert base.method["name"] != "llava_mini"

@@ -20,6 +20,7 @@ from dpn_model.methods.avg_llava.losses import Feedback
 from dpn_model.methods.avg_llava.router import Router, heard_words
 from dpn_model.methods.avg_llava.spec import HEADS, AvgLlavaSettings, router_macs
 from dpn_model.methods.contract import Host, Parts
+from dpn_model.methods.instruction import instruction_rows
 from dpn_model.methods.pooling.experts import window_rows
 from dpn_model.methods.pooling.site import Decision, PoolingSite
 from dpn_model.methods.probe import TURNS
@@ -105,16 +106,6 @@ class AdaptiveGranularity(PoolingSite):
             pictures[image.sample] += 1
         shape = (self.hidden_size, self.router_tokens, len(self.kernels))
         return {"router": tuple(router_macs(*shape, count, self.method.attention) for count in pictures)}
-
-
-def instruction_rows(state: PackedSequence, sample: int) -> np.ndarray:
-    """int64[W]: rows of a sample's text up to the row that asks first, so that no answer is among them."""
-    start = state.starts[sample]
-    end = start + state.lengths[sample]
-    asking = state.asking_rows_R[(state.asking_rows_R >= start) & (state.asking_rows_R < end)]
-    rows = np.arange(start, asking[0] + 1 if len(asking) else end)
-    visual = [np.arange(one.start, one.start + one.num_tokens) for one in state.images if one.sample == sample]
-    return np.setdiff1d(rows, np.concatenate([*visual, state.router_rows_R]))
 
 
 class Steering:

@@ -106,6 +106,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "moe_llava": (Case(acts_on_text=True), Case({"top_k": 1, "layers": [2, 5]}, acts_on_text=True)),
     "roe_llava": (Case(), Case({"layers": [1, 3, 8], "adapter_width": 8})),
     "avg_llava": (Case(), Case({"attention": "tokens", "text_tokens": 2})),
+    "llava_mini": (Case({"depth": 2}), Case({"depth": 1, "side": 2})),
     "m3": (Case({"scale": "2x2"}, identity={"scale": "1x1"}), Case({"scale": "all", "training": "sampled"})),
     "twigvlm": (Case(identity={"keep": 1.0, "wipe": 1.0}), Case({"wipe": 1.0, "depth": 1, "positions": "contiguous"})),
 }

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from dpn_model import DpnForConditionalGeneration
 from dpn_model.bases.catalogue import base_shape
 from dpn_model.methods.avg_llava.losses import router_loss
-from dpn_model.methods.avg_llava.reducer import instruction_rows
 from dpn_model.methods.avg_llava.router import EncoderLayer, heard_words
 from dpn_model.methods.avg_llava.spec import SPEC, AvgLlavaSettings
+from dpn_model.methods.instruction import instruction_rows
 
 MakeBatch = Callable[..., dict[str, Tensor]]
 
