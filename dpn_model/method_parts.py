@@ -15,6 +15,7 @@ from dpn_model.bases.vision.projected import ProjectedImages
 from dpn_model.configuration import DpnConfig
 from dpn_model.cost.bill import ModelShape
 from dpn_model.methods.contract import Host, LayerPatch, Parts, Projector, Steering, TokenReducer
+from dpn_model.methods.probe import is_of_tower
 from dpn_model.methods.registry import find_method, methods_with, settings_of
 from dpn_model.methods.settings import MethodSettings
 
@@ -58,6 +59,12 @@ class MethodParts:
         spec = find_method(settings.name)
         spec.check(base)
         parts = spec.build(settings, host)
+        looks = sorted({look for part in parts.all() for look in part.looks if is_of_tower(look)})
+        if looks and not image_side_of(base).shows_layers:
+            raise ValueError(
+                f"name = {settings.name}: it looks at {', '.join(looks)} of the tower; {base.model_type} does not show "
+                "that; allowed: bases of kind llava"
+            )
         for part in parts.all():
             _start_fresh(part)
             part.to(self.lm_head.weight)

@@ -111,10 +111,10 @@ class MethodSpec:
     def check(self, base: Any) -> None:
         """Raise ValueError where a base's configuration lacks what the method needs of it."""
         kind = getattr(getattr(base, "vision_config", None), "model_type", None)
-        if self.needs_cls_attention and kind != "clip_vision_model":
+        if self.needs_cls_attention and (base.model_type, kind) != ("llava", "clip_vision_model"):
             raise ValueError(
                 f"name = {self.name}: it looks at a class token's attention, which the tower of {base.model_type} does "
-                "not show; allowed: bases with a CLIP tower"
+                "not show; allowed: bases of kind llava with a CLIP tower"
             )
 
     def build(self, settings: MethodSettings, host: Host) -> Parts:

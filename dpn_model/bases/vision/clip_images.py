@@ -30,6 +30,7 @@ class ClipImages:
     """
 
     inputs: tuple[str, ...] = ()
+    shows_layers = True
 
     def __init__(self, base: Any) -> None:
         self.image_size = int(base.vision_config.image_size)

@@ -27,6 +27,8 @@ class ImageSide(Protocol):
 
     #: names of what `forward` takes beside `pixel_values`
     inputs: tuple[str, ...]
+    #: whether parts may look at the tower's layers, levels and pixels (`methods.probe`)
+    shows_layers: bool
 
     def pictures(self, pixel_values: Pixels, inputs: ImageInputs) -> Sequence[Tensor]:
         """The pixels of each picture, in reading order.

@@ -19,6 +19,8 @@ from dpn_model.methods.probe import PIXELS, TowerPicture
 class ClosedTower:
     """Of bases in whose towers nobody can look yet: methods that stand between tower and decoder do not fit them."""
 
+    shows_layers = False
+
     def tower(
         self, model: Any, pixel_values: Pixels, inputs: ImageInputs, looks: Collection[str]
     ) -> list[TowerPicture]:

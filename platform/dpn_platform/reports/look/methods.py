@@ -71,7 +71,7 @@ def kind_of(point: Point, points: Sequence[Point]) -> str:
         return point.method
     if is_yardstick(point.method):
         return "controls"
-    return "trained rivals" if point.on is None or point.on in methods else "rivals without training"
+    return "rivals without training" if point.on == DENSE else "trained rivals"
 
 
 def styles_of(points: Sequence[Point]) -> dict[str, Style]:
