@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpn_model.attention.layout import AttentionLayout
 from dpn_model.attention.watch import Watch, Watched
@@ -89,12 +89,17 @@ def _look(
 
 
 @contextmanager
-def _silent(attention: nn.Module, names: list[str]) -> Iterator[None]:
-    """Some projections give zeros, for nothing. On the instance, as the modules are the base's own."""
+def _silent(attention: Any, names: list[str]) -> Iterator[None]:
+    """Some projections give zeros, for nothing. On the instance, as the modules are the base's own.
+
+    Zeros of one head will do, and spare what turns and copies them: every module splits heads by their width. Where an
+    attention has modules of its own between (a norm over all heads), they are as wide as it expects.
+    """
     modules = [getattr(attention, name) for name in names]
     earlier = [module.__dict__.get("forward") for module in modules]
+    is_plain = {name for name, _ in attention.named_children()} <= set(_PROJECTIONS)
     for module in modules:
-        module.forward = partial(_zeros, module.out_features)
+        module.forward = partial(_zeros, attention.head_dim if is_plain else module.out_features)
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
 from dpn_model.configuration import base_config  # noqa: E402
 from dpn_model.methods.registry import DENSE, find_method, method_names  # noqa: E402
-from tests.benchmarks.rival_runs import PHASES, PREFILL, TRAINING, Rival, Track, rivals_of, twin_of  # noqa: E402
+from tests.benchmarks.rival_runs import PHASES, PREFILL, Rival, Track, rivals_of, twin_of  # noqa: E402
 from tests.benchmarks.speed_case import BASES, random_model, toy_config  # noqa: E402
 
 #: a method's time over dense, over its FLOPs over dense, at the largest batch
@@ -102,9 +102,7 @@ def main(arguments: list[str] | None = None) -> dict[int, dict[str, Figures]]:
             console.print(f"{rival.name} runs at its defaults: {rival.note}", markup=False)
     print_targets(console, max(found), found[max(found)])
     if options.json:
-        told = {
-            batch: {name: asdict(figures) for name, figures in methods.items()} for batch, methods in found.items()
-        }
+        told = {batch: {name: asdict(figures) for name, figures in methods.items()} for batch, methods in found.items()}
         described = {"base": options.base, "where": where, "torch": torch.__version__, "budget": options.budget}
         options.json.write_text(json.dumps({**described, "rounds": options.rounds, "batches": told}, indent=1))
     return found

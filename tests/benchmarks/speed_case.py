@@ -66,7 +66,7 @@ def make_case(options: argparse.Namespace) -> Case:
 
 
 def random_model(config: DpnConfig, options: argparse.Namespace) -> DpnForConditionalGeneration:
-    """Random weights, made where they are used: float32 on a CPU, bfloat16 on a GPU; `options.layers` cuts the depth."""
+    """Random weights, made on the device: float32 on a CPU, bfloat16 on a GPU; `options.layers` cuts the depth."""
     if options.layers:
         config.base_config["text_config"]["num_hidden_layers"] = options.layers
     with torch.device(options.device):

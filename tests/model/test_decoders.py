@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import CONFIG_MAPPING, CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
+from dpn_model.attention.watch import Watch
 from dpn_model.bases.decoders import DECODERS
 from dpn_model.cache import PackedCache
+from dpn_model.layers import layer_arguments
+from dpn_model.look_ahead import look_ahead
 
+#: those of Qwen-VL stand in their own model
+IN_LLAVA = [kind for kind in DECODERS if not kind.startswith("qwen") or "_vl" not in kind]
 IMAGE = 90
 WINDOW = 6  # shorter than a picture
 MULTIPLIERS = {
@@ -92,7 +98,7 @@ def assert_equal(text: Any) -> None:
     torch.testing.assert_close(last, expected, atol=1e-5, rtol=1e-5)  # measured 2.6e-6
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DECODERS if not kind.startswith("qwen") or "_vl" not in kind])
+@pytest.mark.parametrize("kind", IN_LLAVA)
 def test_every_decoder_equals_transformers(kind) -> None:
     if kind not in CONFIG_MAPPING:
         pytest.skip(f"the installed transformers has no {kind}")
@@ -117,6 +123,27 @@ def test_every_rope_equals_transformers(rope) -> None:
 )
 def test_every_setting_of_llama_equals_transformers(settings) -> None:
     assert_equal(tiny_decoder("llama", **settings))
+
+
+@pytest.mark.parametrize("kind", IN_LLAVA)
+@torch.no_grad()
+def test_looking_ahead_shows_what_the_layer_will_work_with(kind) -> None:
+    """Of every decoder, whatever stands between its projections and its attention (norms over a head, or over all)."""
+    if kind not in CONFIG_MAPPING:
+        pytest.skip(f"the installed transformers has no {kind}")
+    _, model = llava_pair(tiny_decoder(kind, **SETTINGS.get(kind, {})))
+    language_model, batch = model.model.language_model, inputs()
+    state = model.pack(batch["input_ids"], None, batch["pixel_values"]).state
+    watch, rows = Watch(1), np.array([3, 20, 30])
+    language_model.layers[1](state.hidden_TD[None], **layer_arguments(language_model, state, None, watch)[1])
+    whole, _ = look_ahead(language_model, 1, state, None)
+    asked, _ = look_ahead(language_model, 1, state, rows)
+    assert watch.seen is not None
+    for seen in (whole, asked):
+        torch.testing.assert_close(seen.key_TNH, watch.seen.key_TNH)
+    torch.testing.assert_close(whole.query_TNH, watch.seen.query_TNH)
+    queries = asked.query_TNH if asked.query_rows is not None else asked.query_TNH[rows]
+    torch.testing.assert_close(queries, watch.seen.query_TNH[rows])
 
 
 @pytest.mark.parametrize("backend", ["sdpa_buckets", "sdpa_loop"])

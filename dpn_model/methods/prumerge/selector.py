@@ -87,9 +87,19 @@ def mixture(places: np.ndarray, dropped: np.ndarray, keys_NC: Tensor, scores_N: 
     places_V1 = torch.from_numpy(places).to(device)[:, None]
     unit_NC = F.normalize(keys_NC, dim=-1)
     cosines_VN = (unit_NC[places_V1[:, 0]] @ unit_NC.T).scatter(1, places_V1, -torch.inf)
-    nearest = cosines_VN.sort(dim=1, descending=True, stable=True).indices[:, : min(neighbours, len(scores_N) - 1)]
-    weights_VN = torch.zeros_like(cosines_VN).scatter(1, nearest, scores_N[nearest]).scatter(1, places_V1, 1.0)
+    is_nearest_VN = largest(cosines_VN, min(neighbours, len(scores_N) - 1))
+    weights_VN = torch.where(is_nearest_VN, scores_N, 0.0).scatter(1, places_V1, 1.0)
     if len(dropped):
         at = torch.from_numpy(dropped).to(device)
         weights_VN[-1] = torch.zeros_like(scores_N).index_copy(0, at, scores_N[at])
     return weights_VN
+
+
+def largest(values_VN: Tensor, count: int) -> Tensor:
+    """bool[V, N]: the `count` largest of every row; of equal ones, the first. Sorting whole rows is slower."""
+    if not count:
+        return torch.zeros_like(values_VN, dtype=torch.bool)
+    least_V1 = values_VN.topk(count, dim=1).values[:, -1:]
+    above_VN, equal_VN = values_VN > least_V1, values_VN == least_V1
+    left_V1 = count - above_VN.sum(dim=1, keepdim=True)
+    return above_VN | (equal_VN & (equal_VN.cumsum(dim=1) <= left_V1))
