@@ -128,30 +128,36 @@ class Track:
 
     def __init__(self, model: DpnForConditionalGeneration, options: argparse.Namespace, batch: int) -> None:
         self.model, self.device, self.batch = model, options.device, batch
+        self.options = argparse.Namespace(**(vars(options) | {"batch": batch}))
         model.model.vision_tower.requires_grad_(False)
-        sized = argparse.Namespace(**(vars(options) | {"batch": batch}))
-        prompts = picture_inputs(model, sized, torch.Generator().manual_seed(options.seed))
-        self.ids, self.mask, self.pixels = prompts
-        ends = self.mask.sum(dim=1, keepdim=True) + torch.arange(ANSWER_TOKENS)
-        ids, mask = (pad(one, (0, ANSWER_TOKENS)) for one in prompts[:2])
+
+    def inputs(self, phase: str) -> tuple[torch.Tensor, ...]:
+        """As the model takes them, with as many placeholders a picture as the attached projector gives."""
+        generator = torch.Generator().manual_seed(self.options.seed)  # the same words and pictures for everyone
+        ids, mask, pixels = picture_inputs(self.model, self.options, generator)
+        if phase in ANSWERS:
+            return ids.to(self.device), mask.to(self.device), pixels
+        if phase == PREFILL:
+            return ids, mask, pixels
+        ends = mask.sum(dim=1, keepdim=True) + torch.arange(ANSWER_TOKENS)
+        ids, mask = (pad(one, (0, ANSWER_TOKENS)) for one in (ids, mask))
         labels = torch.full_like(ids, -100).scatter(1, ends, 4)
-        self.supervised = (ids.scatter(1, ends, 4), mask.scatter(1, ends, 1), self.pixels, labels)
+        return ids.scatter(1, ends, 4), mask.scatter(1, ends, 1), pixels, labels
 
     def run(self, rival: Rival, phase: str) -> float:
         """Milliseconds of one pass: CPU time on a CPU, as `packed_speed.clock` tells it."""
-        model, prompts = self.model, (self.ids, self.mask, self.pixels)
-        if phase in ANSWERS:
-            prompts = (self.ids.to(self.device), self.mask.to(self.device), self.pixels)
+        model = self.model
         model.attach(rival.settings, rival.parts)
         model.train(phase == TRAINING)
+        inputs = self.inputs(phase)
         start = clock(self.device)
         if phase == TRAINING:
-            model(*self.supervised).loss.backward()
+            model(*inputs).loss.backward()
         elif phase in ANSWERS:
-            model.generate(*prompts, max_new_tokens=ANSWERS[phase], min_new_tokens=ANSWERS[phase])
+            model.generate(*inputs, max_new_tokens=ANSWERS[phase], min_new_tokens=ANSWERS[phase])
         else:
             with torch.no_grad():
-                model(*prompts)
+                model(*inputs)
         spent = clock(self.device) - start
         model.zero_grad()
         return spent

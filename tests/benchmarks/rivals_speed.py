@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> dict[int, dict[str, Figures]]:
     config = toy_config(options.image_size) if options.base == "toy" else base_config(options.base)
     model = random_model(config, options)
     rivals, left_out = rivals_of(model, options.methods, options.budget)
-    console = Console(width=options.width, highlight=False)
+    console = Console(width=options.width, highlight=False, soft_wrap=True)
     where = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
     low, high = options.text
     console.print(
@@ -94,15 +94,19 @@ def main(arguments: list[str] | None = None) -> dict[int, dict[str, Figures]]:
     for line in left_out:
         console.print(line, markup=False)
     found: dict[int, dict[str, Figures]] = {}
+    dense_ms: dict[int, dict[str, float]] = {}
     for batch in options.batches:
-        found[batch], dense_ms = measure(Track(model, options, batch), rivals, options.rounds)
-        print_table(console, batch, found[batch], dense_ms)
+        found[batch], dense_ms[batch] = measure(Track(model, options, batch), rivals, options.rounds)
+        print_table(console, batch, found[batch], dense_ms[batch])
     for rival in rivals[1:]:
         if rival.note:
             console.print(f"{rival.name} runs at its defaults: {rival.note}", markup=False)
     print_targets(console, max(found), found[max(found)])
     if options.json:
-        told = {batch: {name: asdict(figures) for name, figures in methods.items()} for batch, methods in found.items()}
+        told = {
+            batch: {"dense_ms": dense_ms[batch], "methods": {name: asdict(own) for name, own in methods.items()}}
+            for batch, methods in found.items()
+        }
         described = {"base": options.base, "where": where, "torch": torch.__version__, "budget": options.budget}
         options.json.write_text(json.dumps({**described, "rounds": options.rounds, "batches": told}, indent=1))
     return found

@@ -45,7 +45,7 @@ def test_the_figures_are_complete(tmp_path, capsys) -> None:
     printed = capsys.readouterr().out
     assert "batch 2, fastv: selection" in printed
     assert printed.count("time ratio over FLOPs ratio at most") == 3
-    assert json.loads(file.read_text())["batches"]["2"]["fastv"]["settings"]["name"] == "fastv"
+    assert json.loads(file.read_text())["batches"]["2"]["methods"]["fastv"]["settings"]["name"] == "fastv"
 
 
 @pytest.mark.parametrize("name", [name for name in method_names() if name != DENSE])
