@@ -53,7 +53,8 @@ class Watched:
         rows = start + asking if self.query_rows is None else np.searchsorted(self.query_rows, start + asking)
         queries = self.query_TNH[torch.from_numpy(rows).to(device)].float().transpose(0, 1)
         keys = self.key_TNH[start : start + length].float().transpose(0, 1)
-        keys = keys.repeat_interleave(queries.shape[0] // keys.shape[0], dim=0)
+        if len(keys) < len(queries):  # else it would be a copy for nothing
+            keys = keys.repeat_interleave(len(queries) // len(keys), dim=0)
         scale = 1 / math.sqrt(queries.shape[-1]) if self.scale is None else self.scale
         scores = queries @ keys.transpose(1, 2) * scale
         columns = torch.arange(length, device=device)

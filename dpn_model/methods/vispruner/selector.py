@@ -52,8 +52,9 @@ class VisPruner(Selector):
         unit_IVC = normalize(features_IVC, dim=2)
         order_IV = attention_IV.sort(dim=1, descending=True, stable=True).indices
         best_IV, left_IL = order_IV[:, :by_attention], order_IV[:, by_attention:]
+        pictures_I1 = torch.arange(len(unit_IVC), device=unit_IVC.device)[:, None]
         for _, count in self.settings.drops(features_IVC.shape[1]):
-            rows_ILC = unit_IVC.take_along_dim(left_IL[:, :, None], dim=1)
+            rows_ILC = unit_IVC[pictures_I1, left_IL]
             likeness = (rows_ILC[:, ::2] @ rows_ILC[:, 1::2].mT).amax(dim=2)
             unlike = likeness.sort(dim=1, descending=True, stable=True).indices[:, count:]
             left_IL = torch.cat([left_IL[:, ::2].gather(1, unlike), left_IL[:, 1::2]], dim=1)
