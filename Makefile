@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FROM_LOCK := --no-deps --no-build-isolation --use-pep517
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status doctor sweep base test lint types arch format check bench lock compat clean
+.PHONY: help setup up down status doctor sweep rivals base test lint types arch format check bench lock compat clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,10 @@ doctor: setup ## look at everything the platform needs
 sweep: setup ## the main job: a study of the demo and its Pareto front
 	@$(BIN)/dpn up
 	@$(BIN)/dpn sweep jobs/configs/demo-sweep.yaml $(ARGS)
+
+rivals: setup ## every method on one front (about an hour; ARGS=--resume continues)
+	@$(BIN)/dpn up
+	@$(BIN)/dpn sweep jobs/configs/demo-rivals.yaml $(ARGS)
 
 base: setup ## train the shipped base model again (about 25 minutes on 2 cores)
 	@$(BIN)/dpn up

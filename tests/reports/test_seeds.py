@@ -57,7 +57,8 @@ def test_many_methods_are_drawn_by_kind() -> None:
     assert kinds["pyramiddrop-0.5"] == kinds["m3-0.3"] == "trained rivals"
     assert kinds["pyramiddrop-free"] == kinds["fastv-0.3"] == "rivals without training"
     styles = styles_of(record.points)
-    assert list(styles) == ["dpn", "dense", "controls", "trained rivals", "rivals without training"]
+    assert list(styles)[:3] == ["dpn", "dense", "controls"]
+    assert set(list(styles)[3:]) == {"trained rivals", "rivals without training"}
     assert len({(style.colour, style.marker) for style in styles.values()}) == 5
     few = replace(record, points=tuple(point for point in record.points if point.method in ("dpn", "dense", "fastv")))
     assert list(styles_of(few.points)) == ["dpn", "dense", "fastv"]
