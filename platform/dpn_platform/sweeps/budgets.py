@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import ray
 
 from dpn_platform.config.budgets import at_budgets
-from dpn_platform.config.controls import ControlTrial
+from dpn_platform.config.controls import ControlTrial, all_control_trials
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.points import Point
@@ -16,20 +17,29 @@ from dpn_platform.evaluation.points import Point
 _APART = 0.02
 
 
-def settled(config: ExperimentConfig, controls: Sequence[ControlTrial]) -> tuple[list[ControlTrial], list[str]]:
-    """Controls with settings in place of budgets; and why any of the study's own were left out.
+class Settled(NamedTuple):
+    """A study's controls with settings in place of budgets; and why any of its own were left out."""
+
+    kept: Sequence[ControlTrial]
+    left_out: Sequence[str] = ()
+
+
+def settled(config: ExperimentConfig, budgets: Sequence[float] = ()) -> Settled:
+    """The controls of a study, its own also at further budgets.
 
     A process of its own reads the base, since that imports torch and a study's driver does not.
 
     Raises:
         ConfigError: a control that the recipe names does not fit the base, or cannot reach its budget.
     """
+    assert config.sweep is not None
+    controls = all_control_trials(config.sweep.controls, (*config.sweep.budgets, *budgets))
     if all(control.budget is None for control in controls):
-        return list(controls), []
-    kept, left_out, refusal = ray.get(ray.remote(num_cpus=0)(_settled).remote(config, list(controls)))
+        return Settled(controls)
+    kept, left_out, refusal = ray.get(ray.remote(num_cpus=0)(_settled).remote(config, controls))
     if refusal is not None:
         raise ConfigError(refusal)
-    return kept, left_out
+    return Settled(kept, left_out)
 
 
 def _settled(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +12,6 @@ from typing import Any
 
 import ray
 
-from dpn_platform.config.controls import ControlTrial, all_control_trials
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.evaluation import HELD_OUT
 from dpn_platform.config.load import fingerprint
@@ -24,14 +23,14 @@ from dpn_platform.evaluation.axis import axis_of
 from dpn_platform.evaluation.points import Point
 from dpn_platform.storage import ensure_bucket, open_uri
 from dpn_platform.sweeps.book import StudyBook
-from dpn_platform.sweeps.budgets import settled
+from dpn_platform.sweeps.budgets import Settled, settled
 from dpn_platform.sweeps.events import OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.lease import Holder, Lease
 from dpn_platform.sweeps.ledger import Header, Ledger, latest_unfinished
 from dpn_platform.sweeps.search import StudySearch
 from dpn_platform.sweeps.tracking import StudyTracking
 from dpn_platform.sweeps.trainable import Execute, build_trainable, train_and_evaluate
-from dpn_platform.sweeps.trials import control_trials
+from dpn_platform.sweeps.trials import Trial, control_trials
 from dpn_platform.sweeps.tuning import run_tuner, wait_until_gone
 from dpn_platform.tracking import Status, Tracker, open_tracker
 
@@ -95,6 +94,7 @@ def run_study(
     variants_of(config.eval)
     runs_uri = open_uri(config.storage.runs_uri).uri
     manifest = load_manifest(config.data.uri)
+    controls = settled(config)
     ensure_bucket(runs_uri)
     ledger = Ledger(runs_uri, _study_name(config, runs_uri, study_name, resume))
     header = ledger.open(config) if resume else ledger.create(config)
@@ -109,8 +109,9 @@ def run_study(
             ledger.reopen(config)
         with _ending_run(tracking, stop):
             started = time.monotonic()
-            book = _run_trials(config, ledger, tracking, stop, execute, on_event)
-            return _result(config, ledger, book, header, manifest, time.monotonic() - started)
+            running = _Running(config, ledger, tracking, stop, execute, on_event)
+            book = running.to_its_end(controls)
+            return _result(running, book, header, manifest, time.monotonic() - started)
 
 
 @contextmanager
@@ -128,69 +129,68 @@ def _ending_run(tracking: StudyTracking, stop: StopSign) -> Iterator[None]:
             tracking.tracker.end_run(tracking.run_id, status)
 
 
-def _run_trials(
-    config: ExperimentConfig,
-    ledger: Ledger,
-    tracking: StudyTracking,
-    stop: StopSign,
-    execute: Execute,
-    on_event: OnEvent,
-) -> StudyBook:
-    """Everything that is open, to its end."""
-    assert config.sweep is not None
-    sweep = config.sweep
-    _put_controls(config, ledger, all_control_trials(sweep.controls, sweep.budgets), on_event)
-    on_event(StudyEvent("study", f"study {ledger.study}: {tracking.url() or ledger.uri}"))
-    trainable = build_trainable(config, ledger.runs_uri, ledger.study, execute)
-    book = _run_open(config, ledger, tracking, stop, trainable, on_event)
-    if sweep.controls_at_front:
-        _put_controls(config, ledger, all_control_trials((), book.budgets_of_front()), on_event)
-        for trial in book.routes_of_dynamic_trials():
-            if trial.key not in ledger.trials():
-                ledger.put(trial)
-        book = _run_open(config, ledger, tracking, stop, trainable, on_event)
-    return book
+@dataclass
+class _Running:
+    """A study while this driver runs it.
+
+    Attributes:
+        left_out: why some of the study's own controls are not among its trials.
+    """
+
+    config: ExperimentConfig
+    ledger: Ledger
+    tracking: StudyTracking
+    stop: StopSign
+    execute: Execute
+    on_event: OnEvent
+    left_out: list[str] = field(default_factory=list)
+
+    def to_its_end(self, controls: Settled) -> StudyBook:
+        """Everything that is open; then what follows from the front that the search has found."""
+        assert self.config.sweep is not None
+        self._put(controls)
+        self.on_event(StudyEvent("study", f"study {self.ledger.study}: {self.tracking.url() or self.ledger.uri}"))
+        book = self._run_open()
+        if self.config.sweep.controls_at_front:
+            self._put(settled(self.config, book.budgets_of_front()))
+            self._put_trials(book.routes_of_dynamic_trials())
+            book = self._run_open()
+        return book
+
+    def _put(self, controls: Settled) -> None:
+        for line in controls.left_out:
+            if line not in self.left_out:
+                self.on_event(StudyEvent("note", line))
+                self.left_out.append(line)
+        self._put_trials(control_trials(controls.kept))
+
+    def _put_trials(self, trials: Sequence[Trial]) -> None:
+        """Into the ledger, those that it does not know."""
+        known = self.ledger.trials()
+        for trial in trials:
+            if trial.key not in known:
+                self.ledger.put(trial)
+
+    def _run_open(self) -> StudyBook:
+        """What is open in the ledger and what the search still proposes."""
+        assert self.config.sweep is not None
+        known = self.ledger.trials()
+        search = StudySearch(self.config.sweep, list(known.values()), self.ledger.put)
+        num_trials = sum(trial.is_settled for trial in known.values()) + search.num_open
+        book = StudyBook(self.ledger, self.tracking, num_trials, self.stop, self.on_event)
+        trainable = build_trainable(self.config, self.ledger.runs_uri, self.ledger.study, self.execute)
+        with book:
+            try:
+                run_tuner(trainable, search, book, self.config)
+            finally:
+                was_cut_short = book.put_back()
+            if was_cut_short or search.num_open:
+                raise KeyboardInterrupt  # Tune answers Ctrl-C by returning
+        return book
 
 
-def _put_controls(
-    config: ExperimentConfig, ledger: Ledger, controls: Sequence[ControlTrial], on_event: OnEvent
-) -> None:
-    """Into the ledger, those that it does not know."""
-    known = ledger.trials()
-    new, left_out = settled(config, [control for control in controls if control.key not in known])
-    for line in left_out:
-        on_event(StudyEvent("note", line))
-    for trial in control_trials(new):
-        ledger.put(trial)
-
-
-def _run_open(
-    config: ExperimentConfig,
-    ledger: Ledger,
-    tracking: StudyTracking,
-    stop: StopSign,
-    trainable: Callable[[dict[str, Any]], None],
-    on_event: OnEvent,
-) -> StudyBook:
-    """What is open in the ledger and what the search still proposes, to its end."""
-    assert config.sweep is not None
-    known = ledger.trials()
-    search = StudySearch(config.sweep, list(known.values()), ledger.put)
-    num_trials = sum(trial.is_settled for trial in known.values()) + search.num_open
-    book = StudyBook(ledger, tracking, num_trials, stop, on_event)
-    with book:
-        try:
-            run_tuner(trainable, search, book, config)
-        finally:
-            was_cut_short = book.put_back()
-        if was_cut_short or search.num_open:
-            raise KeyboardInterrupt  # Tune answers Ctrl-C by returning
-    return book
-
-
-def _result(
-    config: ExperimentConfig, ledger: Ledger, book: StudyBook, header: Header, manifest: Manifest, spent_s: float
-) -> StudyResult:
+def _result(running: _Running, book: StudyBook, header: Header, manifest: Manifest, spent_s: float) -> StudyResult:
+    config, ledger = running.config, running.ledger
     trials = ledger.trials().values()
     evaluated = [book.point(trial) for trial in trials if trial.state == "finished"]
     stopped = {trial.key: str(trial.reason) for trial in trials if trial.state == "stopped"}
@@ -216,6 +216,7 @@ def _result(
         "duration_s": round(header.duration_s + spent_s, 1),
         **({"stopped": stopped} if stopped else {}),
         **({"failed": failed} if failed else {}),
+        **({"left_out": running.left_out} if running.left_out else {}),
     }
     return StudyResult(
         study_name=ledger.study,
