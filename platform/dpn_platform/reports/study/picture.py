@@ -26,7 +26,15 @@ from dpn_platform.evaluation.pareto import front_points as points_of_front
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.label_placement import place_labels
 from dpn_platform.reports.look.labels import AXIS_ACCURACY, axis_flops, percent
-from dpn_platform.reports.look.methods import HULL, HULL_LINE, is_dense, is_yardstick, kind_of, styles_of
+from dpn_platform.reports.look.methods import (
+    HULL,
+    HULL_LINE,
+    is_dense,
+    is_yardstick,
+    kind_of,
+    label_of_method,
+    styles_of,
+)
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.summary import interval_note
@@ -36,7 +44,7 @@ INK, QUIET, GRID = "#1e293b", "#64748b", "#e2e8f0"
 DPI = 160
 _SIZE_IN = (10.0, 5.8)
 _FADED = 0.42
-_MOST_LABELS = 16
+_MOST_LABELS, _MOST_BARS = 16, 40
 _RC = {"font.family": ["DejaVu Sans"], "font.size": 11, "axes.edgecolor": "#94a3b8", "axes.labelcolor": INK}
 
 
@@ -111,9 +119,11 @@ def _draw_points(axes: Axes, record: StudyRecord) -> None:
     if record.claims:
         costs, heights = [cost for cost, _ in hull], [100 * accuracy for _, accuracy in hull]
         axes.plot(costs, heights, color=HULL_LINE, linestyle="--", zorder=2)
+    is_crowded = len(record.points) > _MOST_BARS
     for kind, style in styles_of(record.points).items():
         points = [point for point in _measured(record) if kind_of(point, record.points) == kind]
         for point in points:
+            has_bars = point.name in on_front or not (is_crowded and point.is_control)
             bars = [[100 * (point.accuracy - point.accuracy_ci[0])], [100 * (point.accuracy_ci[1] - point.accuracy)]]
             axes.errorbar(
                 [flops_ratio(point, record.convention)],
@@ -124,8 +134,8 @@ def _draw_points(axes: Axes, record: StudyRecord) -> None:
                 color=style.colour,
                 markeredgecolor="white",
                 markeredgewidth=1.0,
-                elinewidth=1.3,
-                capsize=2.5,
+                elinewidth=1.3 if has_bars else 0,
+                capsize=2.5 if has_bars else 0,
                 alpha=1.0 if point.name in on_front else _FADED,
                 zorder=4 if point.name in on_front else 3,
             )
@@ -138,11 +148,12 @@ def _labels(record: StudyRecord) -> list[tuple[float, float, str, str]]:
     """
     labels, styles = [], styles_of(record.points)
     controls = [point for point in _measured(record) if point.is_control]
-    if len(controls) > _MOST_LABELS:
-        controls = [point for point in controls if point.on_front or is_dense(point.method)]
+    is_crowded = len(controls) > _MOST_LABELS
     for point in controls:
         cost, colour = flops_ratio(point, record.convention), styles[kind_of(point, record.points)].colour
-        labels.append((cost, 100 * point.accuracy, point.name.replace("_", " "), colour))
+        text = label_of_method(point.method) if is_crowded else point.name.replace("_", " ")
+        if not is_crowded or point.on_front or is_dense(point.method):
+            labels.append((cost, 100 * point.accuracy, text, colour))
     notable = (cheapest_as_good_as_dense(record.points, record.convention), knee(record.points, record.convention))
     for point in {point.name: point for point in notable if point is not None and not point.is_control}.values():
         cost = flops_ratio(point, record.convention)

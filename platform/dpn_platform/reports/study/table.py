@@ -40,7 +40,8 @@ def front_table(record: StudyRecord) -> Table:
             short_params(point.params, () if point.is_control else common),
         )
         # Text, not markup: a parameter may hold square brackets.
-        table.add_row(*(Text(cell) for cell in cells), style="bold green" if on_front else "dim")
+        shown = [Text(cell) for cell in cells[: len(table.columns)]]
+        table.add_row(*shown, style="bold green" if on_front else "dim")
     return table
 
 
@@ -82,7 +83,8 @@ def _empty_table(record: StudyRecord, common: str) -> Table:
     table.add_column("point", overflow="fold")
     for name in ("acc %", "interval", "Δ dense", "swiglu", "eq8", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("parameters", overflow="fold")
+    if not is_cut:  # their names tell them apart
+        table.add_column("parameters", overflow="fold")
     return table
 
 
