@@ -71,8 +71,6 @@ class MethodSpec:
         budget: the one setting that its cost rises with, for whoever wants it at a given cost (`budgets.py`): a range,
             or choices from the cheapest to the dearest. None: its cost is what it is.
         control: settings with which every study at budgets carries it as a control; None: it is no such control.
-        trains_as: as `plan`, one for each copy of a sample that a method trains on (`Parts.copies`). None: it trains as
-            it runs.
     """
 
     settings: type[MethodSettings]
@@ -91,7 +89,6 @@ class MethodSpec:
     takes_routes: bool = False
     budget: Dimension | None = None
     control: Mapping[str, Any] | None = None
-    trains_as: Callable[[Any, ModelShape, int], tuple[Planned, ...]] | None = None
 
     @property
     def name(self) -> str:

@@ -102,13 +102,6 @@ def plan(settings: AvgLlavaSettings, shape: ModelShape, text_tokens: int) -> Pla
     return plan_pooling(on_grid, shape, text_tokens, {"router": macs})
 
 
-def trains_as(settings: AvgLlavaSettings, shape: ModelShape, text_tokens: int) -> tuple[Planned, ...]:
-    """Every granularity."""
-    on_grid = settings.on_grid(shape.image_grid)
-    each = (replace(on_grid, experts=(name,)) for name in on_grid.experts)
-    return tuple(plan_pooling(one, shape, text_tokens, {}) for one in each)
-
-
 SPEC = MethodSpec(
     settings=AvgLlavaSettings,
     label="AVG-LLaVA",
@@ -122,5 +115,4 @@ SPEC = MethodSpec(
     is_query_aware=True,
     chooses="per sample",
     takes_routes=True,
-    trains_as=trains_as,
 )

@@ -84,16 +84,6 @@ def plan(settings: M3Settings, shape: ModelShape, text_tokens: int) -> Planned:
     return plan_pooling(settings.on_grid(shape.image_grid), shape, text_tokens, {})
 
 
-def trains_as(settings: M3Settings, shape: ModelShape, text_tokens: int) -> tuple[Planned, ...]:
-    """Every scale; or one, that may be any."""
-    scales = settings.on_grid(shape.image_grid).scales
-    plans = tuple(plan(replace(settings, scale=scale), shape, text_tokens) for scale in scales)
-    if settings.training == "all":
-        return plans
-    costs = [one.dearest.prefill(shape.decoder, "true").total for one in plans]
-    return (Planned(plans[costs.index(min(costs))].cheapest, plans[costs.index(max(costs))].dearest),)
-
-
 SPEC = MethodSpec(
     settings=M3Settings,
     label="M3",
@@ -102,5 +92,4 @@ SPEC = MethodSpec(
     search={"scale": Dimension("scale", choices=SCALES)},
     needs_training="stage 2",
     budget=Dimension("scale", choices=tuple(reversed(SCALES))),
-    trains_as=trains_as,
 )

@@ -144,13 +144,6 @@ def method_plan(base: DpnConfig, method: MethodConfig, text_tokens: int) -> Plan
         raise ConfigError(f"method.{error}") from None
 
 
-def trained_copies(base: DpnConfig, method: MethodConfig, planned: Planned, text_tokens: int) -> tuple[Planned, ...]:
-    """What training runs of one sample: the routes of every copy of it; most methods train as they run."""
-    if method.spec.trains_as is None:
-        return (planned,)
-    return method.spec.trains_as(method.settings, model_shape(base.base), text_tokens)
-
-
 def method_cost(base: DpnConfig, planned: Planned) -> dict[str, Any]:
     """Sites, FLOPs ratios and multiply-accumulates of one sample's prefill, cheapest and dearest route."""
     decoder = model_shape(base.base).decoder

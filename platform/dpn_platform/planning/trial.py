@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration
@@ -43,7 +43,6 @@ def plan_trial(setting: Setting, choices: Sequence[MethodConfig]) -> dict[str, A
     """
     text = round(setting.means.text_tokens)
     planned, method = methods.widest_plan(setting.base, choices, text)
-    copies = methods.trained_copies(setting.base, method, planned, text)
     cost = methods.method_cost(setting.base, planned)
     model = base_model.meta_model(setting.base, method, setting.train)
     forward = methods.forward_bill(setting.base, planned)
@@ -56,18 +55,18 @@ def plan_trial(setting: Setting, choices: Sequence[MethodConfig]) -> dict[str, A
             **cost,
             "abilities": methods.abilities(method),
             "forward_per_sample": forward,
-            "training_flops_per_sample": _training_flops(setting, copies, model, parameters),
+            "training_flops_per_sample": _training_flops(setting, planned, model, parameters),
             "parameters": by_part,
-            **_memory(setting, copies, parameters),
+            **_memory(setting, planned, parameters),
             "checkpoints": _checkpoints(parameters, setting.train),
         }
     )
 
 
 def _training_flops(
-    setting: Setting, copies: Sequence[Planned], model: DpnForConditionalGeneration, parameters: states.Parameters
+    setting: Setting, planned: Planned, model: DpnForConditionalGeneration, parameters: states.Parameters
 ) -> dict[str, Any]:
-    """By route and part; tower and projector run once for all copies of a sample."""
+
     shape = model_shape(setting.base.base)
     passes = PlannedPasses.of(
         trains_vision=base_model.trains_vision(model),
@@ -75,25 +74,15 @@ def _training_flops(
         trains_decoder=base_model.trains_decoder(model),
     )
     adapters, by_route = parameters.adapters, {}
-    for route in Planned._fields:
-        parts, *others = (
-            training_flops(shape, getattr(copy, route), setting.means, passes, adapters) for copy in copies
-        )
-        for part in ("decoder", "adapters", "head"):
-            parts[part] += sum(other[part] for other in others)
+    for route, ledger in zip(planned._fields, planned, strict=True):
+        parts = training_flops(shape, ledger, setting.means, passes, adapters)
         by_route[route] = {**parts, "total": sum(parts.values())}
     return by_route
 
 
-def _memory(setting: Setting, copies: Sequence[Planned], parameters: states.Parameters) -> dict[str, Any]:
-    """Copies of a sample lie side by side in its micro-batch."""
-    stages = [
-        (side_by_side[0][0], sum(load.stream.visual for _, load in side_by_side))
-        for side_by_side in zip(*(copy.dearest.stages for copy in copies), strict=True)
-    ]
-    text, supervised = (len(copies) * mean for mean in (setting.means.text_tokens, setting.means.supervised_tokens))
-    means = replace(setting.means, text_tokens=text, supervised_tokens=supervised)
-    activations = memory.micro_batch_memory(setting.unit, setting.train, stages, means)
+def _memory(setting: Setting, planned: Planned, parameters: states.Parameters) -> dict[str, Any]:
+    stages = [(layers, load.stream.visual) for layers, load in planned.dearest.stages]
+    activations = memory.micro_batch_memory(setting.unit, setting.train, stages, setting.means)
     return {
         "activations": activations,
         "memory": memory.device_memory(parameters, setting.train, activations),
