@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -71,6 +71,8 @@ class MethodSpec:
         budget: the one setting that its cost rises with, for whoever wants it at a given cost (`budgets.py`): a range,
             or choices from the cheapest to the dearest. None: its cost is what it is.
         control: settings with which every study at budgets carries it as a control; None: it is no such control.
+        trains: (settings, shape, text tokens) -> what a sample with one picture runs in training, where that is not the
+            plan: one entry for every time it goes through the decoder, the first with what is spent once.
     """
 
     settings: type[MethodSettings]
@@ -89,6 +91,7 @@ class MethodSpec:
     takes_routes: bool = False
     budget: Dimension | None = None
     control: Mapping[str, Any] | None = None
+    trains: Callable[[Any, ModelShape, int], Sequence[Planned]] | None = None
 
     @property
     def name(self) -> str:
@@ -104,6 +107,16 @@ class MethodSpec:
     def reduces(self) -> bool:
         """Whether it changes anything: `dense` does not."""
         return self.parts is not None
+
+    def plan_training(self, settings: MethodSettings, shape: ModelShape, text_tokens: int) -> Sequence[Planned]:
+        """What a sample runs in training: one entry for every time it goes through the decoder.
+
+        Raises:
+            ValueError: settings that do not fit the base.
+        """
+        if self.trains is None:
+            return (self.plan(settings, shape, text_tokens),)
+        return self.trains(settings, shape, text_tokens)
 
     def check(self, base: Any) -> None:
         """Raise ValueError where a base's configuration lacks what the method needs of it."""

@@ -23,7 +23,7 @@ TABLE = [
 def tflops(sites, route, text, *, checkpointed=False, trains_vision=False, images=1.0):
     passes = PlannedPasses.of(trains_vision=trains_vision, checkpointed=checkpointed)
     ledger = Ledger.of_stages(32, sites, route, text)
-    parts = training_flops(base_shape("llava-1.5-7b"), ledger, SampleMeans(text, text, images), passes)
+    parts = training_flops(base_shape("llava-1.5-7b"), [ledger], SampleMeans(text, text, images), passes)
     return {part: flops / 1e12 for part, flops in parts.items()}
 
 

@@ -46,6 +46,23 @@ def expected_line(planned, dense=None):
     return f"# Expected:  {told}, {memory / GIB:.0f} GiB a device, {kept / GIB:.0f} GiB kept"
 
 
+def expected_of_a_rival(planned):
+    """Hours, memory and storage of the run; of a prompt, what the decoder costs beside dense, and its cache."""
+
+    def span(bounds, digits, unit=1):
+        low, high = (f"{bounds[end] / unit:.{digits}f}" for end in ("low", "high"))
+        return low if low == high else f"{low} to {high}"
+
+    method, total = planned["methods"][0], planned["total"]
+    return [
+        f"# Expected:  {span(total['device_hours'], 1)} h200-hours, {method['memory']['total'] / GIB:.0f} GiB a device, "
+        f"{total['bytes_kept'] / GIB:.0f} GiB kept",
+        f"#            a prompt costs {span(method['flops_ratio_swiglu'], 3)} of dense (swiglu), "
+        f"{span(method['kv_bytes'], 0, 2**20)} MiB of KV cache",
+        f"#            at {assumed(ASSUMED_TEXT_TOKENS)}",
+    ]
+
+
 def assumed(text_tokens):
     return f"{text_tokens} text tokens a sample, {ASSUMED_MFU:.0%} of {PEAK_TFLOPS['h200']:g} TFLOP/s"
 

@@ -110,7 +110,7 @@ def test_operations_are_those_of_the_plan(
 
     planned = compute.training_flops(
         model.model_shape,
-        out.routing.ledger(0),
+        [out.routing.ledger(0)],
         compute.SampleMeans(text, tokens),
         compute.PlannedPasses.of(trains_vision=trains_vision, checkpointed=checkpointed),
     )

@@ -96,16 +96,30 @@ def router_macs(width: int, tokens: int, experts: int, pictures: int, attention:
 def plan(settings: AvgLlavaSettings, shape: ModelShape, text_tokens: int) -> Planned:
     """The cheapest and the dearest granularity, each with the router."""
     on_grid = settings.on_grid(shape.image_grid)
+    return plan_pooling(on_grid, shape, text_tokens, {"router": _decision(on_grid, shape)})
+
+
+def trains(settings: AvgLlavaSettings, shape: ModelShape, text_tokens: int) -> list[Planned]:
+    """Every granularity, and the router once."""
+    on_grid = settings.on_grid(shape.image_grid)
+    spent = ({"router": _decision(on_grid, shape)}, *[dict[str, int]()] * (len(on_grid.experts) - 1))
+    return [
+        plan_pooling(replace(on_grid, experts=(expert,)), shape, text_tokens, macs)
+        for expert, macs in zip(on_grid.experts, spent, strict=True)
+    ]
+
+
+def _decision(on_grid: AvgLlavaSettings, shape: ModelShape) -> int:
     assert shape.image_grid is not None
     tokens, width = on_grid.router_tokens(shape.image_grid), shape.decoder.hidden_size
-    macs = router_macs(width, tokens, len(on_grid.experts), 1, settings.attention)
-    return plan_pooling(on_grid, shape, text_tokens, {"router": macs})
+    return router_macs(width, tokens, len(on_grid.experts), 1, on_grid.attention)
 
 
 SPEC = MethodSpec(
     settings=AvgLlavaSettings,
     label="AVG-LLaVA",
     plan=plan,
+    trains=trains,
     parts="dpn_model.methods.avg_llava.reducer:build",
     search={
         "rank_weight": Dimension("rank_weight", 0.1, 10.0, is_log=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from dpn_model.cost.bill import ModelShape
@@ -73,10 +73,16 @@ def plan(settings: GammaModSettings, shape: ModelShape, text_tokens: int) -> Pla
     return Planned(cheapest, dearest)
 
 
+def trains(settings: GammaModSettings, shape: ModelShape, text_tokens: int) -> list[Planned]:
+    """By capacity, whatever the rule at inference."""
+    return [plan(replace(settings, rule="capacity"), shape, text_tokens)]
+
+
 SPEC = MethodSpec(
     settings=GammaModSettings,
     label="γ-MoD",
     plan=plan,
+    trains=trains,
     parts="dpn_model.methods.gamma_mod.patch:build",
     search={"capacity": Dimension("capacity", 0.2, 0.9)},
     needs_training="stage 2",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from dpn_model.cost.bill import ModelShape
+from dpn_model.cost.ledger import Ledger
 from dpn_model.methods.pooling.grid import pooled_size
 from dpn_model.methods.pooling.settings import PoolingSettings, plan_pooling
 from dpn_model.methods.settings import parse_kernel, setting
@@ -84,10 +85,21 @@ def plan(settings: M3Settings, shape: ModelShape, text_tokens: int) -> Planned:
     return plan_pooling(settings.on_grid(shape.image_grid), shape, text_tokens, {})
 
 
+def trains(settings: M3Settings, shape: ModelShape, text_tokens: int) -> list[Planned]:
+    """Every scale, or the one that is drawn."""
+    scales = settings.on_grid(shape.image_grid).scales
+    copies = [plan(replace(settings, scale=scale), shape, text_tokens) for scale in scales]
+    if settings.training == "all":
+        return copies
+    by_cost = sorted((copy.dearest for copy in copies), key=Ledger.mean_visual_tokens)
+    return [Planned(by_cost[0], by_cost[-1])]
+
+
 SPEC = MethodSpec(
     settings=M3Settings,
     label="M3",
     plan=plan,
+    trains=trains,
     parts="dpn_model.methods.m3.reducer:build",
     search={"scale": Dimension("scale", choices=SCALES)},
     needs_training="stage 2",

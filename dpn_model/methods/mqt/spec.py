@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dpn_model.cost.bill import ModelShape
@@ -56,10 +56,21 @@ def plan(settings: MqtSettings, shape: ModelShape, text_tokens: int) -> Planned:
     return plan_in_front(shape, text_tokens, tokens, **{PROJECTOR: settings.macs(sizes)})
 
 
+def trains(settings: MqtSettings, shape: ModelShape, text_tokens: int) -> list[Planned]:
+    """From the fewest to the most queries that a step can draw; half of them on average."""
+    queries = math.prod(settings.grid(Sizes.of(shape)))
+    if not settings.elastic or queries == 1:
+        return [plan(settings, shape, text_tokens)]
+    fewest, most = ((number / queries) for number in (2, queries // 2 * 2))
+    cheapest, dearest = (plan(replace(settings, keep=share), shape, text_tokens).dearest for share in (fewest, most))
+    return [Planned(cheapest, dearest)]
+
+
 SPEC = MethodSpec(
     settings=MqtSettings,
     label="MQT-LLaVA",
     plan=plan,
+    trains=trains,
     parts="dpn_model.methods.mqt.projector:build",
     search={"keep": Dimension("keep", 0.01, 1.0)},
     needs_training="stage 1+2",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dpn_model.cost.bill import ModelShape
@@ -67,6 +67,13 @@ def plan(settings: RoeLlavaSettings, shape: ModelShape, text_tokens: int) -> Pla
     )
 
 
+def trains(settings: RoeLlavaSettings, shape: ModelShape, text_tokens: int) -> list[Planned]:
+    """Both paths of every layer."""
+    skipped, run = plan(settings, shape, text_tokens)
+    both = replace(run, macs=skipped.macs)
+    return [Planned(both, both)]
+
+
 def router_macs(hidden_size: int) -> int:
     """One decision: two vectors to two logits."""
     return 2 * hidden_size * 2
@@ -81,6 +88,7 @@ SPEC = MethodSpec(
     settings=RoeLlavaSettings,
     label="RoE-LLaVA",
     plan=plan,
+    trains=trains,
     parts="dpn_model.methods.roe_llava.patch:build",
     search={"target_skip": Dimension("target_skip", 0.1, 0.4)},
     needs_training="stage 2",

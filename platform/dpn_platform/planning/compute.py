@@ -7,6 +7,7 @@ tower runs forward alone (spec performance 2.4, whose table the tests repeat).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpn_model.cost.bill import ModelShape
@@ -58,7 +59,7 @@ class PlannedPasses:
 
 def training_flops(
     shape: ModelShape,
-    ledger: Ledger,
+    ledgers: Sequence[Ledger],
     means: SampleMeans,
     passes: PlannedPasses,
     adapters: int = 0,
@@ -67,25 +68,27 @@ def training_flops(
 
     Args:
         shape: of the base.
-        ledger: of a sample with a picture.
+        ledgers: of a sample with a picture, one for every time it goes through the decoder.
         means: the average sample.
         passes: see `PlannedPasses.of`.
         adapters: parameters of the decoder's low-rank adapters, every layer's alike.
     """
     flops_per_mac = UNITS_PER_MAC["true"]
     text = round(means.text_tokens)
-    with_picture = ledger.prefill(shape.decoder, "true").total
-    text_only = sample_cost(shape.decoder, (), (0,), text, "true").total
+    with_picture = sum(ledger.prefill(shape.decoder, "true").total for ledger in ledgers)
+    text_only = len(ledgers) * sample_cost(shape.decoder, (), (0,), text, "true").total
     head = flops_per_mac * shape.decoder.hidden_size * shape.decoder.vocab_size
-    tokens = means.images_per_sample * ledger.mean_visual_tokens() + text
-    projector = ledger.macs.get(PROJECTOR, shape.projector_macs or 0)
+    tokens = sum(means.images_per_sample * ledger.mean_visual_tokens() + text for ledger in ledgers)
+    projector = ledgers[0].macs.get(PROJECTOR, shape.projector_macs or 0)
+    beside = sum(macs for ledger in ledgers for tag, macs in ledger.macs.items() if tag != PROJECTOR)
     return {
         "vision": flops_per_mac * passes.vision * means.images_per_sample * (shape.vision_macs or 0),
         "projector": flops_per_mac * FORWARD_AND_BACKWARD * means.images_per_sample * projector,
         "decoder": passes.decoder
         * (means.images_per_sample * with_picture + (1 - means.images_per_sample) * text_only),
+        "method": flops_per_mac * FORWARD_AND_BACKWARD * means.images_per_sample * beside,
         "adapters": flops_per_mac * passes.adapters * adapters * tokens,
-        "head": passes.head * means.supervised_tokens * head,
+        "head": passes.head * len(ledgers) * means.supervised_tokens * head,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,25 +14,31 @@ from dpn_platform.planning.states import ZERO_STAGES, Parameters, state_bytes
 
 
 def micro_batch_memory(
-    unit: UnitBytes, train: TrainConfig, layers: Sequence[tuple[int, int]], means: SampleMeans
+    unit: UnitBytes, train: TrainConfig, copies: Sequence[Sequence[tuple[int, int]]], means: SampleMeans
 ) -> dict[str, Any]:
     """Activations of one micro-batch in which every sample has a picture and takes the dearest route.
 
     Args:
         unit: bytes kept per token, picture and supervised row.
         train: its micro-batch.
-        layers: (decoder layers, visual tokens) between sites.
+        copies: for every time a sample goes through the decoder, (decoder layers, visual tokens) between sites.
         means: the average sample. Mean lengths: a micro-batch of long samples keeps more.
     """
     size = train.micro_batch_size
-    tokens = [round(size * (seen + means.text_tokens)) for count, seen in layers for _ in range(count)]
-    visual = [size * seen for _, seen in layers]
     supervised = round(size * means.supervised_tokens)
-    found = {
-        name: activation_bytes(unit, tokens, visual, images=size, supervised=supervised, checkpointed=checkpointed)
-        for name, checkpointed in (("kept", False), ("checkpointed", True))
-    }
-    return {name: {**asdict(value), "total": value.total} for name, value in found.items()}
+    found = {}
+    for name, checkpointed in (("kept", False), ("checkpointed", True)):
+        parts: Counter[str] = Counter()
+        for number, stages in enumerate(copies):
+            images = size if number == 0 else 0  # tower and projector run once
+            tokens = [round(size * (seen + means.text_tokens)) for count, seen in stages for _ in range(count)]
+            visual = [size * seen for _, seen in stages]
+            value = activation_bytes(
+                unit, tokens, visual, images=images, supervised=supervised, checkpointed=checkpointed
+            )
+            parts.update(asdict(value))
+        found[name] = {**parts, "total": parts.total()}
+    return found
 
 
 def device_memory(parameters: Parameters, train: TrainConfig, activations: dict[str, Any]) -> dict[str, int]:

@@ -144,6 +144,24 @@ def method_plan(base: DpnConfig, method: MethodConfig, text_tokens: int) -> Plan
         raise ConfigError(f"method.{error}") from None
 
 
+def training_routes(base: DpnConfig, methods: Sequence[MethodConfig], text_tokens: int) -> dict[str, list[Ledger]]:
+    """The cheapest and the dearest route that a sample takes in training, by their names in a `Planned`.
+
+    Returns:
+        One ledger for every time the sample goes through the decoder.
+    """
+    shape = model_shape(base.base)
+    copies = [method.spec.plan_training(method.settings, shape, text_tokens) for method in methods]
+
+    def cost(ledgers: Sequence[Ledger]) -> int:
+        return sum(ledger.prefill(shape.decoder, "true").total for ledger in ledgers)
+
+    return {
+        "cheapest": min(([copy.cheapest for copy in each] for each in copies), key=cost),
+        "dearest": max(([copy.dearest for copy in each] for each in copies), key=cost),
+    }
+
+
 def method_cost(base: DpnConfig, planned: Planned) -> dict[str, Any]:
     """Sites, FLOPs ratios and multiply-accumulates of one sample's prefill, cheapest and dearest route."""
     decoder = model_shape(base.base).decoder

@@ -8,7 +8,7 @@ from typing import Any
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration
 from dpn_model.bases.shapes import model_shape
-from dpn_model.methods.spec import Planned
+from dpn_model.cost.ledger import LayerLoad, Ledger
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.training import TrainConfig
 from dpn_platform.planning import base_model, memory, methods, states
@@ -44,6 +44,7 @@ def plan_trial(setting: Setting, choices: Sequence[MethodConfig]) -> dict[str, A
     text = round(setting.means.text_tokens)
     planned, method = methods.widest_plan(setting.base, choices, text)
     cost = methods.method_cost(setting.base, planned)
+    routes = methods.training_routes(setting.base, choices, text)
     model = base_model.meta_model(setting.base, method, setting.train)
     forward = methods.forward_bill(setting.base, planned)
     parameters = base_model.parameters_of(model)
@@ -55,16 +56,19 @@ def plan_trial(setting: Setting, choices: Sequence[MethodConfig]) -> dict[str, A
             **cost,
             "abilities": methods.abilities(method),
             "forward_per_sample": forward,
-            "training_flops_per_sample": _training_flops(setting, planned, model, parameters),
+            "training_flops_per_sample": _training_flops(setting, routes, model, parameters),
             "parameters": by_part,
-            **_memory(setting, planned, parameters),
+            **_memory(setting, routes["dearest"], parameters),
             "checkpoints": _checkpoints(parameters, setting.train),
         }
     )
 
 
 def _training_flops(
-    setting: Setting, planned: Planned, model: DpnForConditionalGeneration, parameters: states.Parameters
+    setting: Setting,
+    routes: dict[str, list[Ledger]],
+    model: DpnForConditionalGeneration,
+    parameters: states.Parameters,
 ) -> dict[str, Any]:
 
     shape = model_shape(setting.base.base)
@@ -74,20 +78,30 @@ def _training_flops(
         trains_decoder=base_model.trains_decoder(model),
     )
     adapters, by_route = parameters.adapters, {}
-    for route, ledger in zip(planned._fields, planned, strict=True):
-        parts = training_flops(shape, ledger, setting.means, passes, adapters)
+    for route, ledgers in routes.items():
+        parts = training_flops(shape, ledgers, setting.means, passes, adapters)
         by_route[route] = {**parts, "total": sum(parts.values())}
     return by_route
 
 
-def _memory(setting: Setting, planned: Planned, parameters: states.Parameters) -> dict[str, Any]:
-    stages = [(layers, load.stream.visual) for layers, load in planned.dearest.stages]
-    activations = memory.micro_batch_memory(setting.unit, setting.train, stages, setting.means)
+def _memory(setting: Setting, ledgers: Sequence[Ledger], parameters: states.Parameters) -> dict[str, Any]:
+    copies = [_between_sites(ledger) for ledger in ledgers]
+    activations = memory.micro_batch_memory(setting.unit, setting.train, copies, setting.means)
     return {
         "activations": activations,
         "memory": memory.device_memory(parameters, setting.train, activations),
         "alternatives": memory.alternatives(parameters, setting.train, activations, setting.world_sizes),
     }
+
+
+def _between_sites(ledger: Ledger) -> list[tuple[int, int]]:
+    """(layers, visual tokens): a layer that runs some of the rows in the stream is no site, none of them is lost."""
+    found: list[tuple[int, LayerLoad]] = []
+    for layers, load in ledger.stages:
+        if found and load.stream == found[-1][1].stream and load != found[-1][1]:
+            layers += found.pop()[0]
+        found.append((layers, load))
+    return [(layers, load.stream.visual) for layers, load in found]
 
 
 def _checkpoints(parameters: states.Parameters, train: TrainConfig) -> dict[str, int]:
