@@ -12,6 +12,8 @@ from dpn_model.cost.ledger import layers_per_stage
 from dpn_platform.config.load import parse_config
 from dpn_platform.planning.activations import activation_bytes, trace
 from dpn_platform.planning.base_model import meta_model
+from dpn_platform.planning.compute import SampleMeans
+from dpn_platform.planning.memory import micro_batch_memory
 from dpn_platform.training.base import build_model
 from dpn_platform.training.base_config import base_config
 from dpn_platform.training.optimizer import parameter_groups
@@ -109,6 +111,25 @@ def test_a_layer_of_vicuna_keeps_what_its_formula_says():
     norms, attention, mlp = 2 * (4 + 2 + 2) * width + 2 * 4, 4 * 2 * width + 4 * heads, 4 * 2 * inner
     assert unit.layer == norms + attention + mlp
     assert unit.layer_input == 2 * width
+
+
+def test_experts_in_place_of_an_ffn_are_planned_as_one():
+    """Which tokens an expert takes follows from values, which a plan has none of."""
+    units = [
+        trace(meta_model(base_config("tiny"), config.method, config.train))
+        for config in (experiment({"name": name}, "bf16", True, 0) for name in ("dense", "moe_llava"))
+    ]
+    assert units[0] == units[1]
+
+
+def test_a_sample_that_goes_through_twice_keeps_its_picture_once():
+    config = experiment({"name": "dense"}, "bf16", False, 0)
+    unit = trace(meta_model(base_config("tiny"), config.method, config.train))
+    means = SampleMeans(TEXT, SUPERVISED)
+    once, twice = (micro_batch_memory(unit, config.train, [[(8, 64)]] * copies, means)["kept"] for copies in (1, 2))
+    assert twice["vision"] == once["vision"] > 0
+    assert twice["decoder"] + twice["head"] == 2 * (once["decoder"] + once["head"])
+    assert twice["total"] == 2 * once["total"] - once["vision"]
 
 
 def test_a_frozen_tower_is_not_recomputed():

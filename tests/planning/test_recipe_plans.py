@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dpn_model import method_profile
+from dpn_model.methods.registry import find_method, method_names
 from dpn_platform.config.load import difference, load_config
 from dpn_platform.config.training import LoraSettings
 from dpn_platform.planning.build import Assumptions, build_plan
@@ -18,16 +19,27 @@ CONFIGS = Path(__file__).parents[2] / "jobs/configs"
 NAMES = ("llava-1.5-7b", "llava-1.5-13b", "llava-hr-7b", "llava-hr-x-13b")
 CONTROLS = tuple(f"{name}-{control}" for name in NAMES for control in ("dense", "lora"))
 PRETRAIN = "llava-1.5-7b-pretrain"
+#: by method: what its recipe says of `train` beside the recipe it extends
+RIVALS = {
+    **dict.fromkeys(("static", "random_kernel", "avgpool"), {}),
+    **dict.fromkeys(("pixel_shuffle", "resampler", "c_abstractor", "ldpv2", "tokenpacker", "mqt"), {}),
+    **dict.fromkeys(("pyramiddrop", "hidrop", "gamma_mod", "avg_llava", "m3", "prumerge"), {}),
+    "twigvlm": {"lr": 0, "router_lr": 1e-4},
+    "moe_llava": {"lr": 0, "router_lr": 2e-5},
+    "roe_llava": {"steps": 3118, "lr": 2e-6, "router_lr": 4e-4},
+    "visionzip": {"steps": 520, "lr": 0, "projector_lr": 2e-5},
+}
+BOTH_STAGES = [name for name in RIVALS if find_method(name).needs_training == "stage 1+2"]
 GIB = 2**30
 
 
-def plan(name, text_tokens=ASSUMED_TEXT_TOKENS):
-    return cached_plan(name, text_tokens)
+def plan(name, text_tokens=ASSUMED_TEXT_TOKENS, *overrides):
+    return cached_plan(name, text_tokens, overrides)
 
 
 @cache
-def cached_plan(name, text_tokens):
-    return build_plan(load_config(CONFIGS / f"{name}.yaml"), Assumptions(text_tokens=text_tokens))
+def cached_plan(name, text_tokens, overrides):
+    return build_plan(load_config(CONFIGS / f"{name}.yaml", overrides), Assumptions(text_tokens=text_tokens))
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +67,9 @@ def expected_of_a_rival(planned):
 
     method, total = planned["methods"][0], planned["total"]
     return [
-        f"# Expected:  {span(total['device_hours'], 1)} h200-hours, {method['memory']['total'] / GIB:.0f} GiB a device, "
-        f"{total['bytes_kept'] / GIB:.0f} GiB kept",
-        f"#            a prompt costs {span(method['flops_ratio_swiglu'], 3)} of dense (swiglu), "
+        f"# Expected:  {span(total['device_hours'], 1)} h200-hours, "
+        f"{method['memory']['total'] / GIB:.0f} GiB a device, {total['bytes_kept'] / GIB:.0f} GiB kept",
+        f"#            decoder on a prompt: {span(method['flops_ratio_swiglu'], 3)} of dense (swiglu), "
         f"{span(method['kv_bytes'], 0, 2**20)} MiB of KV cache",
         f"#            at {assumed(ASSUMED_TEXT_TOKENS)}",
     ]
@@ -79,6 +91,51 @@ def test_the_head_of_a_dense_recipe_says_what_the_plan_says(name, text_tokens):
     lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()
     assert expected_line(plan(name, text_tokens)) in lines
     assert any(assumed(text_tokens) in line for line in lines)
+
+
+@pytest.mark.parametrize("method", RIVALS)
+def test_the_head_of_a_rivals_recipe_says_what_the_plan_says(method):
+    text, planned = (CONFIGS / f"llava-1.5-7b-{method}.yaml").read_text(), plan(f"llava-1.5-7b-{method}")
+    assert "\n".join(expected_of_a_rival(planned)) in text
+    # In stage 1 too, the method's own projector is what learns.
+    stage_1 = f"dpn train jobs/configs/{PRETRAIN}.yaml method.name={method} "
+    assert (f"# Command:   {stage_1}" in text) == (method in BOTH_STAGES)
+    assert f"dpn train jobs/configs/llava-1.5-7b-{method}.yaml model.base=" in text
+
+
+@pytest.mark.parametrize("method", BOTH_STAGES)
+def test_stage_1_runs_with_the_methods_own_projector(method):
+    first, second = plan(PRETRAIN, 30, f"method.name={method}"), plan(f"llava-1.5-7b-{method}")
+    sizes, later = (one["methods"][0]["parameters"] for one in (first, second))
+    assert sizes["trained"] == sizes["projector"] == later["projector"]
+    assert first["methods"][0]["sites"] == second["methods"][0]["sites"]
+
+
+@pytest.mark.parametrize("method", RIVALS)
+def test_a_rival_differs_in_what_it_names(method):
+    name = f"llava-1.5-7b-{method}"
+    parent = "llava-1.5-7b-lora" if method == "prumerge" else "llava-1.5-7b"
+    before, rival = (load_config(CONFIGS / f"{one}.yaml") for one in (parent, name))
+    changed = {line.partition(":")[0] for line in difference(before, rival)}
+    named = {"name", *(f"train.{key}" for key in RIVALS[method])}
+    assert {key for key in changed if not key.startswith("method.")} == named
+    assert rival.name == name
+    assert rival.method.settings == find_method(method).settings()
+    assert {key: getattr(rival.train, key) for key in RIVALS[method]} == RIVALS[method]
+
+
+def test_what_is_trained_has_a_recipe():
+    trained = {name for name in method_names() if find_method(name).needs_training != "none"}
+    assert trained - set(RIVALS) == {"dpn", "complexity"}  # llava-1.5-7b.yaml; thresholds come from a set's pictures
+
+
+def test_what_the_authors_freeze_is_frozen():
+    parts = {method: plan(f"llava-1.5-7b-{method}")["methods"][0]["parameters"] for method in RIVALS}
+    for method in ("twigvlm", "moe_llava"):
+        assert parts[method]["trained"] == parts[method]["routers"] > 0
+    assert parts["visionzip"]["trained"] == parts["visionzip"]["projector"]
+    assert parts["roe_llava"]["routers"] == 268_959_744  # peer-methods 7.1: about 269.0 M
+    assert parts["moe_llava"]["routers"] == 16 * (3 * 3 * 4096 * 11008 + 4 * 4096)  # three copies of an FFN each
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -47,20 +47,28 @@ class MoeLlavaSettings(MethodSettings):
 
 
 def plan(settings: MoeLlavaSettings, shape: ModelShape, text_tokens: int) -> Planned:
-    """The same for every sample while nothing is dropped; what a small capacity drops is not known beforehand."""
+    """The same for every sample while nothing is dropped; at most all tokens crowd into the same experts."""
     layers, rows = settings.resolve_layers(shape.decoder.num_layers), rows_of(shape, text_tokens)
     router, most = shape.decoder.hidden_size * settings.experts, float(settings.top_k)
     macs = {"router": len(layers) * sum(rows) * router}
     load = replace(LayerLoad.whole(rows), ffn_factor=most, new_macs=router)
-    fewest = load if settings.evaluation_capacity is None else replace(load, ffn_factor=0.0)
+    capacity = settings.evaluation_capacity
+    room = 1.0 if capacity is None else min(1.0, capacity * settings.top_k / settings.experts)
+    fewest = replace(load, ffn_factor=room * most)
     cheapest, dearest = (ledger_of(shape, rows, dict.fromkeys(layers, one), macs) for one in (fewest, load))
     return Planned(cheapest, dearest)
+
+
+def trains(settings: MoeLlavaSettings, shape: ModelShape, text_tokens: int) -> list[Planned]:
+    """With the capacity of training."""
+    return [plan(replace(settings, evaluation_capacity=settings.capacity), shape, text_tokens)]
 
 
 SPEC = MethodSpec(
     settings=MoeLlavaSettings,
     label="MoE-LLaVA",
     plan=plan,
+    trains=trains,
     parts="dpn_model.methods.moe_llava.patch:build",
     search={"experts": Dimension("experts", choices=(2, 4, 8)), "top_k": Dimension("top_k", choices=(1, 2))},
     needs_training="stage 2",

@@ -52,10 +52,10 @@ def keep_bias(target_skip: float) -> float:
 def phase_at(progress: float | None, settings: RoeLlavaSettings) -> Phase:
     """The phase after a share of the training; where nobody says, the mix as it begins, without a head start."""
     if progress is None:
-        return Phase(False, settings.temperature, 0.0)
+        return Phase(False, settings.tau, 0.0)
     if progress < settings.random_until:
-        return Phase(True, settings.temperature, keep_bias(settings.target_skip))
+        return Phase(True, settings.tau, keep_bias(settings.target_skip))
     steps = math.floor((progress - settings.random_until) / _STEP + 1e-6)
-    temperature = settings.temperature * settings.temperature_decay**steps
+    temperature = settings.tau * settings.tau_decay**steps
     bias = keep_bias(settings.target_skip) * settings.bias_decay**steps if progress < settings.bias_until else 0.0
     return Phase(False, temperature, bias)

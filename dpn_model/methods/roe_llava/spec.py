@@ -21,8 +21,8 @@ class RoeLlavaSettings(MethodSettings):
         adapter_width: r of the adapter that stands in for a skipped layer; the authors' 1024 are a quarter of 4096.
         target_skip: s, share of layers that samples are to skip; the loss pushes up to it, never beyond.
         sparsity_weight: of that loss.
-        temperature: τ that the soft mix of training begins with.
-        temperature_decay, bias_decay: of τ and of the routers' head start for running, every 0.5% of the training.
+        tau: τ that the soft mix of training begins with.
+        tau_decay, bias_decay: of τ and of the routers' head start for running, every 0.5% of the training.
         random_until, bias_until: shares of the training with random choices, and with the head start.
     """
 
@@ -33,8 +33,8 @@ class RoeLlavaSettings(MethodSettings):
     )
     target_skip: float = setting(0.3, "share of layers that samples are to skip", gt=0, le=0.5)
     sparsity_weight: float = setting(1.0, "of the loss that asks for it", ge=0)
-    temperature: float = setting(10.0, "of the mix of both paths, at its beginning", gt=0)
-    temperature_decay: float = setting(0.95, "of the temperature, every 0.5% of the training", gt=0, le=1)
+    tau: float = setting(10.0, "temperature of the mix of both paths, at its beginning", gt=0)
+    tau_decay: float = setting(0.95, "of that temperature, every 0.5% of the training", gt=0, le=1)
     bias_decay: float = setting(0.85, "of the head start for running, every 0.5% of the training", gt=0, le=1)
     random_until: float = setting(0.3, "share of the training in which layers are skipped at random", ge=0, le=1)
     bias_until: float = setting(0.5, "share of the training up to which running has a head start", ge=0, le=1)

@@ -110,7 +110,9 @@ def trace(model: DpnForConditionalGeneration) -> UnitBytes:
     """
     dtype, width = model.lm_head.weight.dtype, model.lm_head.in_features
     model.model.language_model.layers = model.model.language_model.layers[:1]
-    for layer in model.model.language_model.layers:  # a method's FFN may run what its values say, which nothing has here
+    for (
+        layer
+    ) in model.model.language_model.layers:  # a method's FFN may run what its values say, which nothing has here
         vars(getattr(layer, "mlp", layer)).pop("forward", None)
     with FakeTensorMode(allow_non_fake_inputs=True):
         fake = model.to_empty(device="cpu")

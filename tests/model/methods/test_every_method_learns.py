@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from dpn_model import DpnForConditionalGeneration
+from dpn_model.bases.shapes import model_shape
+from dpn_model.cost.ledger import PROJECTOR, Ledger
 from dpn_model.processing import DpnProcessor
+from dpn_model.tiny import tiny_config
 from tests.model.methods.method_cases import Case
-from tests.model.methods.subject import MIXED, TEXT, TURNS, Batch, Subject, each_case, own_weights
+from tests.model.methods.subject import MIXED, PICTURE, TEXT, TURNS, Batch, Subject, each_case, own_weights
 
 
 @pytest.fixture
@@ -72,6 +75,30 @@ def test_texts_alone_run_all_weights(subject: Subject, checkpointed: bool) -> No
     """Sharded training: a rank whose samples have no picture runs what the others run."""
     _, found = learned(subject, subject.answered(TEXT, TEXT), checkpointed=checkpointed)
     assert silent(subject.model, found, "vision_tower") == []
+
+
+@each_case
+@torch.no_grad()
+def test_what_is_planned_of_a_training_is_what_runs(subject: Subject) -> None:
+    """Every time the sample goes through the decoder, and what is spent beside it."""
+    shape, settings = model_shape(subject.model.config.base), subject.model.config.method_settings
+    routing = subject.model.train()(**subject.answered(PICTURE)).routing
+    copies = subject.spec.plan_training(settings, shape, routing.text_tokens[0])
+    assert len(copies) == routing.num_samples
+    for number, planned in enumerate(copies):
+        ran = routing.ledger(number)
+        for costs in (prefill_of, Ledger.mean_visual_tokens, billed_beside):
+            low, mine, high = (costs(one) for one in (planned.cheapest, ran, planned.dearest))
+            assert low <= mine <= high, f"copy {number}, {costs.__name__}"
+
+
+def prefill_of(ledger: Ledger) -> int:
+    return ledger.prefill(model_shape(tiny_config(64).base).decoder, "true").total
+
+
+def billed_beside(ledger: Ledger) -> int:
+    """Without probes, and what follows from the question's words, which a plan need not know."""
+    return sum(macs for tag, macs in ledger.macs.items() if tag not in {"probe", "tower", "selector", PROJECTOR})
 
 
 @each_case

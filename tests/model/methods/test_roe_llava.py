@@ -100,7 +100,7 @@ def test_turns_of_a_conversation(model: DpnForConditionalGeneration, training_ba
 
 
 def test_the_mix_is_of_both_paths(model: DpnForConditionalGeneration, training_batch: Any) -> None:
-    model.configure_method(Method("roe_llava", layers=(3,), temperature=1.0))
+    model.configure_method(Method("roe_llava", layers=(3,), tau=1.0))
     patch, layer = model.parts.patches[3], model.model.language_model.layers[2]
     seen: dict[str, Any] = {}
     patch.register_forward_hook(lambda module, given, out: seen.update(call=given[0], out=out[0]))
