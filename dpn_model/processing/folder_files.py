@@ -42,7 +42,7 @@ def load_tokenizer(folder: Path, *, is_llama: bool = False) -> PreTrainedTokeniz
         )
     try:
         kind = LlamaTokenizer if is_slow and is_llama else AutoTokenizer
-        return kind.from_pretrained(str(folder))
+        return kind.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # the library raises plain Exceptions for whatever it cannot read
         raise ValueError(f"{folder}: its tokenizer cannot be read: {_one_line(error)}") from error
 
@@ -63,7 +63,7 @@ def load_processor_of_transformers(folder: Path, model_type: str) -> Any:
     attributes = [name for name in kind.get_attributes() if name != "video_processor"]
     pictures_only: Any = type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda _: attributes)})
     try:
-        return pictures_only.from_pretrained(str(folder))
+        return pictures_only.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # as above
         raise ValueError(f"{folder}: its processor cannot be loaded: {_one_line(error)}") from error
 

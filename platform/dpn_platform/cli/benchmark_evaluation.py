@@ -47,6 +47,7 @@ class BenchmarkOptions:
     for_server: bool = False
     needs_routing: bool = False
     force: bool = False
+    trust_remote_code: bool = False
 
     def with_flags(self, **flags: bool) -> BenchmarkOptions:
         """The options with their flags."""
@@ -68,6 +69,7 @@ class BenchmarkOptions:
             dtype=self.dtype,
             needs_routing=self.needs_routing,
             force=self.force,
+            trust_remote_code=self.trust_remote_code,
         )
 
 

@@ -11,6 +11,7 @@ from dpn_platform.cli.benchmark_evaluation import BenchmarkOptions, run_benchmar
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_table, progress
 from dpn_platform.cli.evaluation_tracking import log_evaluation
 from dpn_platform.cli.starting import services_for
+from dpn_platform.config.errors import DpnError
 from dpn_platform.config.evaluation import HELD_OUT
 from dpn_platform.config.load import apply_overrides, load_config, parse_config
 from dpn_platform.config.schema import ExperimentConfig
@@ -39,6 +40,9 @@ _Routing = Annotated[bool, typer.Option("--routing", help="Insist on routing sta
 _Run = Annotated[str | None, typer.Option(help="MLflow run to log to, by name (study/trial); default: its own.")]
 _Config = Annotated[Path | None, typer.Option(help="Experiment YAML; default: the defaults.")]
 _Output = Annotated[str | None, typer.Option(help="Folder or URI; default: beside the checkpoint.")]
+_Trust = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code in the checkpoint's folder, where transformers has none.")
+]
 _Force = Annotated[bool, typer.Option("--force", help="Evaluate again what was evaluated before.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
@@ -66,6 +70,7 @@ def evaluate(
     run: _Run = None,
     config: _Config = None,
     output: _Output = None,
+    trust_remote_code: _Trust = False,
     force: _Force = False,
     as_json: _Json = False,
 ) -> None:
@@ -78,9 +83,15 @@ def evaluate(
     experiment = _experiment(config, [*(overrides or []), *of_options])
     if benchmark is not None and not is_data_set:
         options = BenchmarkOptions(benchmark, data, questions, annotations, images, layout, split, variant, dtype)
-        options = options.with_flags(for_server=submission, needs_routing=routing, force=force)
+        options = options.with_flags(
+            for_server=submission, needs_routing=routing, trust_remote_code=trust_remote_code, force=force
+        )
         run_benchmark(checkpoint, options, experiment, output=output, run=run, as_json=as_json)
         return
+    if trust_remote_code:
+        raise DpnError(
+            "--trust-remote-code needs --benchmark NAME: a data set's questions are answered by our code alone"
+        )
     roots = (place for one in experiment.eval.benchmarks for place in (one.root, one.questions, one.annotations))
     with clean_stdout(), services_for(checkpoint, experiment.data.uri, output, *roots):
         result = _evaluate_data_set(checkpoint, experiment, output, force)

@@ -61,8 +61,11 @@ def flops_ratio(rows: Sequence[Row], convention: str) -> float:
 
 
 def visual_tokens_mean(rows: Sequence[Row]) -> float:
-    """Visual tokens per layer, averaged over the samples that have an image; NaN without any."""
-    with_image = [row["visual_tokens_mean"] for row in rows if row["has_image"]]
+    """Visual tokens per layer, averaged over the samples that have any; NaN without.
+
+    A picture that is seen by cross-attention alone has none.
+    """
+    with_image = [row["visual_tokens_mean"] for row in rows if row["has_image"] and row["visual_tokens_mean"]]
     return sum(with_image) / len(with_image) if with_image else math.nan
 
 

@@ -41,7 +41,7 @@ def lines_of() -> Callable[..., Any]:
 
     def make(questions: Any, texts: list[str]) -> list[dict[str, Any]]:
         return [
-            answer_line(question, _answered(text, question), "model", {"image_sha": "0"})
+            answer_line(question, _answered(text, question), "model", {"image_sha": "0" if question.pictures else None})
             for question, text in zip(questions, texts, strict=True)
         ]
 

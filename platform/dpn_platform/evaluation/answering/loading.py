@@ -81,7 +81,8 @@ def find_checkpoint(uri: str) -> Checkpoint:
 
 def _is_original(config: Mapping[str, Any]) -> bool:
     """Whether this is a checkpoint in the layout of LLaVA's authors, which transformers does not read."""
-    return "text_config" not in config and any(field.startswith("mm_") for field in config)
+    is_vila = "llm_cfg" in config  # grown out of LLaVA, its parts in folders of their own
+    return "text_config" not in config and not is_vila and any(field.startswith("mm_") for field in config)
 
 
 def check_dtype(dtype: str) -> str:
@@ -95,13 +96,16 @@ def check_dtype(dtype: str) -> str:
     return dtype
 
 
-def load_model(checkpoint: Checkpoint, *, use_gpu: bool, dtype: str = "auto") -> AnsweringModel:
+def load_model(
+    checkpoint: Checkpoint, *, use_gpu: bool, dtype: str = "auto", trust_remote_code: bool = False
+) -> AnsweringModel:
     """The model, on this process's device.
 
     Args:
         checkpoint: of `find_checkpoint`.
         use_gpu: on the first visible one.
         dtype: "auto" is float16 on a GPU, as in the reference protocol, and float32 on a CPU.
+        trust_remote_code: of a folder that is not ours, run its code where transformers has none for it.
 
     Raises:
         DpnError: it cannot be loaded.
@@ -116,7 +120,7 @@ def load_model(checkpoint: Checkpoint, *, use_gpu: bool, dtype: str = "auto") ->
     chosen = getattr(torch, ("float16" if use_gpu else "float32") if dtype == "auto" else dtype)
     with local_folder(checkpoint.uri) as folder:
         if checkpoint.method is None:
-            return TransformersModel(folder, device, chosen)
+            return TransformersModel(folder, device, chosen, trust_remote_code=trust_remote_code)
         try:
             return PackedModel(*load_ours(folder), device, chosen)
         except (ValueError, OSError, SafetensorError) as error:

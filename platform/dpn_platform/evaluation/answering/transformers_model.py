@@ -1,53 +1,75 @@
-"""Any image-text-to-text model of transformers, with its own processor and chat template."""
+"""Any image-text-to-text model of transformers, with its own processor, asked by its chat template or family's form."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, StoppingCriteriaList
+from transformers import StoppingCriteriaList
 
 from dpn_model.cache import cache_of
 from dpn_model.processing.chat import check_template, render, user_message
-from dpn_model.processing.folder_files import load_processor_of_transformers
 from dpn_model.special_texts import IMAGE_TEXT
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
+from dpn_platform.evaluation.answering.foreign_folder import load_foreign
+from dpn_platform.evaluation.answering.prompt_forms import FORMS, find_form
 from dpn_platform.evaluation.answering.variants import AS_IT_IS, Variant
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """What a processor is given: `text` behind the pictures or with their placeholders, `before` in front of them."""
+
+    text: str
+    images: list[Image.Image]
+    before: str = ""
+
+    def as_list(self) -> list[str | Image.Image]:
+        """Texts and pictures in their order; one text where there is no picture."""
+        return [self.before, *self.images, self.text] if self.images else [f"{self.before.rstrip(' ')} {self.text}"]
 
 
 class TransformersModel:
     """A folder that transformers can load. Its pictures are decoded once; its tower runs for every question."""
 
-    def __init__(self, folder: str, device: torch.device, dtype: torch.dtype) -> None:
-        """Loads weights and processor; code in the folder is never run.
+    def __init__(
+        self, folder: str, device: torch.device, dtype: torch.dtype, *, trust_remote_code: bool = False
+    ) -> None:
+        """Loads weights and processor; see `load_foreign`.
 
         Raises:
-            DpnError: transformers cannot load it as such a model, or its processor has no chat template.
+            DpnError: it cannot be loaded, or nothing says how it is asked.
         """
-        try:
-            config = AutoConfig.from_pretrained(folder)
-            self.processor = load_processor_of_transformers(Path(folder), config.model_type)
-            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            line = " ".join(str(error).split())[:200]
-            raise DpnError(f"{folder}: not a checkpoint of ours, and transformers cannot load it: {line}") from error
-        try:
-            check_template(self.processor)
-        except ValueError as error:
-            raise DpnError(f"{folder}: {error}") from error
+        model, self.processor = load_foreign(folder, dtype, trust_remote_code=trust_remote_code)
         self.tokenizer = self.processor.tokenizer
-        self.tokenizer.padding_side = "left"
+        config = model.config
+        self.form = find_form(config.model_type, self.tokenizer.get_vocab())
+        try:
+            if self.form is None:
+                check_template(self.processor)
+        except ValueError as error:
+            raise DpnError(f"{folder}: {error} (families with a prompt form here: {', '.join(FORMS)})") from error
+        self.has_encoder = bool(config.get_text_config().is_encoder_decoder)
+        # A prompt that is continued ends a row; one that an encoder reads keeps its distance to pictures put before it.
+        self.tokenizer.padding_side = "right" if self.has_encoder else "left"
         self.model = model.to(device).eval()
         self.device, self.dtype = device, dtype
-        config = model.config
         self.image_token_id = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
+        counted = getattr(self.processor, "num_query_tokens", 1)
+        if config.model_type == "instructblip" and (self.image_token_id is None or counted is None):
+            raise DpnError(
+                f"{folder}: an older transformers wrote it, and where its pictures stand is not said; it needs "
+                "image_token_index in config.json and num_query_tokens in processor_config.json"
+            )
+        shown = inspect.signature(model.generate).parameters.get("pixel_values")
+        self.needs_picture = shown is not None and shown.default is inspect.Parameter.empty
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -62,9 +84,19 @@ class TransformersModel:
 
     def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
         """See `AnsweringModel`."""
-        question = IMAGE_TEXT * len(pictures) + text.replace(IMAGE_TEXT, "").strip()
-        prompt = render(self.processor, [user_message(question)], asks=True)
-        return EncodedQuestion(len(prompt), bool(pictures), (prompt, [picture.image for picture in pictures]))
+        question = text.replace(IMAGE_TEXT, "").strip()
+        images = [picture.image for picture in pictures]
+        if self.needs_picture and not images:
+            raise DpnError(f"question '{question[:60]}' has no picture, and {self._kind} answers none without")
+        if self.form is None:
+            message = user_message(IMAGE_TEXT * len(images) + question)
+            prompt = _Prompt(render(self.processor, [message], asks=True), images)
+        else:
+            if len(images) > 1 and not self.form.several_pictures:
+                raise DpnError(f"question '{question[:60]}' has {len(images)} pictures; {self._kind} takes one")
+            before, behind = self.form.texts(question)
+            prompt = _Prompt(behind, images, before)
+        return EncodedQuestion(len(prompt.before) + len(prompt.text), bool(images), prompt)
 
     @torch.no_grad()
     def answer(self, batch: Sequence[EncodedQuestion], max_new_tokens: int) -> tuple[list[Answered], Timing]:
@@ -79,9 +111,11 @@ class TransformersModel:
             num_beams=1,
             return_dict_in_generate=True,
             pad_token_id=self._pad_id(),
+            eos_token_id=sorted(self._end_ids()),
             stopping_criteria=StoppingCriteriaList([clock]),
+            **self._never(),
         )
-        new_ids = output.sequences[:, ids.shape[1] :].tolist()
+        new_ids = self._new_ids(output.sequences, ids).tolist()
         counts = [count_new_tokens(row, self._end_ids()) for row in new_ids]
         timing = clock.read(counts)
         bytes_per_token = _cache_bytes_per_token(cache_of(output))
@@ -102,15 +136,21 @@ class TransformersModel:
     def forget_pictures(self) -> None:
         """Nothing is kept: what a processor makes of a picture, and where a tower takes it, is each model's own."""
 
-    def _inputs(self, payloads: Sequence[tuple[str, list[Image.Image]]]) -> dict[str, Any]:
-        prompts = [prompt for prompt, _ in payloads]
+    @property
+    def _kind(self) -> str:
+        return f"a model of kind '{self.model.config.model_type}'"
+
+    def _inputs(self, prompts: Sequence[_Prompt]) -> dict[str, Any]:
+        texts: list[Any] = [prompt.text for prompt in prompts]
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
-        if payloads[0][1]:
-            options["images"] = [images for _, images in payloads]
+        if self.form is not None and self.form.takes_lists:
+            texts = [prompt.as_list() for prompt in prompts]
+        elif prompts[0].images:
+            options["images"] = [prompt.images for prompt in prompts]
         begin = self.tokenizer.bos_token
-        if begin is not None and all(prompt.startswith(begin) for prompt in prompts):
+        if self.form is None and begin is not None and all(text.startswith(begin) for text in texts):
             options["add_special_tokens"] = False  # the template has written it
-        inputs = self.processor(text=prompts, **options)
+        inputs = self.processor(text=texts, **options)
         return {name: self._placed(value) for name, value in inputs.items()}
 
     def _placed(self, value: Any) -> Any:
@@ -118,10 +158,23 @@ class TransformersModel:
             return value
         return value.to(self.device, self.dtype) if value.is_floating_point() else value.to(self.device)
 
+    def _new_ids(self, sequences: Tensor, ids: Tensor) -> Tensor:
+        """Of what `generate` returns, the answers: behind the prompt, the decoder's first token, or nothing."""
+        if self.has_encoder:
+            return sequences[:, 1:]
+        count = ids.shape[1]
+        return sequences[:, count:] if torch.equal(sequences[:, :count], ids) else sequences
+
     def _end_ids(self) -> set[int]:
         ends = self.model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
-        return set(ends) if isinstance(ends, list) else {ends}
+        more = {self.tokenizer.convert_tokens_to_ids(self.form.ends)} if self.form and self.form.ends else set()
+        return (set(ends) if isinstance(ends, list) else {ends}) | more
+
+    def _never(self) -> dict[str, Any]:
+        known = self.tokenizer.get_vocab()
+        ids = [[known[text]] for text in (self.form.never if self.form else ()) if text in known]
+        return {"bad_words_ids": ids} if ids else {}
 
     def _pad_id(self) -> int:
         found = self.tokenizer.pad_token_id

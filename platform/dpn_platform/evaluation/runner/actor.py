@@ -34,6 +34,7 @@ class AnswererSettings:
         output_uri: folder that shards are written below.
         batch_size: questions per forward pass.
         num_threads: of torch; 0 leaves torch's own choice.
+        trust_remote_code: see `load_model`.
         variants: what the checkpoint answers as, one after another over every shard's pictures.
     """
 
@@ -43,6 +44,7 @@ class AnswererSettings:
     dtype: str = "auto"
     num_threads: int = 0
     use_gpu: bool = False
+    trust_remote_code: bool = False
     variants: tuple[Variant, ...] = (AS_IT_IS,)
 
 
@@ -83,7 +85,12 @@ class ShardAnswerer:
         self.is_warm = False
         self.refusal: str | None = None
         try:
-            self.model = load_model(settings.checkpoint, use_gpu=settings.use_gpu, dtype=settings.dtype)
+            self.model = load_model(
+                settings.checkpoint,
+                use_gpu=settings.use_gpu,
+                dtype=settings.dtype,
+                trust_remote_code=settings.trust_remote_code,
+            )
         except DpnError as error:
             self.refusal = str(error)
 

@@ -105,6 +105,7 @@ def _about(work: Plan, report: Mapping[str, Any], found: Mapping[str, Any]) -> d
         "layout": layout.name,
         "split": layout.split,
         "method": work.checkpoint.method or "transformers",
+        "trust_remote_code": work.key.get("trust_remote_code", False),
         "questions": sources.questions,
         "annotations": sources.annotations,
         "headline": report.get("headline"),
@@ -175,6 +176,7 @@ def _answer(
         dtype=work.key["dtype"],
         num_threads=config.train.threads_per_worker,
         use_gpu=config.train.use_gpu,
+        trust_remote_code=work.key.get("trust_remote_code", False),
         variants=work.variants,
     )
     answer_shards(

@@ -18,10 +18,10 @@ _MIB = 2**20
 def cost_of(lines: Sequence[Line], times: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The cost columns; what was not measured, or what nobody can know of a foreign model, is None.
 
-    FLOPs ratios, KV caches and token counts are over all questions that the model ran for, `population` of them;
-    visual tokens and routes over the `with_picture` that show one, and `flops_ratio_swiglu_with_picture` is the ratio
-    over these (spec base-models E). Times are per question, of batches of the size that `run` names, the first batch of
-    each worker left out.
+    FLOPs ratios, KV caches and token counts are over all questions that the model ran for, `population` of them, and
+    `with_picture` of these show one. Visual tokens and routes are over those that have any in the decoder, which a
+    picture seen by cross-attention has not; `flops_ratio_swiglu_with_picture` is the ratio over these (spec base-models
+    E). Times are per question, of batches of the size that `run` names, the first batch of each worker left out.
     """
     ran = [line["metadata"] for line in lines if "new_tokens" in line["metadata"]]
     shown = [one for one in ran if one["visual_tokens"][0]]
@@ -29,7 +29,7 @@ def cost_of(lines: Sequence[Line], times: Sequence[Mapping[str, Any]]) -> dict[s
     costs: dict[str, Any] = {f"flops_ratio_{name}": _or_none(ratios.get(name, math.nan)) for name in CONVENTIONS}
     costs |= {
         "population": len(ran),
-        "with_picture": len(shown),
+        "with_picture": sum(one["image_sha"] is not None for one in ran),
         "flops_ratio_swiglu_with_picture": _or_none(flops_ratios(shown).get("swiglu", math.nan)),
         "visual_tokens_mean": _mean([one["visual_tokens_mean"] for one in shown]),
         "visual_tokens_before_reduction": _mean([one["visual_tokens"][0] for one in shown]),

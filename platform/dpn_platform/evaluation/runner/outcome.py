@@ -180,7 +180,7 @@ def _rows(
             **took,
             **of_run,
             "question_id": str(line["question_id"]),
-            "has_image": ran and took["visual_tokens"][0] > 0,
+            "has_image": ran and took["image_sha"] is not None,
             "question": line["prompt"],
             "answer": line["text"],
             "route": took.get("route", ""),

@@ -33,6 +33,7 @@ class Request:
         force: answer again what is answered.
         shard_questions: see `shards.SHARD_QUESTIONS`.
         main: what the checkpoint is evaluated as.
+        trust_remote_code: of a folder of transformers, run its code where transformers has none.
     """
 
     checkpoint_uri: str
@@ -45,6 +46,7 @@ class Request:
     force: bool = False
     shard_questions: int = SHARD_QUESTIONS
     main: Variant = AS_IT_IS
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
     key |= {"variant": convention, "use_gpu": config.train.use_gpu}
     key["dtype"] = benchmark.dtype if request.dtype == "auto" else request.dtype
     wanted, label = request.wanted, ""
+    if request.trust_remote_code:
+        key["trust_remote_code"] = True
     if benchmark.name == HELD_OUT:
         wanted, label, more = _held_out(config)
         key |= more
