@@ -175,5 +175,5 @@ def test_two_of_them_are_compared(folders, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert run(["report", "compare", *places, "--paper", "--json", "--html", str(page)]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert list(told["benchmarks"]) == ["gqa"] and len(told["runs"]) == 2
+    assert (list(told["benchmarks"]), len(told["runs"])) == (["gqa"], 2)
     assert page.is_file()
