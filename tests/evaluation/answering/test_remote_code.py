@@ -96,6 +96,11 @@ def test_vila_is_not_taken_for_llava(tmp_path):
     assert "--trust-remote-code" in refusal(tmp_path, trusts=False)
 
 
-def test_the_flag_is_for_benchmarks(capsys, toy_llava):
+def test_the_flag_reaches_the_request_of_a_benchmark_and_is_refused_elsewhere(capsys, monkeypatch, toy_llava):
+    asked = []
+    monkeypatch.setattr("dpn_platform.cli.evaluate.run_benchmark", lambda _, options, *__, **___: asked.append(options))
+    for flags in ([], ["--trust-remote-code"]):
+        assert run(["evaluate", toy_llava, "--benchmark", "gqa", *flags]) == 0
+    assert [options.request(toy_llava, None).trust_remote_code for options in asked] == [False, True]
     assert run(["evaluate", toy_llava, "--trust-remote-code"]) == 2
     assert "--trust-remote-code needs --benchmark NAME" in capsys.readouterr().err
