@@ -13,7 +13,6 @@ from dpn_platform.planning.methods import (
     method_cost,
     method_plan,
     planned_methods,
-    trained_copies,
     widest_plan,
 )
 from dpn_platform.training.base import load_base
@@ -196,12 +195,12 @@ def test_a_floor_never_forbids_the_kernel_that_takes_nothing(base):
 )
 def test_a_method_that_trains_on_copies_is_planned_with_all_of_them(training, expected):
     """Every scale, whichever is picked; a drawn scale is one of them."""
-    base = base_config("llava-1.5-7b")
+    shape = base_shape("llava-1.5-7b")
     method = experiment(method={"name": "m3", "scale": "4x4", "training": training}).method
-    copies = trained_copies(base, method, method_plan(base, method, 64), 64)
+    copies = method.spec.plan_training(method.settings, shape, 64)
     assert [tuple(route.visual_tokens[-1] for route in copy) for copy in copies] == expected
     dense = experiment(method={"name": "dense"}).method
-    assert trained_copies(base, dense, method_plan(base, dense, 64), 64) == (method_plan(base, dense, 64),)
+    assert dense.spec.plan_training(dense.settings, shape, 64) == (dense.spec.plan(dense.settings, shape, 64),)
 
 
 def test_a_base_is_planned_with_one_method_after_another(base):

@@ -124,22 +124,19 @@ def test_copies_of_a_sample_are_counted_as_they_are_planned(build_tiny_model, bu
     model = build_tiny_model("m3")
     out = model(**to_device(build_batch(range(1, 2), text_only=False), torch.device("cpu"), torch.float32))
     settings, text = model.config.method_settings, out.routing.text_tokens[0]
-    copies = find_method("m3").trains_as(settings, model.model_shape, text)
+    copies = find_method("m3").plan_training(settings, model.model_shape, text)
     assert [copy.dearest for copy in copies] == [
         replace(out.routing.ledger(number), num_images=1) for number in range(4)
     ]
-    planned = [
-        compute.training_flops(
-            model.model_shape,
-            copy.dearest,
-            compute.SampleMeans(text, out.num_supervised_tokens),
-            compute.PlannedPasses.of(trains_vision=True, checkpointed=False),
-        )
-        for copy in copies
-    ]
-    executed = step_flops([out.routing], Passes.of(model, is_checkpointed=False)).executed
-    once = planned[0]["vision"] + planned[0]["projector"]
-    assert executed == pytest.approx(once + sum(parts["decoder"] for parts in planned))
+    planned = compute.training_flops(
+        model.model_shape,
+        [copy.dearest for copy in copies],
+        compute.SampleMeans(text, out.num_supervised_tokens),
+        compute.PlannedPasses.of(trains_vision=True, checkpointed=False),
+    )
+    passes = Passes.of(model, is_checkpointed=False)
+    executed = step_flops([out.routing], passes).executed
+    assert executed == pytest.approx(planned["vision"] + planned["projector"] + planned["decoder"])
 
 
 def test_frozen_parts_cost_what_flows_through_them(build_tiny_model) -> None:
