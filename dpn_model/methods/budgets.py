@@ -13,7 +13,7 @@ from typing import Any
 
 from dpn_model.cost.bill import ModelShape
 from dpn_model.methods.settings import MethodSettings
-from dpn_model.methods.spec import MethodSpec
+from dpn_model.methods.spec import MethodSpec, image_rows
 
 _HALVINGS = 40
 #: a setting in steps may miss the budget by this part of it
@@ -29,7 +29,7 @@ def share_of(spec: MethodSpec, settings: MethodSettings, shape: ModelShape) -> f
 def at_budget(spec: MethodSpec, settings: MethodSettings, shape: ModelShape, share: float) -> MethodSettings:
     """Settings whose share is nearest to `share`, everything but the budget setting as given.
 
-    What moves in steps (a kernel, a whole number of rows) may miss it by a quarter.
+    What moves in steps (a kernel, a whole number of rows) may miss it by a quarter, but nothing goes below its least.
 
     Args:
         spec: of the method.
@@ -61,8 +61,9 @@ def at_budget(spec: MethodSpec, settings: MethodSettings, shape: ModelShape, sha
             below, above = (middle, above) if share_at(middle) < share else (below, middle)
         best = min((below, above), key=lambda value: abs(share_at(value) - share))
         best = _short(best, share_at)
-    nearest = share_at(best)
-    if abs(nearest - share) > _MISSES * share:
+    nearest, half_a_token = share_at(best), 0.5 / math.prod(image_rows(shape))
+    is_beyond = not turned.choices and not low - half_a_token <= share <= high + half_a_token
+    if is_beyond or abs(nearest - share) > _MISSES * share:
         raise ValueError(
             f"budget = {share:g} is out of reach of method {spec.name}: its {turned.setting} reaches {low:.3f} to "
             f"{high:.3f} of the visual tokens, weighted by depth, {nearest:.3f} being the nearest"

@@ -1,11 +1,14 @@
 """What runs and what it does to tokens: the numbers are those the model's own account gives."""
 
+from pathlib import Path
+
 import pytest
 
 from dpn_model.bases.catalogue import base_shape
-from dpn_model.methods.budgets import share_of
+from dpn_model.methods.budgets import at_budget, share_of
+from dpn_model.methods.registry import _OURS, find_method, settings_of
 from dpn_platform.config.errors import ConfigError, DpnError
-from dpn_platform.config.load import parse_config
+from dpn_platform.config.load import load_config, parse_config
 from dpn_platform.planning.base_model import meta_model, parameters_by_part, parameters_of
 from dpn_platform.planning.methods import (
     batch_arithmetic,
@@ -209,3 +212,25 @@ def test_a_base_is_planned_with_one_method_after_another(base):
         config = experiment(method={"name": name})
         assert meta_model(base, config.method, config.train).config.method["name"] == name
     assert base.method["name"] != "llava_mini"
+
+
+def test_the_free_methods_recipe_has_every_one_at_every_budget_it_reaches():
+    shape = base_shape("llava-1.5-7b")
+    recipe = load_config(Path(__file__).parents[2] / "jobs/configs/llava-1.5-7b-free.yaml")
+    settings = {variant.name: settings_of(variant.method) for variant in recipe.eval.variants}
+    expected = set()
+    for spec in map(find_method, _OURS):
+        if spec.needs_training != "none" or not spec.reduces:
+            continue
+        if spec.budget is None:
+            expected.add(spec.name)
+            continue
+        for tokens in (192, 128, 64):
+            name = f"{spec.name}-{tokens}"
+            try:
+                found = at_budget(spec, settings.get(name, spec.settings()), shape, tokens / 576)
+            except ValueError:
+                continue
+            expected.add(name)
+            assert settings[name] == found
+    assert set(settings) == expected

@@ -56,6 +56,7 @@ def one_process(subject: Subject) -> tuple[list[float], dict[str, Tensor]]:
     losses = []
     for step in range(STEPS):
         outputs = []
+        model.tell_progress(step / STEPS)
         for rank in range(WORLD_SIZE):
             torch.manual_seed(step_seed(TRAIN.seed, step + 1, rank))
             outputs.append(model(**to_device(of_ranks[rank][step], torch.device("cpu"), torch.float32)))

@@ -104,8 +104,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"rule": "capacity", "positions": "keep"}, acts_on_text=True),
     ),
     "moe_llava": (Case(acts_on_text=True), Case({"top_k": 1, "layers": [2, 5]}, acts_on_text=True)),
-    # Without the phase of random choices, which ranks draw each for themselves.
-    "roe_llava": (Case({"random_until": 0.0}), Case({"layers": [1, 3, 8], "adapter_width": 8, "random_until": 0.0})),
+    "roe_llava": (Case(), Case({"layers": [1, 3, 8], "adapter_width": 8})),
     "avg_llava": (Case(), Case({"attention": "tokens", "text_tokens": 2})),
     "llava_mini": (Case({"depth": 2}), Case({"depth": 1, "side": 2})),
     "m3": (Case({"scale": "2x2"}, identity={"scale": "1x1"}), Case({"scale": "all", "training": "sampled"})),
