@@ -71,6 +71,8 @@ def _show(config: ExperimentConfig, document: dict[str, Any]) -> None:
     kept = {name.removeprefix("bytes_"): _gib(size) for name, size in dearest["checkpoints"].items()}
     print_facts("checkpoints of one run, GiB", kept)
     _show_totals(document["total"])
+    for line in document["left_out"]:
+        print_text(line)
     for line in document["missing"]:
         print_text(f"missing: {line}")
 

@@ -70,6 +70,7 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
         "kind": "run" if config.sweep is None else "sweep",
         "config": config.model_dump(mode="json"),
         "missing": missing,
+        "left_out": methods.settled_controls(config, base)[1],
         "batches": batches,
         "data": asdict(facts),
         "sample": {**asdict(means), "tokens_are": source + methods.assumption(base)},

@@ -17,7 +17,7 @@ from dpn_model.cost.ledger import Ledger
 from dpn_model.methods.settings import MethodSettings
 from dpn_model.methods.spec import ASSUMED_GRID, Dimension, Planned
 from dpn_platform.config.budgets import at_budgets
-from dpn_platform.config.controls import all_control_trials
+from dpn_platform.config.controls import ControlTrial, all_control_trials
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.method import MethodConfig, laid_over, method_config
 from dpn_platform.config.schema import ExperimentConfig
@@ -58,14 +58,21 @@ def planned_methods(config: ExperimentConfig, base: DpnConfig) -> list[tuple[str
         return [(config.method.name, [config.method], 1)]
     before = config.method.model_dump(mode="json")
     runs: dict[str, tuple[list[MethodConfig], int]] = {}
-    controls = all_control_trials(config.sweep.controls, config.sweep.budgets)
-    for control in at_budgets(controls, before, base.base, model_shape(base.base))[0]:
+    for control in settled_controls(config, base)[0]:
         name = control.key if control.seed == 0 else control.key.rpartition("-seed-")[0] + "-seed-0"
         methods, trials = runs.get(name, ([method_config(laid_over(before, control.method))], 0))
         runs[name] = (methods, trials + (control.on is None))
     search = config.sweep.search
     searched = _corners(laid_over(before, {"name": search.method}), list(search.dimensions.values()))
     return [*((name, *run) for name, run in runs.items()), (search.method, searched, config.sweep.num_trials)]
+
+
+def settled_controls(config: ExperimentConfig, base: DpnConfig) -> tuple[list[ControlTrial], list[str]]:
+    """A study's controls at its budgets, and why any of its own are left out; see `config.budgets.at_budgets`."""
+    if config.sweep is None:
+        return [], []
+    controls = all_control_trials(config.sweep.controls, config.sweep.budgets)
+    return at_budgets(controls, config.method.model_dump(mode="json"), base.base, model_shape(base.base))
 
 
 def _corners(before: Mapping[str, Any], dimensions: Sequence[Dimension]) -> list[MethodConfig]:
