@@ -63,7 +63,8 @@ def at_budget(spec: MethodSpec, settings: MethodSettings, shape: ModelShape, sha
         best = _short(best, share_at)
     nearest, half_a_token = share_at(best), 0.5 / math.prod(image_rows(shape))
     is_beyond = not turned.choices and not low - half_a_token <= share <= high + half_a_token
-    if is_beyond or abs(nearest - share) > _MISSES * share:
+    is_nothing = nearest == 1 and share < 1 - half_a_token  # keeping everything is no way of keeping most
+    if is_beyond or is_nothing or abs(nearest - share) > _MISSES * share:
         raise ValueError(
             f"budget = {share:g} is out of reach of method {spec.name}: its {turned.setting} reaches {low:.3f} to "
             f"{high:.3f} of the visual tokens, weighted by depth, {nearest:.3f} being the nearest"
