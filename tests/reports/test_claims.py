@@ -22,7 +22,14 @@ Make = Callable[..., Point]
 def make(tmp_path: Path) -> Make:
     """A point with its outcome table; `right` are the places of questions answered right."""
 
-    def make(name: str, method: str, cost: float, right: Sequence[int], benchmark: str = "heldout") -> Point:
+    def make(
+        name: str,
+        method: str,
+        cost: float,
+        right: Sequence[int],
+        benchmark: str = "heldout",
+        routes: Sequence[str] = (),
+    ) -> Point:
         rows = [
             {
                 "benchmark": benchmark,
@@ -32,6 +39,8 @@ def make(tmp_path: Path) -> Make:
                 "unit": str(place // 2),
                 "in_headline": True,
                 "score": float(place in set(right)),
+                "has_image": True,
+                "route": routes[place] if routes else "",
                 "parsed": "yes",
                 "gold": "yes",
             }
@@ -88,25 +97,42 @@ def test_rivals_are_claimed_with_their_seeds_together(make: Make) -> None:
     assert claim.change.high < 0
 
 
-def test_a_dynamic_point_is_held_against_its_own_routes_shuffled(make: Make) -> None:
-    """Three quarters of the samples take a route right on 100 of 200, a quarter one right on all: 62.5% shuffled."""
-    routes = {"colour": {"1x1,1x1": 50, "2x2,2x2": 100}, "text": {"2x2,2x2": 50}}
-    dynamic = make("dpn-00", "dpn", 0.4, range(190)).model_copy(update={"routes": routes})
-    fixed = [
-        make(f"dpn-00-route-{route.replace(',', '-')}", "dpn", cost, right).model_copy(
+def on_routes(make: Make, name: str, right: dict[str, Sequence[int]]) -> list[Point]:
+    """A checkpoint on each of its routes."""
+    return [
+        make(f"{name}-route-{route.replace(',', '-')}", "dpn", 0.5, places).model_copy(
             update={"params": {"route": route}}
         )
-        for route, cost, right in (("1x1,1x1", 1.0, range(N)), ("2x2,2x2", 0.2, range(100)))
+        for route, places in right.items()
     ]
+
+
+def test_a_dynamic_point_is_held_against_its_own_routes_shuffled(make: Make) -> None:
+    """A quarter of the samples take a route right on all, the rest one right on them alone: 81.25% when shuffled."""
+    taken = ["1x1,1x1"] * 50 + ["2x2,2x2"] * 150
+    routes = {"colour": {"1x1,1x1": 50, "2x2,2x2": 100}, "text": {"2x2,2x2": 50}}
+    dynamic = make("dpn-00", "dpn", 0.4, range(N), routes=taken).model_copy(update={"routes": routes})
+    fixed = on_routes(make, "dpn-00", {"1x1,1x1": range(N), "2x2,2x2": range(50, N)})
     claims = claims_of([*controls(make), dynamic, *fixed], "swiglu")
     assert [(claim.point, claim.against) for claim in claims] == [("dpn-00", "own routes shuffled")], "dearer controls"
     assert claims[0].controls == {"1x1,1x1": 0.25, "2x2,2x2": 0.75}
-    assert claims[0].change.value == pytest.approx(0.95 - 0.625)
-    assert claims[0].change.low > 0.2
+    assert claims[0].change.value == pytest.approx(0.75 * 0.25)
+    assert claims[0].change.low > 0.1
     assert claims_of([*controls(make), dynamic, fixed[0]], "swiglu") == (), "not run on every route"
     sentence = claims_sentence(StudyRecord("s", (), claims=claims))
     assert sentence is not None
-    assert "Beat their own routes, shuffled among samples: dpn-00 (+32.5, " in sentence
+    assert "Beat their own routes, shuffled among samples: dpn-00 (+18.8, " in sentence
+
+
+def test_three_lucky_samples_are_no_proof_of_dealing(make: Make) -> None:
+    """A rare route that fails on half of the others was right on the three that took it: by chance 1 in 8."""
+    taken = ["2x2,2x2"] * 3 + ["1x1,1x1"] * 197
+    routes = {"colour": {"2x2,2x2": 3, "1x1,1x1": 197}}
+    dynamic = make("dpn-00", "dpn", 0.4, range(N), routes=taken).model_copy(update={"routes": routes})
+    fixed = on_routes(make, "dpn-00", {"1x1,1x1": range(N), "2x2,2x2": range(100)})
+    [claim] = claims_of([*controls(make), dynamic, *fixed], "swiglu")
+    assert claim.change.value == pytest.approx(0.0075)
+    assert claim.change.low <= 0
 
 
 def test_nothing_is_claimed_where_questions_differ_or_the_score_is_no_mean(make: Make, tmp_path: Path) -> None:

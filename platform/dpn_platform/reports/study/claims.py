@@ -4,8 +4,8 @@ Two controls, mixed so that their mean cost is the point's, are what a coin coul
 cheaper counts by itself. Of all these the best is taken, by the same questions, which favours the controls. Points that
 differ in their seed alone are averaged first, question by question.
 
-Is it dynamic? A point whose checkpoint was also run on each of its routes is held against these, weighted with the
-shares of samples that took them: what the same routes come to, on average over all ways of dealing them to the samples.
+Is it dynamic? A point whose checkpoint was also run on each of its routes is held against these, shuffled among its
+samples (`shuffling.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import product
 
 import numpy as np
 
+from dpn_platform.benchmarks.outcomes import Row, read_table
 from dpn_platform.benchmarks.statistics.bootstrap import interval
 from dpn_platform.benchmarks.statistics.mixtures import mixed
 from dpn_platform.benchmarks.statistics.paired import paired_difference
@@ -27,6 +28,7 @@ from dpn_platform.evaluation.points import Convention, Point
 from dpn_platform.reports.look.methods import is_yardstick
 from dpn_platform.reports.study.difference import Claim, Difference
 from dpn_platform.reports.study.seeds import by_seed_group
+from dpn_platform.reports.study.shuffling import gain_over_shuffled
 
 #: setting of points that are a checkpoint on one route, and what stands before it in their names
 ROUTE, _ROUTE = "route", "-route-"
@@ -65,8 +67,8 @@ def claims_of(points: Sequence[Point], convention: Convention, seed: int = 0) ->
         entries = _entries(chosen, runs, convention)
         yardsticks = [one for one in entries if is_yardstick(one.method)]
         claims = [_against_controls(one, yardsticks, seed) for one in entries if not is_yardstick(one.method)]
-        claims += [_against_shuffled(point, on_routes, runs, flops_ratio(point, convention), seed) for point in chosen]
-    except (DpnError, ValueError):  # other questions, or no scores: nothing is claimed
+        claims += [_against_shuffled(point, on_routes, flops_ratio(point, convention), seed) for point in chosen]
+    except (DpnError, ValueError, KeyError):  # other questions, or no scores: nothing is claimed
         return ()
     return tuple(claim for claim in claims if claim is not None)
 
@@ -95,18 +97,20 @@ def _against_controls(point: _Entry, yardsticks: Sequence[_Entry], seed: int) ->
     return Claim(point.name, {name: round(share, 4) for name, share in named.items()}, point.cost, change)
 
 
-def _against_shuffled(
-    point: Point, on_routes: Mapping[tuple[str, str], Point], runs: Mapping[str, ScoredRun], cost: float, seed: int
-) -> Claim | None:
+def _against_shuffled(point: Point, on_routes: Mapping[tuple[str, str], Point], cost: float, seed: int) -> Claim | None:
     """None for a point that took one route, or was not run on each of them."""
     counts = sum((Counter(taken) for taken in point.routes.values()), Counter())
     fixed = {route: on_routes[point.name, route] for route in counts if (point.name, route) in on_routes}
     if len(fixed) < max(2, len(counts)):
         return None
-    shares = {route: count / counts.total() for route, count in counts.items()}
-    change = _change(runs[point.name], [runs[fixed[route].name] for route in shares], list(shares.values()), seed)
-    told = {route: round(share, 4) for route, share in shares.items()}
+    rows = {route: _own_rows(one) for route, one in fixed.items()}
+    change = gain_over_shuffled(_own_rows(point), rows, seed)
+    told = {route: round(count / counts.total(), 4) for route, count in counts.items()}
     return Claim(point.name, told, cost, change, "own routes shuffled")
+
+
+def _own_rows(point: Point) -> list[Row]:
+    return [row for row in read_table(str(point.outcomes_uri)) if not row["variant"]]
 
 
 def _change(run: ScoredRun, rivals: Sequence[ScoredRun], shares: Sequence[float], seed: int) -> Difference:
