@@ -20,10 +20,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FROM_LOCK := --no-deps --no-build-isolation --use-pep517
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status doctor sweep rivals base test lint types arch format check bench lock compat clean
+.PHONY: help setup up down status doctor sweep rivals base test test-long lint types arch format check bench lock compat clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## make .venv with everything in it; does nothing when that is done
 
@@ -73,6 +73,9 @@ base: setup ## train the shipped base model again (about 25 minutes on 2 cores)
 
 test: setup ## run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-long: setup ## run the longer proofs that `make test` leaves out
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
 lint: setup ## check style
 	@$(BIN)/ruff check .

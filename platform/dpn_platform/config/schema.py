@@ -93,7 +93,9 @@ class SweepConfig(Section):
     )
     controls_at_front: bool = Field(False, description="own controls also at the budgets of the search's own front")
     early_stopping: EarlyStopping = EarlyStopping()
-    flops_convention: Literal["eq8", "swiglu"] = "swiglu"
+    flops_convention: Literal["eq8", "swiglu", "executed"] = Field(
+        "swiglu", description="cost axis: the decoder's prefill, or executed: tower, projector, method and head as well"
+    )
     seed: int = 0
 
     @property

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-#: of the FLOPs on a study's axis
-Convention = Literal["swiglu", "eq8"]
+#: of the FLOPs on a study's axis: the decoder's prefill, or all that ran up to the first answer token
+Convention = Literal["swiglu", "eq8", "executed"]
 POINT_ARTIFACT = "point.json"
 _OLD_RATIO = "flops_ratio_"
 
@@ -43,7 +43,8 @@ class Point(BaseModel):
         scores: benchmark -> `{label, metric, value, ci, n, unit}`, the headline of every benchmark evaluated.
         per_family: family name -> FamilyScore.
         flops_ratio: convention -> FLOPs of the LLM's prefill relative to no compression, means over all questions of
-            what really ran: `eq8` of the paper (visual tokens only), `swiglu` (three-matrix MLPs, text tokens), `true`.
+            what really ran: `eq8` of the paper (visual tokens only), `swiglu` (three-matrix MLPs, text tokens), `true`;
+            and `executed`: tower, projector, prefill, head and what the method spends beside them.
         visual_tokens_mean: visual tokens per layer, averaged over the questions with a picture.
         is_control: a control of the study (dense, static pooling, random dropping), not a proposal of the search.
         routes: family -> route ("2x2,1x1,1x2") -> number of samples.

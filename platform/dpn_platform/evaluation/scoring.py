@@ -46,9 +46,11 @@ def by_family(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def flops_ratios(rows: Sequence[Row]) -> dict[str, float]:
-    """Convention -> `flops_ratio`, of those that were counted."""
+    """Convention -> `flops_ratio`, of those that were counted; "executed" is of all that ran, the method's own too."""
     counted = [row for row in rows if row.get("eq8_macs") is not None]
-    return {name: flops_ratio(counted, columns) for name, columns in CONVENTIONS.items()} if counted else {}
+    found = {name: flops_ratio(counted, columns) for name, columns in CONVENTIONS.items()} if counted else {}
+    executed = [row for row in counted if row.get("executed_macs") is not None]
+    return {**found, "executed": flops_ratio(executed, "executed")} if executed else found
 
 
 def flops_ratio(rows: Sequence[Row], convention: str) -> float:

@@ -131,4 +131,8 @@ def decided_by_prompt(length: int) -> Iterator[None]:
         yield
 
 
-each_case = pytest.mark.parametrize(("name", "case"), [row[1:] for row in EVERY], ids=[row[0] for row in EVERY])
+#: of every method its first way of working; the others are longer proofs (`make test-long`)
+each_case = pytest.mark.parametrize(
+    ("name", "case"),
+    [pytest.param(*row[1:], id=row[0], marks=() if row[0] == row[1] else pytest.mark.long) for row in EVERY],
+)

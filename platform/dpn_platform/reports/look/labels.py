@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from dpn_platform.evaluation.points import Point
+from dpn_platform.evaluation.points import Convention, Point
 
 AXIS_ACCURACY = "accuracy (%)"
 NOT_MEASURED = "–"
@@ -26,7 +26,15 @@ _SHORT_PARAMS = {
 
 def axis_flops(convention: str) -> str:
     """Title of the cost axis; the convention is always named."""
+    if convention == "executed":
+        return "FLOPs ratio (executed: tower, projector, LLM and method, what really ran)"
     return f"LLM FLOPs ratio ({convention}, what really ran)"
+
+
+def conventions_shown(convention: Convention) -> tuple[Convention, ...]:
+    """Columns of tables: the study's own convention first."""
+    others: tuple[Convention, ...] = ("swiglu", "eq8")
+    return (convention, *(name for name in others if name != convention))
 
 
 def percent(fraction: float, digits: int = 1) -> str:

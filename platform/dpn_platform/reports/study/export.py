@@ -96,7 +96,7 @@ def points_csv(record: StudyRecord) -> str:
     """One row per point; parameters as JSON in one column, accuracy of each family in its own."""
     families = families_of(record.points)
     head = ["name", "method", "is_control", "on_front", "accuracy", "accuracy_low", "accuracy_high", "n"]
-    head += ["flops_ratio_eq8", "flops_ratio_swiglu", "visual_tokens_mean", "params"]
+    head += ["flops_ratio_eq8", "flops_ratio_swiglu", "flops_ratio_executed", "visual_tokens_mean", "params"]
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow([*head, *(f"accuracy_{family}" for family in families)])
@@ -106,7 +106,8 @@ def points_csv(record: StudyRecord) -> str:
         scores = (plain["per_family"].get(family) for family in families)
         writer.writerow(
             [plain["name"], plain["method"], plain["is_control"], on_front, plain["accuracy"], *plain["accuracy_ci"]]
-            + [plain["n"], *(plain["flops_ratio"].get(name) for name in ("eq8", "swiglu")), plain["visual_tokens_mean"]]
+            + [plain["n"], *(plain["flops_ratio"].get(name) for name in ("eq8", "swiglu", "executed"))]
+            + [plain["visual_tokens_mean"]]
             + [json.dumps(plain["params"], sort_keys=True)]
             + ["" if score is None else score["accuracy"] for score in scores]
         )

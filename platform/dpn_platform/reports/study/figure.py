@@ -149,7 +149,7 @@ def _hover(point: Point) -> str:
     lines = [
         f"<b>{html.escape(point.name)}</b>",
         f"accuracy {percent(point.accuracy)}%  ({interval(point.accuracy_ci)}){seeds_text(point)}",
-        f"FLOPs ratio {ratio(flops_ratio(point, 'swiglu'))} swiglu, {ratio(flops_ratio(point, 'eq8'))} eq8",
+        f"FLOPs ratio {', '.join(f'{ratio(value)} {name}' for name, value in point.flops_ratio.items())}",
         f"visual tokens {ratio(point.visual_tokens_mean, 1)} per layer, mean",
     ]
     parameters = html.escape(short_params(point.params))

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from dpn_platform.evaluation.pareto import dominated_by, flops_ratio, pareto_front
-from dpn_platform.evaluation.points import FamilyScore, Point
+from dpn_platform.evaluation.points import Convention, FamilyScore, Point
 from dpn_platform.reports.look.labels import (
     common_params,
+    conventions_shown,
     interval,
     percent,
     ratio,
@@ -54,21 +55,29 @@ def points_table(record: StudyRecord) -> str:
     )
     dense, common = dense_control(record.points), common_params(record.points)
     shown = [short_params(point.params, () if point.is_control else common) for point in record.points]
+    conventions = conventions_shown(record.convention)
     rows = [
-        _point_row(point, shown[i], flags[i], winners[i], changes.get(point.name), point is dense)
+        _point_row(point, shown[i], flags[i], winners[i], changes.get(point.name), point is dense, conventions)
         for i, point in ((i, record.points[i]) for i in order)
     ]
-    head = ("point", "parameters", "accuracy %", "FLOPs swiglu", "FLOPs eq8", "visual tokens", "against dense", "front")
+    costs = [f"FLOPs {name}" for name in conventions]
+    head = ("point", "parameters", "accuracy %", *costs, "visual tokens", "against dense", "front")
     note = f'<p class="note">All points of the search: {escape(short_params(common))}</p>' if common else ""
-    return table(head, rows, frozenset({2, 3, 4, 5})) + note
+    return table(head, rows, frozenset(range(2, 4 + len(conventions)))) + note
 
 
 def _point_row(
-    point: Point, params: str, on_front: bool, winners: Sequence[str], change: Difference | None, is_yardstick: bool
+    point: Point,
+    params: str,
+    on_front: bool,
+    winners: Sequence[str],
+    change: Difference | None,
+    is_yardstick: bool,
+    conventions: Sequence[Convention],
 ) -> str:
     control = ' <span class="chip">control</span>' if point.is_control else ""
     accuracy = f"{percent(point.accuracy)}<br><small>{interval(point.accuracy_ci)}{seeds_text(point, '<br>')}</small>"
-    costs = (ratio(flops_ratio(point, "swiglu")), ratio(flops_ratio(point, "eq8")), ratio(point.visual_tokens_mean, 1))
+    costs = (*(ratio(flops_ratio(point, name)) for name in conventions), ratio(point.visual_tokens_mean, 1))
     numbers = "".join(f'<td class="number">{text}</td>' for text in (accuracy, *costs))
     compared = "<small>the yardstick</small>" if is_yardstick else _change_cell(change)
     place = (

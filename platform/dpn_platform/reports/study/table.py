@@ -8,7 +8,15 @@ from rich.text import Text
 
 from dpn_platform.evaluation.pareto import REFERENCE, flops_ratio, hypervolume, pareto_front
 from dpn_platform.evaluation.points import Point
-from dpn_platform.reports.look.labels import common_params, interval, percent, ratio, short_params, signed_points
+from dpn_platform.reports.look.labels import (
+    common_params,
+    conventions_shown,
+    interval,
+    percent,
+    ratio,
+    short_params,
+    signed_points,
+)
 from dpn_platform.reports.look.methods import is_yardstick
 from dpn_platform.reports.study.controls import against_dense, dense_control
 from dpn_platform.reports.study.difference import Difference
@@ -25,7 +33,7 @@ def front_table(record: StudyRecord) -> Table:
     points = record.points
     flags = dict(zip((point.name for point in points), pareto_front(points, record.convention), strict=True))
     changes = against_dense(points)
-    dense = dense_control(points)
+    dense, shown_costs = dense_control(points), conventions_shown(record.convention)
     for point in sorted(_shown(record, flags), key=lambda point: (-flops_ratio(point, record.convention), point.name)):
         on_front = flags[point.name]
         cells = (
@@ -34,8 +42,7 @@ def front_table(record: StudyRecord) -> Table:
             percent(point.accuracy),
             interval(point.accuracy_ci),
             "0" if point is dense else _change(changes.get(point.name)),
-            ratio(flops_ratio(point, "swiglu")),
-            ratio(flops_ratio(point, "eq8"), 2),
+            *(ratio(flops_ratio(point, name), 3 - (place > 0)) for place, name in enumerate(shown_costs)),
             ratio(point.visual_tokens_mean, 1),
             short_params(point.params, () if point.is_control else common),
         )
@@ -60,10 +67,10 @@ def _empty_table(record: StudyRecord, common: str) -> Table:
     """The columns, narrow enough for a terminal of 80, and what to know below them."""
     volume = hypervolume(record.points, convention=record.convention)
     corner = f"accuracy {REFERENCE.accuracy:g}, ratio {REFERENCE.flops_ratio:g}"
-    is_cut = len(record.points) > _MOST_ROWS
+    is_cut, ratios = len(record.points) > _MOST_ROWS, ", ".join(conventions_shown(record.convention))
     notes = [
         *([f"{len(record.points)} points in all; those that are not shown are in the report"] * is_cut),
-        "● on the front   ~ difference inside its interval   swiglu, eq8: FLOPs ratios",
+        f"● on the front   ~ difference inside its interval   {ratios}: FLOPs ratios",
         *([f"all points of the search: {common}"] if common else []),
         *([told] if (told := claims_sentence(record)) else []),
         interval_note(record),
@@ -81,7 +88,7 @@ def _empty_table(record: StudyRecord, common: str) -> Table:
     )
     table.add_column("", no_wrap=True)
     table.add_column("point", overflow="fold")
-    for name in ("acc %", "interval", "Δ dense", "swiglu", "eq8", "tokens"):
+    for name in ("acc %", "interval", "Δ dense", *conventions_shown(record.convention), "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     if not is_cut:  # their names tell them apart
         table.add_column("parameters", overflow="fold")
