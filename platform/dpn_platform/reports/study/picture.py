@@ -44,7 +44,7 @@ INK, QUIET, GRID = "#1e293b", "#64748b", "#e2e8f0"
 DPI = 160
 _SIZE_IN = (10.0, 5.8)
 _FADED = 0.42
-_MOST_LABELS, _MOST_BARS = 16, 40
+_MOST_LABELS, _MOST_BARS, _WIDE_LEGEND = 16, 40, 6
 _RC = {"font.family": ["DejaVu Sans"], "font.size": 11, "axes.edgecolor": "#94a3b8", "axes.labelcolor": INK}
 
 
@@ -188,10 +188,10 @@ def _headings(figure: Figure, axes: Axes, record: StudyRecord) -> None:
         bbox_to_anchor=(-0.012, 0.995),
         ncols=len(handles),
         frameon=False,
-        fontsize=10,
+        fontsize=10 if len(handles) <= _WIDE_LEGEND else 8.5,
         labelcolor=INK,
         handletextpad=0.4,
-        columnspacing=1.6,
+        columnspacing=1.6 if len(handles) <= _WIDE_LEGEND else 1.1,
     )
     volume = hypervolume(record.points, convention=record.convention)
     corner = f"accuracy {REFERENCE.accuracy:g}, ratio {REFERENCE.flops_ratio:g}"
