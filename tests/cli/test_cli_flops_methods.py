@@ -116,7 +116,7 @@ def test_every_method_has_an_account_where_it_fits(model, name):
     assert document["method"] == Method(name).to_dict()
     low, high = document["cheapest"], document["dearest"]
     for convention in CONVENTIONS:
-        assert 0 < low[convention]["total"] <= high[convention]["total"]
+        assert 0 <= low[convention]["total"] <= high[convention]["total"] > 0  # 0: a method may skip all layers
         assert low[convention]["dense"] == high[convention]["dense"]
     for kind in ("cheapest", "dearest"):
         account, parts = document[kind], splits[kind]["parts"]["swiglu"]

@@ -23,7 +23,7 @@ PRETRAIN = "llava-1.5-7b-pretrain"
 RIVALS = {
     **dict.fromkeys(("static", "random_kernel", "avgpool"), {}),
     **dict.fromkeys(("pixel_shuffle", "resampler", "c_abstractor", "ldpv2", "tokenpacker", "mqt"), {}),
-    **dict.fromkeys(("pyramiddrop", "hidrop", "gamma_mod", "avg_llava", "m3", "prumerge"), {}),
+    **dict.fromkeys(("pyramiddrop", "hidrop", "gamma_mod", "avg_llava", "m3", "prumerge", "llava_mini"), {}),
     "twigvlm": {"lr": 0, "router_lr": 1e-4},
     "moe_llava": {"lr": 0, "router_lr": 2e-5},
     "roe_llava": {"steps": 3118, "lr": 2e-6, "router_lr": 4e-4},

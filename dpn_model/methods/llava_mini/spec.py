@@ -60,8 +60,18 @@ class LlavaMiniSettings(ProjectorSettings):
 
 def plan(settings: LlavaMiniSettings, shape: ModelShape, text_tokens: int) -> Planned:
     """The same for every sample: pre-fusion over everything, then the decoder over the words and what is compressed."""
+    return _fusing(settings, shape, text_tokens, text_tokens)
+
+
+def trains(settings: LlavaMiniSettings, shape: ModelShape, text_tokens: int) -> list[Planned]:
+    """Answers are not fused: from no word of a sample to all of them."""
+    none, every = (_fusing(settings, shape, text_tokens, words) for words in (0, text_tokens))
+    return [Planned(none.cheapest, every.dearest)]
+
+
+def _fusing(settings: LlavaMiniSettings, shape: ModelShape, text_tokens: int, words: int) -> Planned:
     sizes, compressed = settings.sizes(shape), settings.side**2
-    fusion = settings.depth * layer_macs(sizes.patches + compressed + text_tokens, shape.decoder, "swiglu")
+    fusion = settings.depth * layer_macs(sizes.patches + compressed + words, shape.decoder, "swiglu")
     return plan_in_front(shape, text_tokens, compressed, **{"prefusion": fusion, PROJECTOR: settings.macs(sizes)})
 
 
@@ -69,6 +79,7 @@ SPEC = MethodSpec(
     settings=LlavaMiniSettings,
     label="LLaVA-Mini",
     plan=plan,
+    trains=trains,
     parts="dpn_model.methods.llava_mini.parts:build",
     search={"depth": Dimension("depth", choices=(2, 4)), "side": Dimension("side", choices=(1, 2, 4))},
     needs_training="stage 1+2",
