@@ -48,8 +48,8 @@ def report_page(record: StudyRecord, gallery: bytes | None) -> str:
         for part in (
             _top(record),
             _front_section(record),
-            _section("All points", differences_sentence(record), points_table(record)),
             _claims_section(record),
+            _section("All points", differences_sentence(record), points_table(record)),
             _families_section(record),
             _routes_section(record),
             _gallery_section(record, gallery),

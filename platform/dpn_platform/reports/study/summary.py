@@ -17,6 +17,8 @@ from dpn_platform.reports.study.controls import (
 from dpn_platform.reports.study.difference import Claim, Difference
 from dpn_platform.reports.study.record import StudyRecord
 
+#: a sentence that names more is not read
+_MOST_NAMED = 40
 DEFAULT_INTERVAL = "95% intervals over questions"
 
 
@@ -50,7 +52,8 @@ def _bargain_sentence(record: StudyRecord, dense: Point) -> str:
     cost = ratio(flops_ratio(bargain, record.convention), 2)
     change = against_dense(record.points)[bargain.name]
     verdict = "measurably better than" if change.low > 0 else "not measurably worse than"
-    return f"{bargain.name} answers {percent(bargain.accuracy)}% at {cost} of the LLM's FLOPs, {verdict} {base}."
+    whose = "all FLOPs" if record.convention == "executed" else "the LLM's FLOPs"
+    return f"{bargain.name} answers {percent(bargain.accuracy)}% at {cost} of {whose}, {verdict} {base}."
 
 
 def difference_text(change: Difference) -> str:
@@ -68,7 +71,7 @@ def differences_sentence(record: StudyRecord) -> str:
     below = [name for name, change in changes.items() if change.high < 0]
     above = [name for name, change in changes.items() if change.low > 0]
     parts = [
-        f"{label}: {', '.join(names)}."
+        f"{label}: {', '.join(names) if len(changes) <= _MOST_NAMED else f'{len(names)} of {len(changes)} points'}."
         for label, names in (
             ("Inside the interval, so not told apart from dense", inside),
             ("Measurably below dense", below),
