@@ -112,7 +112,8 @@ class PackedCache(Cache):
         for tensors, states in ((self._keys, key_states), (self._values, value_states)):
             whole = tensors[layer_idx]
             if whole is None:
-                shape = (self.num_samples, states.shape[1], slots.longest + self.room, states.shape[3])
+                samples = len(self._stages[layer_idx].lengths)
+                shape = (samples, states.shape[1], slots.longest + self.room, states.shape[3])
                 whole = states.new_zeros(shape)
             elif (missing := slots.longest - whole.shape[2]) > 0:
                 more = whole.new_zeros((*whole.shape[:2], missing + self.room, whole.shape[3]))
@@ -186,6 +187,23 @@ class PackedCache(Cache):
             stage.position_offset_B = stage.position_offset_B.index_select(0, on_device)
             if stage.owned_BN is not None:
                 stage.owned_BN = stage.owned_BN.index_select(0, on_device)
+
+    def tile(self, num_samples: int) -> None:
+        """A prefill in which samples multiplied is over, and every layer gets as many as the last.
+
+        Sample i of `num_samples` has in every layer what i modulo the layer's samples left there.
+        """
+        for layer, stage in enumerate(self._stages):
+            times = num_samples // len(stage.lengths)
+            if times == 1:
+                continue
+            for tensors in (self._keys, self._values):
+                whole = tensors[layer]
+                tensors[layer] = None if whole is None else whole.repeat(times, 1, 1, 1)
+        for stage in self._distinct_stages():
+            times = num_samples // len(stage.lengths)
+            stage.lengths = stage.lengths * times
+            stage.position_offset_B = stage.position_offset_B.repeat(times, *[1] * (stage.position_offset_B.ndim - 1))
 
     def _distinct_stages(self) -> list[CacheStage]:
         return list({id(stage): stage for stage in self._stages}.values())

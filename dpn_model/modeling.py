@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from dpn_model.all_routes import AllRoutes
 from dpn_model.attention.backends import check_backend
 from dpn_model.attention.packed import BACKEND_SETTING
 from dpn_model.bases.attach import build_base_model
@@ -28,7 +29,6 @@ from dpn_model.decoder import run_decoder
 from dpn_model.generation import PackedGenerationMixin, copy_prompts
 from dpn_model.methods.contract import LossInputs
 from dpn_model.outputs import DpnOutput, RoutingReport
-from dpn_model.packed_inputs import PackedInputs
 from dpn_model.packing import PackedSequence, TokenKind
 from dpn_model.vocabulary import Vocabulary
 from dpn_model.weights.pretrained import Pretrained
@@ -36,7 +36,7 @@ from dpn_model.weights.pretrained import Pretrained
 IGNORE_INDEX = -100
 
 
-class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGenerationMixin, PreTrainedModel):
+class DpnForConditionalGeneration(Pretrained, AllRoutes, Vocabulary, PackedGenerationMixin, PreTrainedModel):
     """transformers' conventions outside (padded ids and masks), packed execution inside."""
 
     config_class = DpnConfig
@@ -138,12 +138,12 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
 
     def _losses(self, final: PackedSequence, labels_T: Tensor, routing: RoutingReport) -> DpnOutput:
         """Eq. 7."""
-        losses_R, sample_R = self._token_losses(final, labels_T)
+        losses_R, sample_R, logits_RC = self.token_losses(final, labels_T)
         # Without a supervised token a zero with a gradient, not a NaN: every rank joins the backward pass.
         loss_lm = losses_R.mean() if len(losses_R) else losses_R.sum()
         norm = self.model.language_model.norm
-        losses_of = lambda early: self._token_losses(early.with_hidden(norm(early.hidden_TD)), labels_T)[0]  # noqa: E731
-        seen = LossInputs(routing.records, routing.patches, losses_R, sample_R, final, losses_of)
+        losses_of = lambda early: self.token_losses(early.with_hidden(norm(early.hidden_TD)), labels_T)[0]  # noqa: E731
+        seen = LossInputs(routing.records, routing.patches, losses_R, sample_R, final, logits_RC, losses_of)
         terms: dict[str, Tensor] = {}
         weights = {term.name: term.weight for term in self.parts.losses}
         for term in self.parts.losses:
@@ -156,8 +156,10 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
         loss = loss_lm + sum(weights[name] * value for name, value in terms.items())
         return DpnOutput(loss=loss, loss_lm=loss_lm, loss_terms=terms, num_supervised_tokens=tokens, routing=routing)
 
-    def _token_losses(self, final: PackedSequence, labels_T: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross entropy of every supervised row, float[R], and its sample, int64[R].
+    def token_losses(self, final: PackedSequence, labels_T: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross entropy of every supervised row, float[R], its sample, int64[R], and its logits, float32[R, C].
+
+        `labels_T` are those of the batch as it was first packed, `final` is it behind the last norm.
 
         The head runs on those rows only; labels shift by one within each sample, after reduction.
         """
@@ -166,8 +168,9 @@ class DpnForConditionalGeneration(Pretrained, PackedInputs, Vocabulary, PackedGe
         ends = torch.tensor(final.lengths, device=labels_T.device).cumsum(0) - 1
         targets_T[ends] = IGNORE_INDEX
         rows = torch.nonzero(targets_T != IGNORE_INDEX).flatten()
-        losses_R = cross_entropy(self.lm_head(final.hidden_TD[rows]).float(), targets_T[rows], reduction="none")
-        return losses_R, torch.bucketize(rows, ends)
+        logits_RC = self.lm_head(final.hidden_TD[rows]).float()
+        losses_R = cross_entropy(logits_RC, targets_T[rows], reduction="none")
+        return losses_R, torch.bucketize(rows, ends), logits_RC
 
     @property
     def image_grid(self) -> tuple[int, int]:

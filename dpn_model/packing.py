@@ -182,6 +182,7 @@ class PackedSequence:
             router_rows_R=np.concatenate([start + self.router_rows_R for start in starts]),
             sample_keys=self.sample_keys * copies,
             injections=tuple(added_TD.repeat(copies, 1) for added_TD in self.injections),
+            passages=self.passages * copies,
             asking_rows_R=np.concatenate([start + self.asking_rows_R for start in starts]),
             weight_T=None if self.weight_T is None else self.weight_T.repeat(copies),
             copies=copies,

@@ -4,7 +4,7 @@ A method is a `MethodSpec` (`spec.py`, no torch) whose `build` gives `Parts`: a 
 between tower and decoder, a projector, a patch on a layer, terms of the loss. Cost, routing statistics, losses and
 curves all read the records.
 
-Shape letters: B samples, T packed tokens, D model width, E experts, V visual tokens, R supervised tokens.
+Shape letters: B samples, T packed tokens, D model width, E experts, V visual tokens, R supervised tokens, C vocabulary.
 """
 
 from __future__ import annotations
@@ -101,6 +101,30 @@ class TokenReducer(Part):
         raise NotImplementedError
 
 
+class ChoosingReducer(TokenReducer):
+    """A reducer that gives every sample one of a few experts, and can give it all of them, side by side.
+
+    Attributes:
+        expert_names: as in routes.
+    """
+
+    expert_names: tuple[str, ...]
+
+    def read(self, state: PackedSequence) -> Tensor:
+        """float[B', D]: what it decides by, of the samples with a picture."""
+        raise NotImplementedError
+
+    def branched(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord, np.ndarray]:
+        """Every sample once with each expert: all of them with the first, then all with the second ...
+
+        Where an expert is not feasible, its copy takes another one, and is not to be used.
+
+        Returns:
+            What `forward` gives, of E times the samples, and bool[E, B]: which of them are what they should be.
+        """
+        raise NotImplementedError
+
+
 class Selector(Part):
     """Chooses or merges visual tokens between the tower and the decoder.
 
@@ -192,6 +216,7 @@ class LossInputs:
         sample_R: int64[R], which sample each of them is of.
         final: the batch behind the final norm; where samples were copied (`Parts.copies`), all copies, as in the
             records.
+        logits_RC: float32, of every supervised token, with gradient.
         losses_of: cross entropy per supervised token of a batch with the rows of the first layers, as the decoder's
             norm and head read it: of what leaves the decoder early (`Probe.run`).
     """
@@ -201,6 +226,7 @@ class LossInputs:
     losses_R: Tensor
     sample_R: Tensor
     final: PackedSequence
+    logits_RC: Tensor
     losses_of: Callable[[PackedSequence], Tensor]
 
 
@@ -234,6 +260,31 @@ class Steering(Protocol):
         """Take a calibrated dial as it stands (None: forget it); `decoder` is its `DecoderShape`."""
 
 
+class Lesson(Protocol):
+    """What a method learns once the training is over and the base stands still.
+
+    Attributes:
+        num_samples: training samples that it wants to see.
+    """
+
+    num_samples: int
+
+    def look(self, model: Any, batches: Iterable[Mapping[str, Any]]) -> Any:
+        """What one worker saw of its share of the samples; it can be pickled.
+
+        Args:
+            model: what was trained, whole on this device, in evaluation.
+            batches: as `forward` takes them, with labels.
+        """
+
+    def learn(self, model: Any, seen: Sequence[Any]) -> Mapping[str, float]:
+        """Learn from what all workers saw; every worker does, with equal draws. Returns figures for the log.
+
+        Raises:
+            ValueError: there was nothing to learn from.
+        """
+
+
 @dataclass
 class Parts:
     """What a method attaches to a base.
@@ -247,6 +298,7 @@ class Parts:
         copies: in training every sample with its neighbours runs so often through the decoder, side by side in one
             batch, and the language loss is the mean over all; parts see which copy a sample is
             (`PackedSequence.copy_of`). A batch without pictures, whose copies could not differ, runs once.
+        lesson: what is learned behind the training.
     """
 
     reducers: dict[int, TokenReducer] = field(default_factory=dict)
@@ -257,6 +309,7 @@ class Parts:
     steering: Steering | None = None
     resizer: Resizer | None = None
     copies: int = 1
+    lesson: Lesson | None = None
 
     def __post_init__(self) -> None:
         looks = [look for part in self.all() for look in part.looks]

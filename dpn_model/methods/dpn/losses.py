@@ -1,4 +1,7 @@
-"""DPN's terms of the loss: the hinge of eq. 6, and the score gradient, which belongs to the language loss."""
+"""DPN's terms of the loss: the hinge of eq. 6, and what belongs to the language loss: score gradient, distillation.
+
+Shape letters: K copies of a sample, R supervised tokens, C vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -35,3 +38,22 @@ class ScoreGradient:
     def __call__(self, seen: LossInputs) -> Tensor | None:
         """See `score_term`."""
         return score_term(seen.losses_R, seen.sample_R, seen.reductions)
+
+
+class Distillation:
+    """What the first copy of every sample says of its answer, taught to the others (`Sandwich`)."""
+
+    name = "distillation"
+    joins_language_loss = True
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def __call__(self, seen: LossInputs) -> Tensor | None:
+        """Mean KL(first || other) over supervised tokens and other copies; None where nothing was copied."""
+        copies = seen.final.copies
+        if copies == 1 or not len(seen.logits_RC):
+            return None
+        log_p_KRC = seen.logits_RC.view(copies, -1, seen.logits_RC.shape[-1]).log_softmax(dim=-1)
+        taught_RC = log_p_KRC[0].detach()
+        return (taught_RC.exp() * (taught_RC - log_p_KRC[1:])).sum(dim=-1).mean()

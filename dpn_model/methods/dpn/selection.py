@@ -6,7 +6,7 @@ Shape letters: B samples with an image, E experts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +48,7 @@ def choose_experts(
     *,
     renormalise: bool = True,
     pick: Pick | None = None,
-    forced: int | None = None,
+    forced: Sequence[int] | None = None,
 ) -> Choice:
     """One feasible expert per sample.
 
@@ -59,7 +59,7 @@ def choose_experts(
             gradient; "top1" takes the largest.
         renormalise: probabilities over the feasible experts; otherwise over all, of which only feasible ones are taken.
         pick: decides in the place of `selection`; probabilities stay the router's.
-        forced: this expert for every sample, whatever the router says.
+        forced: an expert for every sample, whatever the router says.
 
     Raises:
         NotFiniteError: a logit is NaN or infinite.
@@ -76,7 +76,7 @@ def choose_experts(
             scores_BE = masked_BE - torch.empty_like(masked_BE).exponential_().log()
         expert_B = scores_BE.argmax(dim=-1)
     if forced is not None:
-        expert_B = torch.full_like(expert_B, forced)
+        expert_B = torch.tensor(forced, device=expert_B.device)
     gate_B = None
     if selection == "gumbel":
         soft_B = scores_BE.softmax(dim=-1).gather(1, expert_B[:, None]).squeeze(1)

@@ -35,6 +35,63 @@ class RoutingLoss:
         check_settings(self, "routing_loss.")
 
 
+@dataclass(frozen=True)
+class Sandwich:
+    """One checkpoint good on every route: each step trains several routes of every sample, side by side in one batch.
+
+    The first copy of a sample leaves all it can at every site, the second takes all it can, the others take routes
+    drawn for each sample, all experts alike. The language loss is the mean over all copies; what the first copy says
+    of the answer teaches the others. Routers decide nothing meanwhile and learn nothing: see `RouteFit`. (Sandwich rule
+    and in-place distillation: Yu and Huang, 2019; in multimodal LLMs M3, MQT and ViCO; spec frontier C.)
+
+    Attributes:
+        drawn: copies with drawn routes; 0: off, one copy of every sample takes its router's route, as in the paper.
+        distillation: weight of the Kullback-Leibler divergence from the first copy to each of the others, a mean
+            over supervised tokens.
+    """
+
+    drawn: int = setting(0, "drawn routes per sample beside the dearest and the cheapest; 0: off", ge=0)
+    distillation: float = setting(1.0, "weight of KL from the dearest route to the others", ge=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self, "sandwich.")
+
+    @property
+    def copies(self) -> int:
+        """Passes of one sample through the decoder."""
+        return self.drawn + 2 if self.drawn else 1
+
+
+@dataclass(frozen=True)
+class RouteFit:
+    """Routers learned behind the training, from every route's measured loss on some training samples.
+
+    The tree of routes is walked once (27 routes of three sites and three experts cost about three dense passes), and
+    the expected loss plus price times cost, under the routers' own probabilities, is minimised exactly: no draw, no
+    estimate. What a site learns assumes what the later ones do by now, whatever that is, so labels are always of the
+    policy as it stands, and ties teach nothing. See `route_fit`.
+
+    Attributes:
+        samples: pictured training samples whose routes are measured; 0: off.
+        price: what a FLOPs ratio of 1 is worth in loss.
+        entropy: weight of the entropy of routes. With it a router's logits measure what an expert is worth, in units of
+            this, which is what the budget dial moves; without, they only say which is best.
+        ceiling: losses above are taken for this: one sample must not outweigh many.
+        passes: over the samples.
+        lr: of AdamW, falling to 0 as a cosine.
+    """
+
+    samples: int = setting(0, "training samples whose routes are measured behind the training; 0: off", ge=0)
+    price: float = setting(0.1, "what a FLOPs ratio of 1 is worth in loss", ge=0)
+    entropy: float = setting(0.02, "weight of the entropy of routes", gt=0)
+    ceiling: float = setting(1.0, "losses above are taken for this", gt=0)
+    passes: int = setting(60, "over the measured samples", ge=1)
+    lr: float = setting(3e-3, "of the routers", gt=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self, "route_fit.")
+
+
 #: what `router_gradient: score` is the exact gradient with (`score_gradient`)
 SCORE_NEEDS: dict[str, tuple[str, ...]] = {
     "selection": ("sample",),
@@ -68,6 +125,8 @@ class DpnSettings(ExpertSettings):
         infeasible: probabilities are renormalised over the feasible experts, or stay as the router gave them
             while only feasible experts are drawn ("resample", the release).
         routing_loss: the hinge of eq. 6, and λ.
+        sandwich: training of all routes in place of the router's.
+        route_fit: routers learned from measured routes.
     """
 
     name: ClassVar[str] = "dpn"
@@ -91,9 +150,22 @@ class DpnSettings(ExpertSettings):
         "selection sample, infeasible renormalise and scaling off or on",
     )
     routing_loss: RoutingLoss = setting(RoutingLoss, "the hinge of eq. 6")
+    sandwich: Sandwich = setting(Sandwich, "training of all routes at once")
+    route_fit: RouteFit = setting(RouteFit, "routers learned from measured routes")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, is_on in (("sandwich.drawn", self.sandwich.drawn), ("route_fit.samples", self.route_fit.samples)):
+            if is_on and self.scaling != "off":
+                raise ValueError(
+                    f"{name} = {is_on} with scaling = '{self.scaling}': a route's answers would depend on what the "
+                    "routers say, which they have not learned yet; allowed: scaling off"
+                )
+        if self.sandwich.drawn and self.router_gradient == "score":
+            raise ValueError(
+                f"router_gradient = 'score' with sandwich.drawn = {self.sandwich.drawn}: no route of the sandwich is "
+                "the router's; allowed: scale, or sandwich.drawn 0"
+            )
         for name, allowed in SCORE_NEEDS.items():
             if self.router_gradient == "score" and (given := getattr(self, name)) not in allowed:
                 raise ValueError(f"router_gradient = 'score' with {name} = {given!r}; allowed: {', '.join(allowed)}")

@@ -17,6 +17,16 @@ def plan(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> Planned:
     return plan_pooling(settings, shape, text_tokens, {"router": macs})
 
 
+def plan_training(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> list[Planned]:
+    """Every copy of a sandwich: the dearest route, the cheapest, and drawn ones; the first has the router's bill."""
+    planned = plan(settings, shape, text_tokens)
+    if not settings.sandwich.drawn:
+        return [planned]
+    bare = plan_pooling(settings, shape, text_tokens, {})
+    fixed = [Planned(planned.dearest, planned.dearest), Planned(bare.cheapest, bare.cheapest)]
+    return [*fixed, *[bare] * settings.sandwich.drawn]
+
+
 SPEC = MethodSpec(
     settings=DpnSettings,
     label="DPN",
@@ -33,4 +43,5 @@ SPEC = MethodSpec(
     needs_router_token=True,
     has_dial=True,
     takes_routes=True,
+    trains=plan_training,
 )

@@ -73,13 +73,17 @@ class PoolingSite(TokenReducer):
         Raises:
             ValueError: a grid too small for every expert, or for the one that was forced.
         """
+        return self.pooled(state)
+
+    def pooled(self, state: PackedSequence) -> tuple[PackedSequence, ReductionRecord]:
+        """`forward`, for which nothing has to be looked at."""
         tokens_in = state.visual_tokens()
         if not state.images:
             return self._without_images(state), ReductionRecord(
                 self.layer, tokens_in, tokens_in, ("-",) * state.num_samples
             )
         samples = tuple(sorted({image.sample for image in state.images}))
-        tokens_BE = self._tokens_left(state, samples)
+        tokens_BE = self.tokens_left(state, samples)
         decision = self.decide(state, samples, tokens_BE)
         chosen = dict(zip(samples, decision.experts, strict=True))
         experts = [chosen[image.sample] for image in state.images]
@@ -141,7 +145,7 @@ class PoolingSite(TokenReducer):
             )
         return macs
 
-    def _tokens_left(self, state: PackedSequence, samples: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    def tokens_left(self, state: PackedSequence, samples: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """Tokens per sample and expert; 0 where one leaves an image fewer than `min_tokens`, in any mode.
 
         1x1 takes nothing away, so no floor forbids it.

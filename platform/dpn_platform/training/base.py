@@ -54,6 +54,11 @@ def build_model(
         raise DpnError(
             f"model.base {config.model.base}: its tokenizer has no <ROUTER>, which method {config.method.name} needs"
         )
+    if model.parts.lesson is not None and config.train.zero_stage == 3:
+        raise DpnError(
+            f"train.zero_stage = 3 with method {config.method.name}, which learns on behind the training, where every "
+            "worker needs the whole model; allowed: zero_stage 0, 1, 2"
+        )
     if config.train.lora is not None:
         attach_adapters(model, config.train.lora)
     if config.train.activation_checkpointing:

@@ -19,6 +19,7 @@ from dpn_model import DpnOutput
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.training import TrainConfig
 from dpn_platform.data.published.manifest import load_manifest
+from dpn_platform.data.reading.order import IntArray
 from dpn_platform.data.reading.stream import read_rows
 from dpn_platform.training.loop import Batch, StepResult, to_device
 from dpn_platform.training.metric_lines import Line
@@ -77,21 +78,26 @@ class HeldOutLoss:
 def read_held_out(config: ExperimentConfig, collate: Collate) -> list[Batch]:
     """This rank's share of the first `train.eval_samples` held-out rows, as many micro-batches on every rank."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
-    tables = list(_rows(config, rank, world_size))
+    split = config.data.eval_split
+    limit = min(config.train.eval_samples, load_manifest(config.data.uri).split(split).rows) // world_size * world_size
+    return list(batches_of(config, split, np.arange(rank, limit, world_size), collate))
+
+
+def batches_of(config: ExperimentConfig, split: str, places: IntArray, collate: Collate) -> Iterator[Batch]:
+    """Some rows of a split as micro-batches, in its order."""
+    tables = list(_rows(config, split, places))
     if not tables:
-        return []
+        return
     rows, size = pa.concat_tables(tables), config.train.micro_batch_size
-    return [collate(rows.slice(start, size)) for start in range(0, rows.num_rows, size)]
+    for start in range(0, rows.num_rows, size):
+        yield collate(rows.slice(start, size))
 
 
-def _rows(config: ExperimentConfig, rank: int, world_size: int) -> Iterator[pa.Table]:
+def _rows(config: ExperimentConfig, split: str, places: IntArray) -> Iterator[pa.Table]:
     manifest = load_manifest(config.data.uri)
-    split = manifest.split(config.data.eval_split)
-    limit = min(config.train.eval_samples, split.rows) // world_size * world_size
     before = 0
-    for shard in split.shards:
-        places = np.arange(before, min(before + shard.rows, limit))
-        mine = places[places % world_size == rank] - before
+    for shard in manifest.split(split).shards:
+        mine = places[(places >= before) & (places < before + shard.rows)] - before
         if len(mine):
             table = read_rows(manifest.shard_uri(shard), mine.astype(np.int32))
             yield table.append_column("sample_key", table.column("row_id"))

@@ -22,6 +22,7 @@ from dpn_platform.training.checkpoints import CheckpointWriter, Origin, checkpoi
 from dpn_platform.training.engine import build_engine, consolidated_weights
 from dpn_platform.training.guards import BudgetGuard, NanGuard
 from dpn_platform.training.held_out import HeldOutLoss, read_held_out
+from dpn_platform.training.lesson import learn_lesson
 from dpn_platform.training.local_space import checkpoint_bytes, space_problem
 from dpn_platform.training.loop import Callback, run_loop
 from dpn_platform.training.loss_meter import LossMeter
@@ -75,6 +76,7 @@ def work(given: WorkerSettings, place: Place) -> str | None:
     if log.is_diverged:
         return stopped
     checkpointing.finish(engine, steps)
+    figures = learn_lesson(engine, config, collator) if stopped is None else {}
     _export(engine, processor, f"{given.run_uri}/{EXPORT}")
     if dist.get_rank() == 0:
         if (history := routing_history(log.lines)) is not None:
@@ -86,7 +88,7 @@ def work(given: WorkerSettings, place: Place) -> str | None:
             export_uri=f"{given.run_uri}/{EXPORT}",
             status="finished" if stopped is None else "stopped",
             steps=steps,
-            metrics=log.last,
+            metrics=log.last | figures,
             resumed_from=resume.step,
             stop_reason=stopped,
         )

@@ -64,7 +64,7 @@ def test_the_loss_asks_of_samples_that_are_answered_well() -> None:
     final: Any = SimpleNamespace(num_samples=3, images=(ImageSpan(0, 0, 1, 1), ImageSpan(2, 0, 1, 1)))
     losses = torch.tensor([0.7, 0.9, 3.0, 0.8])
     term = SkipHinge(0.3, 1.0)
-    seen = LossInputs((), patches, losses, torch.tensor([0, 0, 1, 2]), final, lambda early: losses)
+    seen = LossInputs((), patches, losses, torch.tensor([0, 0, 1, 2]), final, torch.zeros(4, 2), lambda early: losses)
     value = term(seen)
     assert 0.8 + 2 * value.item() == pytest.approx(0.803663, abs=1e-6)  # the second sample skips enough
     value.backward()

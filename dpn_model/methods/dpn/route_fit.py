@@ -1,0 +1,125 @@
+"""Routers learned from what every route was measured to do (`settings.RouteFit`), and the dial that goes with them.
+
+With all routes of a sample known, the expected loss of a policy is no estimate: it is the sum over routes of their
+probability, a product of routers' softmaxes, times loss plus price times cost. Minimised with entropy, that is the
+soft policy of its optimum: a router's logits become minus (loss + price * cost) over the entropy's weight, looked ahead
+through the later sites as they decide themselves. So the budget dial, which adds to logits in proportion to what an
+expert takes away, moves the price.
+
+Shape letters: N samples, S sites, E experts of a site, P routes up to a site, R whole routes, D model width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dpn_model.cost.flops import Convention
+from dpn_model.methods.dpn.budget import build_dial
+from dpn_model.methods.dpn.measured import Measured, measure
+from dpn_model.methods.dpn.router import Router
+from dpn_model.methods.dpn.settings import DpnSettings, RouteFit
+
+#: samples per step
+_BATCH = 100
+_WEIGHT_DECAY = 0.01
+#: of the dial's FLOPs ratios and of the prices
+_CONVENTION: Convention = "swiglu"
+
+
+class RouteLesson:
+    """Measure, fit, calibrate: what a DPN with `route_fit` learns behind its training (`contract.Lesson`)."""
+
+    def __init__(self, settings: DpnSettings) -> None:
+        self.settings = settings
+        self.num_samples = settings.route_fit.samples
+
+    def look(self, model: Any, batches: Iterable[Mapping[str, Any]]) -> list[Measured]:
+        """See `Lesson`."""
+        return measure(model, batches, _CONVENTION)
+
+    def learn(self, model: Any, seen: Sequence[list[Measured]]) -> Mapping[str, float]:
+        """See `Lesson`. The dial is calibrated on the same samples."""
+        measured = Measured.of([one for share in seen for one in share])
+        routers: list[Router] = [site.router for site in model.parts.reducers.values()]
+        fitted = fit_routers(routers, measured, self.settings.route_fit)
+        for router, learned in zip(routers, fitted, strict=True):
+            router.load_state_dict(learned.state_dict())
+        model.set_dial(build_dial(measured.table(routers), _CONVENTION).to_dict())
+        return _figures(fitted, measured)
+
+
+def fit_routers(routers: Sequence[Router], measured: Measured, fit: RouteFit) -> list[Router]:
+    """Fresh routers of the same form, fitted in float32 on the host; draws come from torch's generator.
+
+    Args:
+        routers: one per site.
+        measured: with losses.
+        fit: how.
+    """
+    routers = [deepcopy(router).float().cpu() for router in routers]
+    for router in routers:
+        router.reset_parameters()
+        nn.init.zeros_(router.predictor.weight)  # all experts equally probable: no route is favoured by chance
+    parameters = [parameter.requires_grad_(True) for router in routers for parameter in router.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=fit.lr, weight_decay=_WEIGHT_DECAY)
+    value_NR = measured.losses_NR.clamp(max=fit.ceiling) + fit.price * measured.ratios_NR
+    steps = fit.passes * math.ceil(len(value_NR) / _BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(fit.passes):
+        for chosen in torch.randperm(len(value_NR)).split(_BATCH):
+            logits = [router(read[chosen]) for router, read in zip(routers, measured.states, strict=True)]
+            log_p_NR = route_log_probs(logits, measured.is_feasible_NR[chosen])
+            # A route that cannot be taken has probability 0, and a value of no meaning.
+            cost_NR = value_NR[chosen].nan_to_num() + fit.entropy * log_p_NR.clamp(min=-1e4)
+            loss = (log_p_NR.exp() * cost_NR).sum(dim=1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return routers
+
+
+def route_log_probs(logits: Sequence[Tensor], is_feasible_NR: Tensor) -> Tensor:
+    """float[N, R]: log probability of every route; -inf where it is not feasible.
+
+    Args:
+        logits: per site, float[N, P, E].
+        is_feasible_NR: bool.
+    """
+    log_p_NR = logits[0].new_zeros(len(is_feasible_NR), 1)
+    for site, logits_NPE in enumerate(logits):
+        behind = math.prod(one.shape[-1] for one in logits[site + 1 :])
+        open_NPE = is_feasible_NR.view(*logits_NPE.shape, behind).any(dim=-1)
+        # Where nothing is open the place is never reached: any number will do, but no NaN.
+        masked_NPE = logits_NPE.masked_fill(~open_NPE & open_NPE.any(dim=-1, keepdim=True), -math.inf)
+        log_p_NR = (log_p_NR[:, :, None] + masked_NPE.log_softmax(dim=-1)).flatten(1)
+    return log_p_NR.masked_fill(~is_feasible_NR, -math.inf)
+
+
+def _figures(routers: Sequence[Router], measured: Measured) -> dict[str, float]:
+    """Of the most probable routes on the measured samples: their mean loss and cost beside the best and the dearest."""
+    with torch.no_grad():
+        logits = [router(read) for router, read in zip(routers, measured.states, strict=True)]
+        log_p_NR = route_log_probs(logits, measured.is_feasible_NR)
+        marginal_R = log_p_NR.exp().mean(dim=0)
+        entropy_N = -(log_p_NR.exp() * log_p_NR.clamp(min=-1e4)).sum(dim=1)
+        chosen_N = log_p_NR.argmax(dim=1)
+        losses_N, ratios_N = (
+            values.gather(1, chosen_N[:, None]).squeeze(1) for values in (measured.losses_NR, measured.ratios_NR)
+        )
+        best_N = measured.losses_NR.nan_to_num(nan=math.inf).min(dim=1).values
+    marginal = -(marginal_R * marginal_R.clamp(min=1e-12).log()).sum()
+    return {
+        "route_fit/samples": float(len(losses_N)),
+        "route_fit/loss": float(losses_N.mean()),
+        "route_fit/loss_best_route": float(best_N.mean()),
+        "route_fit/flops_ratio": float(ratios_N.mean()),
+        "route_fit/entropy_of_mean": float(marginal),
+        "route_fit/information": float(marginal - entropy_N.mean()),
+    }
