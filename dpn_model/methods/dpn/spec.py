@@ -18,13 +18,12 @@ def plan(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> Planned:
 
 
 def plan_training(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> list[Planned]:
-    """Every copy of a sandwich: the dearest route, the cheapest, and drawn ones; the first has the router's bill."""
+    """Every copy of a sandwich: the dearest route, the cheapest, and drawn ones; the routers look at all of them."""
     planned = plan(settings, shape, text_tokens)
     if not settings.sandwich.drawn:
         return [planned]
-    bare = plan_pooling(settings, shape, text_tokens, {})
-    fixed = [Planned(planned.dearest, planned.dearest), Planned(bare.cheapest, bare.cheapest)]
-    return [*fixed, *[bare] * settings.sandwich.drawn]
+    fixed = [Planned(route, route) for route in (planned.dearest, planned.cheapest)]
+    return [*fixed, *[planned] * settings.sandwich.drawn]
 
 
 SPEC = MethodSpec(
