@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from dpn_model.cost.bill import ModelShape
 from dpn_model.methods.dpn.router_cost import router_macs
 from dpn_model.methods.dpn.settings import DpnSettings
@@ -41,6 +43,6 @@ SPEC = MethodSpec(
     chooses="per sample",
     needs_router_token=True,
     has_dial=True,
-    takes_routes=True,
+    routes=lambda settings, shape: list(product(*settings.kernels_by_site(shape.decoder.num_layers).values())),
     trains=plan_training,
 )
