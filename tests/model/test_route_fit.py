@@ -13,7 +13,14 @@ from torch import Tensor
 
 from dpn_model import DpnForConditionalGeneration, Method, RoutingLoss
 from dpn_model.methods.dpn.measured import Measured, measure
-from dpn_model.methods.dpn.route_fit import RouteLesson, fit_routers, route_log_probs
+from dpn_model.methods.dpn.route_fit import (
+    RouteLesson,
+    _expected,
+    _ranking,
+    _score,
+    fit_routers,
+    route_log_probs,
+)
 from dpn_model.methods.dpn.router import Router
 from dpn_model.methods.dpn.settings import DpnSettings, RouteFit
 
@@ -86,7 +93,8 @@ def test_the_fitted_policy_is_the_soft_optimum() -> None:
     assert torch.allclose(policy(fitted, seen)[0], expected, atol=0.01)
 
 
-def test_each_kind_of_sample_takes_the_cheapest_route_that_answers_it() -> None:
+@pytest.mark.parametrize("objective", ["expected", "score", "ranking"])
+def test_each_kind_of_sample_takes_the_cheapest_route_that_answers_it(objective: Any) -> None:
     """Kinds that tie on all routes, that need everything, and that need everything up to the second site."""
     needs = torch.zeros(3, 9)
     needs[1, 1:] = 1.0
@@ -94,10 +102,51 @@ def test_each_kind_of_sample_takes_the_cheapest_route_that_answers_it() -> None:
     kinds = torch.arange(300) % 3
     seen = measured(needs[kinds], RATIOS, kinds)
     torch.manual_seed(0)
-    fitted = fit_routers(routers(), seen, RouteFit(samples=300, passes=100, lr=0.03))
+    fitted = fit_routers(routers(), seen, RouteFit(samples=300, passes=200, lr=0.03, objective=objective))
     chosen = policy(fitted, seen).argmax(dim=1)
     assert chosen[:3].tolist() == [8, 0, 2]
     assert torch.equal(chosen, torch.tensor([8, 0, 2])[kinds])
+
+
+def test_two_draws_estimate_the_gradient_of_the_expected_cost_without_bias() -> None:
+    """Weighted with the probabilities of all pairs of draws, against autograd of the exact sum."""
+    torch.manual_seed(0)
+    logits = [torch.randn(1, 1, 2, requires_grad=True), torch.randn(1, 2, 2, requires_grad=True)]
+    log_p = route_log_probs(logits, torch.ones(1, 4, dtype=torch.bool))
+    value = torch.tensor([[0.3, 0.1, 0.7, 0.2]])
+    exact = torch.autograd.grad(_expected(logits, log_p, value, 0.05), logits, retain_graph=True)
+    p, sums = log_p.detach().exp()[0], [torch.zeros_like(one) for one in logits]
+    for pair in product(range(4), repeat=2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Tensor, "multinomial", lambda self, count, replacement, pair=pair: torch.tensor([pair]))
+            term = _score(logits, log_p, value, 0.05)
+        assert term.item() == 0
+        for total, part in zip(sums, torch.autograd.grad(term, logits, retain_graph=True), strict=True):
+            total += p[pair[0]] * p[pair[1]] * part
+    for total, expected in zip(sums, exact, strict=True):
+        torch.testing.assert_close(total, expected)
+
+
+def test_ranking_weighs_pairs_by_what_lies_between_them() -> None:
+    """One site of three experts: costs 0.1, 0.4 and (a tie with the first) 0.1."""
+    logits = [torch.tensor([[[0.0, 1.0, 2.0]]])]
+    value = torch.tensor([[0.1, 0.4, 0.1]])
+    log_p = route_log_probs(logits, torch.ones(1, 3, dtype=torch.bool))
+    expected = 0.3 * (math.log1p(math.exp(1.0)) + math.log1p(math.exp(-1.0)))  # first over second, third over second
+    assert _ranking(logits, log_p, value, 0.0).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_price_is_moved_until_a_batch_costs_what_it_should() -> None:
+    """Samples that tie would all take the cheapest at any price; half of these are worth their tokens."""
+    needs = torch.zeros(2, 9)
+    needs[1] = torch.tensor([0.0, 0.05, 0.1, 0.1, 0.2, 0.25, 0.2, 0.3, 0.35])
+    kinds = torch.arange(200) % 2
+    seen = measured(needs[kinds], RATIOS, kinds)
+    for target in (0.5, 0.7):
+        torch.manual_seed(0)
+        fit = RouteFit(samples=200, price=1.0, target=target, passes=400, lr=0.01)
+        fitted = fit_routers(routers(), seen, fit)
+        assert (policy(fitted, seen) * RATIOS).sum(dim=1).mean() == pytest.approx(target, abs=0.02)
 
 
 def test_without_a_price_ties_teach_nothing() -> None:

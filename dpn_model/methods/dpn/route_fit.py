@@ -12,12 +12,13 @@ Shape letters: N samples, S sites, E experts of a site, P routes up to a site, R
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from dpn_model.cost.flops import Convention
 from dpn_model.methods.dpn.budget import build_dial
@@ -25,9 +26,16 @@ from dpn_model.methods.dpn.measured import Measured, measure
 from dpn_model.methods.dpn.router import Router
 from dpn_model.methods.dpn.settings import DpnSettings, RouteFit
 
+Watch = Callable[[int, Sequence[Router]], None]
 #: samples per step
 _BATCH = 100
 _WEIGHT_DECAY = 0.01
+#: of the price, per step and unit of the mean FLOPs ratio
+_DUAL_STEP = 0.02
+#: log probabilities below count as this where they are multiplied with
+_LEAST = -1e4
+#: costs that differ by less are one
+_TIE = 1e-3
 #: of the dial's FLOPs ratios and of the prices
 _CONVENTION: Convention = "swiglu"
 
@@ -54,13 +62,16 @@ class RouteLesson:
         return _figures(fitted, measured)
 
 
-def fit_routers(routers: Sequence[Router], measured: Measured, fit: RouteFit) -> list[Router]:
+def fit_routers(
+    routers: Sequence[Router], measured: Measured, fit: RouteFit, watch: Watch | None = None
+) -> list[Router]:
     """Fresh routers of the same form, fitted in float32 on the host; draws come from torch's generator.
 
     Args:
         routers: one per site.
         measured: with losses.
         fit: how.
+        watch: called before every pass with its number and the routers as they stand.
     """
     routers = [deepcopy(router).float().cpu() for router in routers]
     for router in routers:
@@ -68,21 +79,59 @@ def fit_routers(routers: Sequence[Router], measured: Measured, fit: RouteFit) ->
         nn.init.zeros_(router.predictor.weight)  # all experts equally probable: no route is favoured by chance
     parameters = [parameter.requires_grad_(True) for router in routers for parameter in router.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=fit.lr, weight_decay=_WEIGHT_DECAY)
-    value_NR = measured.losses_NR.clamp(max=fit.ceiling) + fit.price * measured.ratios_NR
-    steps = fit.passes * math.ceil(len(value_NR) / _BATCH)
+    losses_NR = measured.losses_NR.clamp(max=fit.ceiling).nan_to_num()  # a route that cannot be taken is never taken
+    ratios_NR, feasible_NR = measured.ratios_NR.nan_to_num(), measured.is_feasible_NR
+    steps, price = fit.passes * math.ceil(len(losses_NR) / _BATCH), fit.price
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(fit.passes):
-        for chosen in torch.randperm(len(value_NR)).split(_BATCH):
+    for passed in range(fit.passes):
+        if watch is not None:
+            watch(passed, routers)
+        for chosen in torch.randperm(len(losses_NR)).split(_BATCH):
             logits = [router(read[chosen]) for router, read in zip(routers, measured.states, strict=True)]
-            log_p_NR = route_log_probs(logits, measured.is_feasible_NR[chosen])
-            # A route that cannot be taken has probability 0, and a value of no meaning.
-            cost_NR = value_NR[chosen].nan_to_num() + fit.entropy * log_p_NR.clamp(min=-1e4)
-            loss = (log_p_NR.exp() * cost_NR).sum(dim=1).mean()
+            log_p_NR = route_log_probs(logits, feasible_NR[chosen])
+            value_NR = losses_NR[chosen] + price * ratios_NR[chosen]
+            loss = _OBJECTIVES[fit.objective](logits, log_p_NR, value_NR, fit.entropy)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
+            if fit.target is not None:
+                mean = float((log_p_NR.detach().exp() * ratios_NR[chosen]).sum(dim=1).mean())
+                price = max(0.0, price + _DUAL_STEP * (mean - fit.target))
     return routers
+
+
+def _expected(logits: Sequence[Tensor], log_p_NR: Tensor, value_NR: Tensor, entropy: float) -> Tensor:
+    return (log_p_NR.exp() * (value_NR + entropy * log_p_NR.clamp(min=_LEAST))).sum(dim=1).mean()
+
+
+def _score(logits: Sequence[Tensor], log_p_NR: Tensor, value_NR: Tensor, entropy: float) -> Tensor:
+    """A zero with an unbiased estimate of the gradient of `_expected`."""
+    drawn_N2 = log_p_NR.detach().exp().multinomial(2, replacement=True)
+    log_p_N2 = log_p_NR.gather(1, drawn_N2)
+    cost_N2 = value_NR.gather(1, drawn_N2) + entropy * log_p_N2.detach()
+    return ((cost_N2 - cost_N2.flip(1)) * (log_p_N2 - log_p_N2.detach())).mean()
+
+
+def _ranking(logits: Sequence[Tensor], log_p_NR: Tensor, value_NR: Tensor, entropy: float) -> Tensor:
+    """Mean over places, as often as the policy comes there, of the logistic loss of all pairs of experts.
+
+    What lies behind an expert is the expected cost under the policy at the later sites, as it stands.
+    """
+    p_NR, losses = log_p_NR.detach().exp(), []
+    for site, logits_NPE in enumerate(logits):
+        shape = (*logits_NPE.shape, math.prod(one.shape[-1] for one in logits[site + 1 :]))
+        share_NPE = p_NR.view(shape).sum(dim=-1)
+        behind_NPE = (p_NR * value_NR).view(shape).sum(dim=-1) / share_NPE.clamp(min=1e-9)
+        gain_NPEE = behind_NPE[..., None, :] - behind_NPE[..., None]  # of the first over the second
+        apart_NPEE = logits_NPE[..., None] - logits_NPE[..., None, :]
+        seen_NPEE = (share_NPE[..., None] > 1e-6) & (share_NPE[..., None, :] > 1e-6) & (gain_NPEE > _TIE)
+        weight_NPEE = seen_NPEE * share_NPE.sum(dim=-1)[..., None, None] * gain_NPEE
+        losses.append((weight_NPEE * softplus(-apart_NPEE)).sum(dim=(1, 2, 3)))
+    return torch.stack(losses).sum(dim=0).mean()
+
+
+_OBJECTIVES = {"expected": _expected, "score": _score, "ranking": _ranking}
 
 
 def route_log_probs(logits: Sequence[Tensor], is_feasible_NR: Tensor) -> Tensor:
@@ -108,7 +157,7 @@ def _figures(routers: Sequence[Router], measured: Measured) -> dict[str, float]:
         logits = [router(read) for router, read in zip(routers, measured.states, strict=True)]
         log_p_NR = route_log_probs(logits, measured.is_feasible_NR)
         marginal_R = log_p_NR.exp().mean(dim=0)
-        entropy_N = -(log_p_NR.exp() * log_p_NR.clamp(min=-1e4)).sum(dim=1)
+        entropy_N = -(log_p_NR.exp() * log_p_NR.clamp(min=_LEAST)).sum(dim=1)
         chosen_N = log_p_NR.argmax(dim=1)
         losses_N, ratios_N = (
             values.gather(1, chosen_N[:, None]).squeeze(1) for values in (measured.losses_NR, measured.ratios_NR)

@@ -73,7 +73,13 @@ class RouteFit:
 
     Attributes:
         samples: pictured training samples whose routes are measured; 0: off.
+        objective: what is minimised. "expected": the expected loss plus price, exactly. "score": the same from two
+            drawn routes per sample, by the score function with the other draw as its baseline: unbiased, and noisy.
+            "ranking": at every place of the tree, experts are put in the order of what lies behind them, pair by pair;
+            ties are dropped.
         price: what a FLOPs ratio of 1 is worth in loss.
+        target: mean FLOPs ratio that a batch is held to by moving the price (dual ascent from `price`), whatever single
+            samples cost; None: the price stays.
         entropy: weight of the entropy of routes. With it a router's logits measure what an expert is worth, in units of
             this, which is what the budget dial moves; without, they only say which is best.
         ceiling: losses above are taken for this: one sample must not outweigh many.
@@ -82,7 +88,9 @@ class RouteFit:
     """
 
     samples: int = setting(0, "training samples whose routes are measured behind the training; 0: off", ge=0)
+    objective: Literal["expected", "score", "ranking"] = setting("expected", "what the routers are fitted by")
     price: float = setting(0.1, "what a FLOPs ratio of 1 is worth in loss", ge=0)
+    target: float | None = setting(None, "mean FLOPs ratio that the price is moved to meet", gt=0)
     entropy: float = setting(0.02, "weight of the entropy of routes", gt=0)
     ceiling: float = setting(1.0, "losses above are taken for this", gt=0)
     passes: int = setting(60, "over the measured samples", ge=1)

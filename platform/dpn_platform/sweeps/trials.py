@@ -79,7 +79,9 @@ def control_trials(controls: Sequence[ControlTrial]) -> list[Trial]:
     """Trials of controls whose settings are known, in their order."""
     trials = []
     for control in controls:
-        params = {f"method.{key}": value for key, value in control.method.items()}
+        # A turned dial changes nothing else of the trial that it belongs to.
+        settings = control.method if control.dial is None else {"name": control.method["name"]}
+        params = {f"method.{key}": value for key, value in settings.items()}
         params |= {"seed": control.seed} if control.seed else {}
         params |= {} if control.dial is None else {"dial": control.dial}
         trials.append(Trial(control.key, params, is_control=True, on=control.on, dial=control.dial))
