@@ -68,6 +68,7 @@ class MethodSpec:
         needs_router_token: prompts carry `<ROUTER>`.
         has_dial: one checkpoint serves many budgets (`set_budget`).
         takes_routes: every sample can be made to take one route (`set_route`).
+        resizes: it shows the tower pictures of fewer pixels, which any model can be asked for.
         budget: the one setting that its cost rises with, for whoever wants it at a given cost (`budgets.py`): a range,
             or choices from the cheapest to the dearest. None: its cost is what it is.
         control: settings with which every study at budgets carries it as a control; None: it is no such control.
@@ -89,6 +90,7 @@ class MethodSpec:
     needs_router_token: bool = False
     has_dial: bool = False
     takes_routes: bool = False
+    resizes: bool = False
     budget: Dimension | None = None
     control: Mapping[str, Any] | None = None
     trains: Callable[[Any, ModelShape, int], Sequence[Planned]] | None = None

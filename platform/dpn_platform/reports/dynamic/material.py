@@ -1,0 +1,124 @@
+"""What a proof is made of: one checkpoint's outcome rows, its own and those on each of its routes.
+
+`dpn evaluate --routes all` writes the routes as variants of the checkpoint ("route-1x1-2x2"), beside points of its dial
+("budget-0.45"). Studies of earlier versions hold every route as a point of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dpn_platform.benchmarks.outcomes import Row, read_table
+from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.points import Point
+from dpn_platform.reports.look.methods import is_dense, is_fixed
+
+ROUTES_COMMAND = "dpn evaluate CHECKPOINT --routes all"
+#: setting of points that are a checkpoint on one route, and what stands before it in their names
+ROUTE, _ROUTE_POINT = "route", "-route-"
+_ROUTE_VARIANT = "route-"
+#: of the outcome table: all that a proof reads
+COLUMNS = (
+    *("benchmark", "variant", "place", "question_id", "unit", "family", "in_headline", "score", "gold", "has_image"),
+    *("image_sha", "route", "eq8_macs", "eq8_dense", "swiglu_macs", "swiglu_dense", "executed_macs", "executed_dense"),
+    *("checkpoint", "method", "settings", "budget"),
+)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Outcome rows of one checkpoint.
+
+    Attributes:
+        name: of the point or evaluation.
+        own: as the method chose.
+        on_budgets: budget of the dial -> rows as the method chose there, the lowest budget first.
+        on_routes: route ("1x1,2x2") -> rows with every picture on it.
+    """
+
+    name: str
+    own: tuple[Row, ...]
+    on_budgets: Mapping[float, Sequence[Row]]
+    on_routes: Mapping[str, Sequence[Row]]
+
+    @property
+    def method(self) -> str:
+        """As it is registered."""
+        return str(self.own[0].get("method") or "")
+
+    @property
+    def routes_taken(self) -> set[str]:
+        """By the samples with a picture, under the checkpoint as it is and at its budgets."""
+        of_choices = (self.own, *self.on_budgets.values())
+        return {row["route"] for rows in of_choices for row in rows if row.get("has_image") and row.get("route")}
+
+    @property
+    def does_the_same_to_all(self) -> bool:
+        """Whether it is a pyramid, or nothing at all: a control for others, by a method that cannot choose."""
+        return not self.on_routes and (is_dense(self.method) or (is_fixed(self.method) and len(self.routes_taken) == 1))
+
+    @property
+    def num_sites(self) -> int:
+        """How many choices a route is; 0 where no picture took one."""
+        return max((len(route.split(",")) for route in self.routes_taken), default=0)
+
+
+def material_of(name: str, rows: Sequence[Row], on_routes: Mapping[str, Sequence[Row]] | None = None) -> Material:
+    """Sorts the rows of a table.
+
+    Args:
+        name: of the point or evaluation.
+        rows: of all variants. Those with another method attached are left out.
+        on_routes: rows on routes that another table holds.
+
+    Raises:
+        DpnError: no row of the checkpoint as it is, or rows of several checkpoints.
+    """
+    by_variant: dict[str, list[Row]] = {}
+    for row in rows:
+        by_variant.setdefault(row.get("variant") or "", []).append(row)
+    own = by_variant.pop("", [])
+    if not own:
+        raise DpnError(f"{name}: no outcomes of the checkpoint as it is; evaluate it again")
+    if len(found := {row.get("checkpoint") for row in own}) > 1:
+        raise DpnError(f"{name}: outcomes of {len(found)} checkpoints in one table; give their own evaluations")
+    budgets = {float(found[0]["budget"]): found for found in by_variant.values() if found[0].get("budget") is not None}
+    routes = {
+        _route_of(variant, found): found for variant, found in by_variant.items() if variant.startswith(_ROUTE_VARIANT)
+    }
+    return Material(name, tuple(own), dict(sorted(budgets.items())), routes or dict(on_routes or {}))
+
+
+def materials_of_points(points: Sequence[Point]) -> dict[str, Material]:
+    """Point -> its rows, those of points that are a checkpoint on one route among those of its own point.
+
+    Raises:
+        DpnError: a table that is missing or cannot be read.
+    """
+    kept = [point for point in points if point.outcomes_uri]
+    fixed: dict[str, dict[str, Sequence[Row]]] = {}
+    for point in kept:
+        if ROUTE in point.params:
+            rows = [row for row in read_rows(point.outcomes_uri) if not row.get("variant")]
+            fixed.setdefault(point.name.rpartition(_ROUTE_POINT)[0], {})[str(point.params[ROUTE])] = rows
+    return {
+        point.name: material_of(point.name, read_rows(point.outcomes_uri), fixed.get(point.name))
+        for point in kept
+        if ROUTE not in point.params
+    }
+
+
+def read_rows(uri: str | None) -> list[Row]:
+    """The rows of a table, with `COLUMNS` alone.
+
+    Raises:
+        DpnError: nothing there, or no parquet.
+    """
+    return list(read_table(str(uri), COLUMNS))
+
+
+def _route_of(variant: str, rows: Sequence[Row]) -> str:
+    """As the rows write it; the variant's name where no picture took one."""
+    taken = {row["route"] for row in rows if row.get("has_image") and row.get("route")}
+    return taken.pop() if len(taken) == 1 else variant.removeprefix(_ROUTE_VARIANT).replace("-", ",")
