@@ -52,7 +52,7 @@ def dynamic(
         from dpn_platform.reports.dynamic.page import cautions, dynamic_page
 
         materials, convention = _materials(sources)
-        proofs = _proofs(materials, flops or convention, seed)
+        proofs = _proofs(sources, materials, flops or convention, seed)
         name = ", ".join(dict.fromkeys(one.name for one in proofs)) if len(sources) > 1 else _last_part(sources[0])
         png = dynamic_png(proofs, name)
         contents = (dynamic_page(proofs, name, png).encode(), document_json(proofs).encode(), png)
@@ -95,19 +95,18 @@ def _materials(sources: Sequence[str]) -> tuple[list[Material], Convention]:
     return named, conventions[0] if conventions else "swiglu"
 
 
-def _proofs(materials: Sequence[Material], convention: str, seed: int) -> list[Proof]:
+def _proofs(sources: Sequence[str], materials: Sequence[Material], convention: str, seed: int) -> list[Proof]:
     """Of all that was measured on its routes.
 
     Raises:
-        DpnError: nothing was, or something that is no control was not.
+        DpnError: nothing was, or outcomes do not fit together.
     """
     from dpn_platform.reports.dynamic.material import ROUTES_COMMAND
     from dpn_platform.reports.dynamic.prove import proofs_of
 
     subjects = [one for one in materials if one.on_routes]
     if not subjects:
-        names = ", ".join(one.name for one in materials[:3]) + (", ..." if len(materials) > 3 else "")
-        raise DpnError(f"{names or 'the study'}: no outcomes per route; make them: {ROUTES_COMMAND}")
+        raise DpnError(f"{', '.join(sources)}: no outcomes per route; make them: {ROUTES_COMMAND}")
     proofs: list[Proof] = []
     for one in subjects:
         proofs += proofs_of(one, materials, convention, seed)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpn_platform.benchmarks.outcomes import Row
+from dpn_platform.benchmarks.outcomes import OUTCOMES, Row
 from dpn_platform.benchmarks.statistics.scored_runs import tables_in
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.recorded_runs import RESULT
@@ -36,7 +36,7 @@ def materials_at(place: str) -> list[Material]:
         groups.setdefault(own[0].get("checkpoint") or table, []).append(table)
     found = []
     for members in groups.values():
-        name = place.rstrip("/") if len(groups) == 1 else members[0].rpartition("/")[0]
+        name = (place.rstrip("/") if len(groups) == 1 else members[0]).removesuffix(f"/{OUTCOMES}")
         of_group: list[Row] = [row for table in members for row in rows[table]]
         found.append(material_of(name, of_group))
     return found

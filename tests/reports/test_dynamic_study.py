@@ -1,0 +1,118 @@
+"""Studies: routes in a point's own table or as points of their own, the same proof; its section of the page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dpn_platform.benchmarks.outcomes import encode_table
+from dpn_platform.evaluation.points import Point
+from dpn_platform.reports.dynamic.prove import proofs_of_points
+from dpn_platform.reports.study.build import study_record
+from dpn_platform.reports.study.claims import claims_of
+from dpn_platform.reports.study.page import report_page
+from dpn_platform.reports.study.record import StudyRecord
+from dpn_platform.reports.study.table import front_table
+from tests.reports.dynamic_tables import CHEAP, COSTS, DEAR, Row, halves, knows_the_family, scores_of, table_of
+
+FAMILIES = halves(200)
+ROWS = table_of(FAMILIES, knows_the_family, scores_of(FAMILIES))
+
+
+def point(folder: Path, name: str, method: str, rows: list[Row], **more: object) -> Point:
+    uri = folder / f"{name}.parquet"
+    uri.write_bytes(encode_table(rows))
+    own = [row for row in rows if not row["variant"]]
+    cost = sum(row["swiglu_macs"] for row in own) / sum(row["swiglu_dense"] for row in own)
+    return Point(
+        name=name,
+        method=method,
+        accuracy=sum(row["score"] for row in own) / len(own),
+        accuracy_ci=(0.0, 1.0),
+        flops_ratio={"swiglu": cost, "eq8": cost},
+        visual_tokens_mean=64 * cost,
+        outcomes_uri=str(uri),
+        routes={"all": {CHEAP: 100, DEAR: 100}} if method == "dpn" else {},
+        is_control=method != "dpn" or "params" in more,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def controls(folder: Path) -> list[Point]:
+    """The model without reduction and one pyramid of every size."""
+    found = []
+    for route, cost in COSTS.items():
+        rows = table_of(FAMILIES, lambda place, family, fixed=route: fixed, scores_of(FAMILIES, seed=7))
+        method = "dense" if route == DEAR else "static"
+        own = [row | {"method": method, "checkpoint": f"c{cost}"} for row in rows if not row["variant"]]
+        found.append(point(folder, f"{method}-{cost}", method, own))
+    return found
+
+
+def in_one_table(folder: Path) -> list[Point]:
+    return [point(folder, "dpn-00", "dpn", ROWS)]
+
+
+def as_points(folder: Path) -> list[Point]:
+    """As studies hold them that ran every route as a trial."""
+    of_variant = {route: f"route-{route.replace(',', '-')}" for route in COSTS}
+    fixed = [
+        point(
+            folder,
+            f"dpn-00-{variant}",
+            "dpn",
+            [row | {"variant": ""} for row in ROWS if row["variant"] == variant],
+            params={"route": route},
+        )
+        for route, variant in of_variant.items()
+    ]
+    return [point(folder, "dpn-00", "dpn", [row for row in ROWS if not row["variant"]]), *fixed]
+
+
+def test_both_forms_give_the_same_proof_and_the_same_claim(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    forms = [in_one_table(tmp_path / "a"), as_points(tmp_path / "b")]
+    proofs = [proofs_of_points([*controls(tmp_path), *points], "swiglu") for points in forms]
+    assert proofs[0] == proofs[1]
+    (found,) = proofs[0]
+    assert found.is_dynamic
+    assert [one.name for one in found.pyramids] == ["static-400", "static-600", "dense-1000"]
+    claims = [claims_of([*controls(tmp_path), *points], "swiglu") for points in forms]
+    dealt = [next(claim for claim in of_form if claim.against == "own routes shuffled") for of_form in claims]
+    assert dealt[0] == dealt[1]
+    gain = found.gain("own routes shuffled")
+    assert gain is not None
+    assert (dealt[0].change.value, dealt[0].change.low) == (gain.value, gain.ci[0])
+
+
+def test_a_point_whose_routes_do_not_fit_has_no_proof(tmp_path: Path) -> None:
+    broken = [row for row in ROWS if row["variant"] != f"route-{DEAR.replace(',', '-')}"]
+    assert proofs_of_points([point(tmp_path, "dpn-00", "dpn", broken)], "swiglu") == ()
+    assert proofs_of_points(controls(tmp_path), "swiglu") == ()
+    gone = [one.model_copy(update={"outcomes_uri": str(tmp_path / "gone.parquet")}) for one in in_one_table(tmp_path)]
+    assert proofs_of_points(gone, "swiglu") == ()
+
+
+def test_the_studys_page_has_a_section_with_the_verdict(tmp_path: Path) -> None:
+    constant = table_of(FAMILIES, lambda place, family: CHEAP, scores_of(FAMILIES))
+    points = (*controls(tmp_path), *in_one_table(tmp_path), point(tmp_path, "dpn-01", "dpn", constant))
+    record = study_record(StudyRecord("s", points), {})
+    page = report_page(record, None)
+    assert "Choice per sample" in page
+    assert "dynamic: 1 of 2 checkpoints; not shown to be dynamic: 1 of 2 checkpoints." in page
+    assert '<span class="chip good">dynamic</span>' in page
+    assert '<span class="chip">not shown</span>' in page
+    assert StudyRecord.from_json(record.to_json()).proofs == record.proofs
+    assert "choice per sample, dynamic: 1 of 2" in str(front_table(record).caption)
+    assert "Choice per sample" not in report_page(replace(record, proofs=()), None)
+
+
+def test_a_record_with_a_broken_proof_is_refused_in_one_line(tmp_path: Path) -> None:
+    record = study_record(StudyRecord("s", tuple(in_one_table(tmp_path))), {})
+    document = record.to_json()
+    document["proofs"][0].pop("accuracy")
+    with pytest.raises(Exception, match=r"study.json: a point or proof cannot be read, accuracy"):
+        StudyRecord.from_json(document)
