@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dpn_platform.benchmarks.outcomes import Row, read_table
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.points import Point
-from dpn_platform.reports.look.methods import is_dense, is_fixed
+from dpn_platform.reports.look.methods import is_dense, is_trained_alike
 
 ROUTES_COMMAND = "dpn evaluate CHECKPOINT --routes all"
 #: setting of points that are a checkpoint on one route, and what stands before it in their names
@@ -56,7 +56,9 @@ class Material:
     @property
     def does_the_same_to_all(self) -> bool:
         """Whether it is a pyramid, or nothing at all: a control for others, by a method that cannot choose."""
-        return not self.on_routes and (is_dense(self.method) or (is_fixed(self.method) and len(self.routes_taken) == 1))
+        if self.on_routes:
+            return False
+        return is_dense(self.method) or (is_trained_alike(self.method) and len(self.routes_taken) == 1)
 
     @property
     def num_sites(self) -> int:

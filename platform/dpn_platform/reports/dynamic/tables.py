@@ -123,8 +123,14 @@ def _change(proof: Proof, against: Against) -> str:
 
 
 def _power(proof: Proof, gain: Gain) -> tuple[str, ...]:
-    needed = NOT_MEASURED if gain.questions_needed is None else f"{gain.questions_needed:,}"
-    return signed_points(gain.value, 2), f"{proof.n:,}", percent(gain.resolvable, 2), needed
+    needed = NOT_MEASURED
+    if gain.questions_needed is not None:
+        needed = _with_pictures(gain.questions_needed, math.ceil(gain.questions_needed * proof.pictures / proof.n))
+    return signed_points(gain.value, 2), _with_pictures(proof.n, proof.pictures), percent(gain.resolvable, 2), needed
+
+
+def _with_pictures(questions: int, pictures: int) -> str:
+    return f"{questions:,}<br><small>{pictures:,} pictures</small>"
 
 
 def _number(value: float | None) -> float:
