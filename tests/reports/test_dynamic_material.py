@@ -87,6 +87,12 @@ def test_scores_that_are_no_mean_are_told() -> None:
     assert found.warnings == ("pope: the share of right answers is compared, not the headline",)
 
 
+def test_routes_that_answer_otherwise_than_when_they_were_taken_are_told() -> None:
+    other = [row | {"score": 1 - row["score"]} if not row["variant"] and row["place"] < 3 else row for row in ROWS]
+    (found,) = proofs_of(material_of("x", other))
+    assert found.warnings[0].startswith("3 of 40 samples score otherwise on the route that they took")
+
+
 def test_evaluations_of_a_checkpoint_are_found_beside_it(tmp_path: Path) -> None:
     """Its benchmarks are taken together; another checkpoint's evaluation is not."""
     checkpoint = tmp_path / "run" / "export"

@@ -59,6 +59,7 @@ def test_a_router_that_knows_the_family_gains_exactly() -> None:
     assert found.shuffled_within == "family"
     assert found.is_dynamic
     assert found.verdict.startswith("dynamic at equal mean cost: +")
+    assert found.verdict.endswith("not held against separately trained pyramids (there are none)")
     assert found.oracle is not None
     assert found.oracle.closed_per_family == pytest.approx(1.0, abs=0.1)
     assert found.costs is not None
@@ -110,7 +111,9 @@ def test_trained_pyramids_count_where_they_are_as_cheap() -> None:
     assert beaten.gain("trained pyramids") is not None
     assert not unbeaten.is_dynamic
     assert "points against separately trained pyramids (−" in unbeaten.verdict
-    assert proof(knows_the_family, [dear]).gain("trained pyramids") is None
+    too_dear = proof(knows_the_family, [dear])
+    assert too_dear.gain("trained pyramids") is None
+    assert too_dear.verdict.endswith("not held against separately trained pyramids (all are dearer)")
     with_dense = proof(knows_the_family, [pyramid([0.5] * N, 400.0), pyramid([1.0] * N, 1000.0, "dense", "")])
     gain = with_dense.gain("trained pyramids")
     assert gain is not None

@@ -90,7 +90,9 @@ def _materials(sources: Sequence[str]) -> tuple[list[Material], Convention]:
             # The record of a study that has ended holds its seeds as one point; its ledger has each by itself.
             points = (points_of_trials(source) if source in places else ()) or record.points
             conventions.append(record.convention)
-            found += materials_of_points(points).values()
+            with services_for(*(point.outcomes_uri for point in points), ray=False):  # elsewhere than the record, maybe
+                of_study = materials_of_points(points).values()
+            found += [replace(one, name=f"{source.rstrip('/')}/{one.name}") for one in of_study]
     named = [replace(one, name=name) for one, name in zip(found, short_names([one.name for one in found]), strict=True)]
     return named, conventions[0] if conventions else "swiglu"
 

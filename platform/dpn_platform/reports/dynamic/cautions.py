@@ -7,6 +7,8 @@ import numpy as np
 from dpn_platform.benchmarks.statistics.headlines import is_mean_of_questions
 from dpn_platform.reports.dynamic.table import RouteTable
 
+#: share of the samples whose outcome on a route may be another than when they took it by themselves
+_MOST_OTHERS = 0.02
 #: accuracy that a route of a dial may lose before its training is asked about
 _MOST_LOST = 0.05
 
@@ -17,7 +19,20 @@ def cautions_of(table: RouteTable) -> tuple[str, ...]:
     told = []
     if others:
         told.append(f"{', '.join(others)}: the share of right answers is compared, not the headline")
-    return (*told, *_untrained_dial(table))
+    return (*told, *_other_outcomes(table), *_untrained_dial(table))
+
+
+def _other_outcomes(table: RouteTable) -> list[str]:
+    """One checkpoint gives a sample on one route one answer, whoever chose the route, up to rounding."""
+    route_N = table.choices[0].route_N
+    pictured = np.flatnonzero(route_N >= 0)
+    differing = int((table.on_routes_RN[route_N[pictured], pictured] != table.choices[0].score_N[pictured]).sum())
+    if differing <= _MOST_OTHERS * len(pictured):
+        return []
+    return [
+        f"{differing} of {len(pictured)} samples score otherwise on the route that they took than when it was "
+        "measured: other precision, settings or weights; differences to routes are off by as much"
+    ]
 
 
 def _untrained_dial(table: RouteTable) -> list[str]:

@@ -180,7 +180,11 @@ class Proof(_Record):
         """One sentence with its figures."""
         decisive = [one for against in DECISIVE if (one := self.gain(against)) is not None]
         if self.is_dynamic:
-            return f"dynamic at equal mean cost: {'; '.join(one.told for one in decisive)}"
+            told = [one.told for one in decisive]
+            if self.gain("trained pyramids") is None:
+                why = "all are dearer" if self.pyramids else "there are none"
+                told.append(f"not held against separately trained pyramids ({why})")
+            return f"dynamic at equal mean cost: {'; '.join(told)}"
         if len(self.routes) == 1:
             return f"has one route ({self.routes[0].name}): nothing is chosen per sample, so nothing is claimed"
         reasons = [one.told for one in decisive if not one.is_above]
