@@ -9,12 +9,15 @@ import pytest
 
 from dpn_platform.benchmarks.outcomes import encode_table
 from dpn_platform.evaluation.points import Point
+from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.reports.dynamic.prove import proofs_of_points
 from dpn_platform.reports.study.build import study_record
 from dpn_platform.reports.study.claims import claims_of
 from dpn_platform.reports.study.page import report_page
 from dpn_platform.reports.study.record import StudyRecord
+from dpn_platform.reports.study.source import is_study, points_of_trials, read_study
 from dpn_platform.reports.study.table import front_table
+from dpn_platform.storage import write_json
 from tests.reports.dynamic_tables import CHEAP, COSTS, DEAR, Row, halves, knows_the_family, scores_of, table_of
 
 FAMILIES = halves(200)
@@ -116,3 +119,35 @@ def test_a_record_with_a_broken_proof_is_refused_in_one_line(tmp_path: Path) -> 
     document["proofs"][0].pop("accuracy")
     with pytest.raises(Exception, match=r"study.json: a point or proof cannot be read, accuracy"):
         StudyRecord.from_json(document)
+
+
+def test_seeds_of_a_ledger_stay_apart(tmp_path: Path) -> None:
+    """A record tells seeds as one point, with the outcomes of the first; each has a verdict of its own."""
+    for seed, choose in enumerate((knows_the_family, lambda place, family: CHEAP)):
+        key, folder = f"dpn-00-seed-{seed}", tmp_path / "evaluations" / str(seed)
+        folder.mkdir(parents=True)
+        (folder / "outcomes.parquet").write_bytes(encode_table(table_of(FAMILIES, choose, scores_of(FAMILIES))))
+        result = EvaluationResult(
+            key={"checkpoint_uri": key},
+            benchmark="heldout",
+            n=len(FAMILIES),
+            accuracy=0.9,
+            accuracy_ci=(0.8, 1.0),
+            per_family={},
+            flops_ratio={"swiglu": 0.7},
+            visual_tokens_mean=40.0,
+            routes={},
+            outcomes_uri=str(folder / "outcomes.parquet"),
+            result_uri=str(folder / "result.json"),
+        )
+        write_json(result.result_uri, result.to_json())
+        trial = {"key": key, "state": "finished", "params": {"method.name": "dpn"}, "is_control": False, "run_id": None}
+        write_json(f"{tmp_path}/study/trials/{key}.json", trial | {"evaluation_uri": str(folder)})
+    place = str(tmp_path / "study")
+    assert is_study(place)
+    assert not is_study(str(tmp_path / "evaluations"))
+    assert [one.name for one in points_of_trials(place)] == ["dpn-00-seed-0", "dpn-00-seed-1"]
+    assert [(one.name, one.is_dynamic) for one in read_study(place).proofs] == [
+        ("dpn-00-seed-0", True),
+        ("dpn-00-seed-1", False),
+    ]
