@@ -25,7 +25,7 @@ def dynamic(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="STUDY | CHECKPOINT...",
+            metavar="STUDY|CHECKPOINT",
             help="A study; or checkpoints, folders of `dpn evaluate --routes all`, outcomes.parquet files. Evaluations "
             "of trained pyramids and of the dense model on the same questions are held against the others.",
         ),

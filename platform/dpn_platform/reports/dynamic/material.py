@@ -32,20 +32,17 @@ class Material:
 
     Attributes:
         name: of the point or evaluation.
+        method: as it is registered; empty where nothing says it.
         own: as the method chose.
         on_budgets: budget of the dial -> rows as the method chose there, the lowest budget first.
         on_routes: route ("1x1,2x2") -> rows with every picture on it.
     """
 
     name: str
+    method: str
     own: tuple[Row, ...]
     on_budgets: Mapping[float, Sequence[Row]]
     on_routes: Mapping[str, Sequence[Row]]
-
-    @property
-    def method(self) -> str:
-        """As it is registered."""
-        return str(self.own[0].get("method") or "")
 
     @property
     def routes_taken(self) -> set[str]:
@@ -66,13 +63,16 @@ class Material:
         return max((len(route.split(",")) for route in self.routes_taken), default=0)
 
 
-def material_of(name: str, rows: Sequence[Row], on_routes: Mapping[str, Sequence[Row]] | None = None) -> Material:
+def material_of(
+    name: str, rows: Sequence[Row], on_routes: Mapping[str, Sequence[Row]] | None = None, method: str = ""
+) -> Material:
     """Sorts the rows of a table.
 
     Args:
         name: of the point or evaluation.
         rows: of all variants. Those with another method attached are left out.
         on_routes: rows on routes that another table holds.
+        method: of the point, where its rows do not say it.
 
     Raises:
         DpnError: no row of the checkpoint as it is, or rows of several checkpoints.
@@ -89,7 +89,8 @@ def material_of(name: str, rows: Sequence[Row], on_routes: Mapping[str, Sequence
     routes = {
         _route_of(variant, found): found for variant, found in by_variant.items() if variant.startswith(_ROUTE_VARIANT)
     }
-    return Material(name, tuple(own), dict(sorted(budgets.items())), routes or dict(on_routes or {}))
+    method = str(own[0].get("method") or method)
+    return Material(name, method, tuple(own), dict(sorted(budgets.items())), routes or dict(on_routes or {}))
 
 
 def materials_of_points(points: Sequence[Point]) -> dict[str, Material]:
@@ -105,7 +106,7 @@ def materials_of_points(points: Sequence[Point]) -> dict[str, Material]:
             rows = [row for row in read_rows(point.outcomes_uri) if not row.get("variant")]
             fixed.setdefault(point.name.rpartition(_ROUTE_POINT)[0], {})[str(point.params[ROUTE])] = rows
     return {
-        point.name: material_of(point.name, read_rows(point.outcomes_uri), fixed.get(point.name))
+        point.name: material_of(point.name, read_rows(point.outcomes_uri), fixed.get(point.name), point.method)
         for point in kept
         if ROUTE not in point.params
     }
