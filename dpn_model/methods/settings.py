@@ -187,6 +187,11 @@ class MethodSettings:
     def __post_init__(self) -> None:
         check_settings(self)
 
+    @property
+    def calibrates_dial(self) -> bool:
+        """Whether a training with these settings leaves a calibrated budget dial."""
+        return False
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data, the name included."""
         return {"name": self.name, **asdict(self)}

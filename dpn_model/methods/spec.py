@@ -67,7 +67,8 @@ class MethodSpec:
         needs_cls_attention: fits only towers with a class token.
         needs_router_token: prompts carry `<ROUTER>`.
         has_dial: one checkpoint serves many budgets (`set_budget`).
-        takes_routes: every sample can be made to take one route (`set_route`).
+        routes: (settings, shape) -> every route that all samples can be made to take (`set_route`); None: there are
+            none.
         resizes: it shows the tower pictures of fewer pixels, which any model can be asked for.
         budget: the one setting that its cost rises with, for whoever wants it at a given cost (`budgets.py`): a range,
             or choices from the cheapest to the dearest. None: its cost is what it is.
@@ -89,7 +90,7 @@ class MethodSpec:
     needs_cls_attention: bool = False
     needs_router_token: bool = False
     has_dial: bool = False
-    takes_routes: bool = False
+    routes: Callable[[Any, ModelShape], Sequence[tuple[str, ...]]] | None = None
     resizes: bool = False
     budget: Dimension | None = None
     control: Mapping[str, Any] | None = None
@@ -104,6 +105,11 @@ class MethodSpec:
     def has_routes(self) -> bool:
         """Whether it chooses for every sample by what it has learned, so that routes tell something."""
         return self.chooses == "per sample" and not self.is_random
+
+    @property
+    def takes_routes(self) -> bool:
+        """Whether every sample can be made to take one route."""
+        return self.routes is not None
 
     @property
     def reduces(self) -> bool:

@@ -10,6 +10,7 @@ from dpn_platform.config.controls import all_control_trials, control_trials_of
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.method import laid_over
+from dpn_platform.sweeps.trials import Trial, control_trials, trial_config
 
 
 def test_budgets_are_shares_one_control_each() -> None:
@@ -37,11 +38,44 @@ def test_budgets_are_shares_one_control_each() -> None:
         ),
         ({"name": "fastv", "on": 3}, r"on = 3; allowed: the name of another control, of another method than dense"),
         ({"name": "dense", "on": "dense"}, r"on = 'dense'; allowed: the name of another control, of another method"),
+        (
+            {"name": "static", "dial": 0.5},
+            "dial: of a control that is trained, of method dpn; this is static, on = None",
+        ),
+        ({"name": "dpn", "dial": 1.5}, r"dial = 1.5; allowed: a share of the FLOPs above 0 and up to 1"),
+        ({"name": "dpn", "dial": 0.5}, "dpn-dial-0.5: the training of method dpn with these settings leaves no calib"),
+        ({"name": "dpn", "key": "a b"}, "key = 'a b'; allowed: letters, digits, dots, dashes"),
     ],
 )
 def test_what_is_no_budget_and_no_place_is_refused(control: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config({"name": "x", "sweep": {"controls": ["dense", control]}})
+
+
+def test_one_training_is_evaluated_at_several_ratios_of_its_dial() -> None:
+    control = {
+        "key": "dpn-dynamic", "name": "dpn", "scaling": "off", "route_fit": {"samples": 9}, "dial": [0.5, 0.75],
+    }  # fmt: skip
+    trials = control_trials_of({**control, "seeds": 2})
+    assert [(trial.key, trial.on, trial.dial, trial.seed) for trial in trials] == [
+        ("dpn-dynamic-seed-0", None, None, 0),
+        ("dpn-dynamic-seed-0-dial-0.5", "dpn-dynamic-seed-0", 0.5, 0),
+        ("dpn-dynamic-seed-0-dial-0.75", "dpn-dynamic-seed-0", 0.75, 0),
+        ("dpn-dynamic-seed-1", None, None, 1),
+        ("dpn-dynamic-seed-1-dial-0.5", "dpn-dynamic-seed-1", 0.5, 1),
+        ("dpn-dynamic-seed-1-dial-0.75", "dpn-dynamic-seed-1", 0.75, 1),
+    ]
+    config = parse_config({"name": "x", "eval": {"routes": "all"}, "sweep": {"controls": ["dense", control]}})
+    assert config.sweep is not None
+    dense, trained, turned, _ = control_trials(all_control_trials(config.sweep.controls))
+    assert turned.params["dial"] == turned.dial == 0.5
+    assert Trial.from_json(turned.to_json(), "here") == turned
+    routes = {trial.key: trial_config(config, trial).eval.routes for trial in (dense, trained, turned)}
+    assert routes == {"dense": "own", "dpn-dynamic": "all", "dpn-dynamic-dial-0.5": "own"}
+    assert [trial.key for trial in control_trials_of({**control, "temperature": [1.0, 2.0], "dial": []})] == [
+        "dpn-dynamic-temperature-1.0",
+        "dpn-dynamic-temperature-2.0",
+    ]
 
 
 def test_a_study_at_budgets_brings_its_own_controls() -> None:

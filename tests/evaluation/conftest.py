@@ -21,6 +21,7 @@ from dpn_platform.config.load import parse_config
 from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of, publish_manifest
 from dpn_platform.data.published.schema import SCHEMA_VERSION, content_digest, shard_bytes, shard_table
 from dpn_platform.demo.families import VOCABULARY
+from dpn_platform.evaluation.answering.variants import AS_IT_IS, Variant
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.evaluation.run import evaluate
 
@@ -123,10 +124,11 @@ def publish(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 def evaluated(publish: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """(checkpoint, table, settings of `eval`) -> the result on those rows, answered in this process."""
 
-    def make(checkpoint: str, table: pa.Table, **settings: Any) -> EvaluationResult:
+    def make(checkpoint: str, table: pa.Table, main: Variant = AS_IT_IS, **settings: Any) -> EvaluationResult:
         config = parse_config(
             {"name": "e", "data": {"uri": publish(table)}, "eval": {"max_new_tokens": 3, **settings}}, "test"
         )
-        return evaluate(checkpoint, config, output_uri=str(tmp_path_factory.mktemp("evaluation")), in_this_process=True)
+        output_uri = str(tmp_path_factory.mktemp("evaluation"))
+        return evaluate(checkpoint, config, output_uri=output_uri, main=main, in_this_process=True)
 
     return make

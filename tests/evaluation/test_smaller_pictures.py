@@ -3,6 +3,7 @@
 import torch
 
 from dpn_model import DpnForConditionalGeneration, Method
+from dpn_model.bases.shapes import model_shape
 from dpn_model.tiny import tiny_config
 from dpn_platform.evaluation.answering.packed_model import RememberedImages, sample_costs
 
@@ -23,6 +24,6 @@ def test_pictures_of_fewer_pixels_are_not_those_remembered() -> None:
         model.image_side = images
         torch.testing.assert_close(model(ids, pixel_values=pixels).logits, expected)
     model.configure_method(Method("downsample"))
-    costs = sample_costs(model, model(ids, pixel_values=pixels).routing)[0]
+    costs = sample_costs(model, model_shape(model.config.base), model(ids, pixel_values=pixels).routing)[0]
     assert costs["executed_macs"] < costs["executed_dense"]
     assert costs["executed_dense"] == dense.routing.cost(0, "swiglu").total

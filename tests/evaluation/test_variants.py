@@ -1,5 +1,7 @@
 """Variants of a checkpoint: each its own rows, all of them behind one run of the tower; what cannot be one."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from dpn_platform.benchmarks.outcomes import read_table
 from dpn_platform.benchmarks.statistics.scored_runs import read_runs
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.loading import load_ours
+from dpn_platform.evaluation.answering.variants import Variant
 from dpn_platform.evaluation.recorded_runs import read_recorded
 
 STATIC = {"name": "pooled", "method": {"name": "static", "kernel": "2x2"}}
@@ -81,6 +84,45 @@ def test_budgets_of_the_dial(save_checkpoint, evaluated, rows_table, tmp_path):
     small, large = (one["flops_ratio"]["eq8"] for one in result.variants[1:])
     assert small < large
     assert {row["budget"] for row in read_table(result.outcomes_uri)} == {None, 0.4, 0.8}
+
+
+def test_every_route_is_what_its_own_run_gives(save_checkpoint, evaluated, rows_table, tower_calls):
+    folder = save_checkpoint(name="dpn", scaling="off")
+    result = evaluated(folder, rows_table, routes="all")
+    assert sum(tower_calls) == sum(rows_table.column("has_image").to_pylist()), "each picture once, for all routes"
+    names = ["-".join(route) for route in product(("1x1", "1x2", "2x2"), repeat=3)]
+    assert [one["name"] for one in result.variants] == ["", *(f"route-{name}" for name in names)]
+    rows = read_table(result.outcomes_uri)
+    assert plain([row for row in rows if not row["variant"]]) == plain(
+        read_table(evaluated(folder, rows_table).outcomes_uri)
+    ), "the checkpoint as it is does not notice its routes"
+    for name in (names[0], names[5], names[26]):
+        route = tuple(name.split("-"))
+        walked = [row for row in rows if row["variant"] == f"route-{name}"]
+        alone = read_table(evaluated(folder, rows_table, main=Variant(route=route)).outcomes_uri)
+        assert plain(walked) == plain(alone)
+        assert {row["route"] for row in walked if row["has_image"]} == {",".join(route)}
+        assert all(row["latency_ms"] is None for row in walked), "nobody can say what one of them took"
+    assert result.variants[1]["cost"]["prefill_ms"] is None
+    assert result.variants[0]["cost"]["prefill_ms"] is not None or result.variants[0]["cost"]["num_timed"] == 0
+
+
+def test_routes_that_are_no_tree_are_run_one_after_the_other(save_checkpoint, evaluated, rows_table):
+    folder = save_checkpoint(name="avg_llava", experts=["1x1", "2x2", "4x4"])
+    result = evaluated(folder, rows_table, routes="all")
+    assert [one["name"] for one in result.variants] == ["", "route-1x1", "route-2x2", "route-4x4"]
+    assert {
+        row["route"] for row in read_table(result.outcomes_uri) if row["variant"] == "route-4x4" and row["has_image"]
+    } == {"4x4"}
+
+
+def test_routes_of_what_has_none_are_refused(save_checkpoint, evaluated, rows_table):
+    message = r"eval.routes = all, but its method takes no routes; allowed: method dpn, avg_llava"
+    with pytest.raises(DpnError, match=message):
+        evaluated(save_checkpoint(name="static", kernel="2x2"), rows_table, routes="all")
+    many = save_checkpoint(name="dpn", sites=(1, 2, 3, 4, 5, 6))
+    with pytest.raises(DpnError, match="a checkpoint with 729 routes; allowed: up to 256"):
+        evaluated(many, rows_table, routes="all")
 
 
 def torch_picture(pixels):

@@ -5,6 +5,7 @@ The toy set of 160 samples (pictures and texts) is passed more than once: a run 
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
@@ -89,12 +91,12 @@ def data_uri(services) -> str:
 
 @pytest.fixture(scope="module")
 def config(data_uri: str) -> Callable[..., ExperimentConfig]:
-    def build(*, method: str = "dpn", **train: Any) -> ExperimentConfig:
+    def build(*, method: str = "dpn", settings: dict[str, Any] | None = None, **train: Any) -> ExperimentConfig:
         values = {
             "name": "test",
             "data": {"uri": data_uri},
             "model": {"base": "tiny"},
-            "method": {"name": method},
+            "method": {"name": method, **(settings or {})},
             "storage": {"runs_uri": f"{FOLDER}/runs"},
             "train": {
                 "steps": STEPS,
@@ -220,6 +222,29 @@ def test_a_killed_worker_restarts_to_the_same_losses(
     assert (done.status, done.steps, done.resumed_from) == ("finished", STEPS, 4)
     assert losses(done) == losses(undisturbed)
     assert consumed(done) == expected_keys(data_uri)
+
+
+def test_routers_are_learned_behind_the_training_from_the_samples_of_all_workers(config, data_uri, tmp_path) -> None:
+    settings = {"scaling": "off", "routing_token": "first", "sandwich": {"drawn": 1}}
+    settings["route_fit"] = {"samples": 50, "passes": 3}
+    outcome = run_training(
+        config(settings=settings, steps=2, num_workers=2, micro_batch_size=4, zero_stage=2), run_name="learned"
+    )
+    rows = np.unique(np.linspace(0, 159, 50).round().astype(int))
+    shards = [pq.read_table(io.BytesIO(storage.read_bytes(uri))) for uri in _train_shards(data_uri)]
+    pictured = np.concatenate([shard.column("has_image").to_numpy(zero_copy_only=False) for shard in shards])
+    assert outcome.metrics["route_fit/samples"] == pictured[rows].sum() < 50
+    assert outcome.metrics["route_fit/loss_best_route"] <= outcome.metrics["route_fit/loss"]
+    storage.download_folder(outcome.export_uri, tmp_path)
+    model = DpnForConditionalGeneration.from_pretrained(tmp_path)
+    low, high = (f(model.config.dial["ratios"]) for f in (min, max))
+    assert low < outcome.metrics["route_fit/flops_ratio"] <= high
+    model.set_budget(flops_ratio=(low + high) / 2)
+
+
+def _train_shards(data_uri: str) -> list[str]:
+    manifest = load_manifest(data_uri)
+    return [manifest.shard_uri(shard) for shard in manifest.split("train").shards]
 
 
 def test_stopped_by_a_budget_it_goes_on_until_its_loss_is_not_a_number(config, tmp_path: Path) -> None:

@@ -92,6 +92,15 @@ def test_both_forms_give_the_same_proof_and_the_same_claim(tmp_path: Path) -> No
     assert (dealt[0].change.value, dealt[0].change.low) == (gain.value, gain.ci[0])
 
 
+def test_points_of_a_dial_belong_to_the_checkpoint_that_they_turn(tmp_path: Path) -> None:
+    """A trial evaluated again at a ratio of its dial, on the routes that its own table holds."""
+    at_dial = table_of(FAMILIES, lambda place, family: CHEAP, scores_of(FAMILIES), budget=0.4)
+    own = [row for row in at_dial if not row["variant"]]
+    turned = point(tmp_path, "dpn-00-dial-0.4", "dpn", own, params={"dial": 0.4}, on="dpn-00")
+    proofs = proofs_of_points([*in_one_table(tmp_path), turned], "swiglu")
+    assert [(one.told, one.is_dynamic) for one in proofs] == [("dpn-00", True), ("dpn-00 at budget 0.4", False)]
+
+
 def test_a_point_whose_routes_do_not_fit_has_no_proof(tmp_path: Path) -> None:
     broken = [row for row in ROWS if row["variant"] != f"route-{DEAR.replace(',', '-')}"]
     assert proofs_of_points([point(tmp_path, "dpn-00", "dpn", broken)], "swiglu") == ()

@@ -128,5 +128,5 @@ SPEC = MethodSpec(
     needs_training="stage 2",
     is_query_aware=True,
     chooses="per sample",
-    takes_routes=True,
+    routes=lambda settings, shape: [(expert,) for expert in settings.on_grid(shape.image_grid).experts],
 )

@@ -51,7 +51,7 @@ class Sandwich:
     """
 
     drawn: int = setting(0, "drawn routes per sample beside the dearest and the cheapest; 0: off", ge=0)
-    distillation: float = setting(1.0, "weight of KL from the dearest route to the others", ge=0)
+    distillation: float = setting(0.33, "weight of KL from the dearest route to the others", ge=0)
 
     def __post_init__(self) -> None:
         check_settings(self, "sandwich.")
@@ -152,6 +152,11 @@ class DpnSettings(ExpertSettings):
     routing_loss: RoutingLoss = setting(RoutingLoss, "the hinge of eq. 6")
     sandwich: Sandwich = setting(Sandwich, "training of all routes at once")
     route_fit: RouteFit = setting(RouteFit, "routers learned from measured routes")
+
+    @property
+    def calibrates_dial(self) -> bool:
+        """See `MethodSettings`."""
+        return self.route_fit.samples > 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from dpn_model.cost.bill import ModelShape
 from dpn_model.methods.dpn.router_cost import router_macs
 from dpn_model.methods.dpn.settings import DpnSettings
@@ -18,13 +20,12 @@ def plan(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> Planned:
 
 
 def plan_training(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> list[Planned]:
-    """Every copy of a sandwich: the dearest route, the cheapest, and drawn ones; the first has the router's bill."""
+    """Every copy of a sandwich: the dearest route, the cheapest, and drawn ones; the routers look at all of them."""
     planned = plan(settings, shape, text_tokens)
     if not settings.sandwich.drawn:
         return [planned]
-    bare = plan_pooling(settings, shape, text_tokens, {})
-    fixed = [Planned(planned.dearest, planned.dearest), Planned(bare.cheapest, bare.cheapest)]
-    return [*fixed, *[bare] * settings.sandwich.drawn]
+    fixed = [Planned(route, route) for route in (planned.dearest, planned.cheapest)]
+    return [*fixed, *[planned] * settings.sandwich.drawn]
 
 
 SPEC = MethodSpec(
@@ -42,6 +43,6 @@ SPEC = MethodSpec(
     chooses="per sample",
     needs_router_token=True,
     has_dial=True,
-    takes_routes=True,
+    routes=lambda settings, shape: list(product(*settings.kernels_by_site(shape.decoder.num_layers).values())),
     trains=plan_training,
 )

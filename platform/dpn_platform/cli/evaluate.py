@@ -35,6 +35,7 @@ _Split = Annotated[str | None, typer.Option(help="Split of the layout; default: 
 _Variant = Annotated[str | None, typer.Option(help="Convention: reference (default), harness, ...")]
 _Dtype = Annotated[str, typer.Option(help="auto (float32 on a CPU, float16 on a GPU), float32, float16, bfloat16.")]
 _Budget = Annotated[list[float] | None, typer.Option(help="Also at this FLOPs ratio of the dial (repeatable).")]
+_Routes = Annotated[str, typer.Option(help="all: also on every route that its method chooses from, walked together.")]
 _Submission = Annotated[bool, typer.Option("--submission", help="Write the server's file instead of a score.")]
 _Routing = Annotated[bool, typer.Option("--routing", help="Insist on routing statistics; others refuse here.")]
 _Run = Annotated[str | None, typer.Option(help="MLflow run to log to, by name (study/trial); default: its own.")]
@@ -65,6 +66,7 @@ def evaluate(
     variant: _Variant = None,
     dtype: _Dtype = "auto",
     budget: _Budget = None,
+    routes: _Routes = "own",
     submission: _Submission = False,
     routing: _Routing = False,
     run: _Run = None,
@@ -77,6 +79,7 @@ def evaluate(
     """Answer a benchmark's questions, or a data set's, with a checkpoint; score, count the cost, note the routes."""
     is_data_set = benchmark is None or benchmark in (*DATA_SETS, HELD_OUT) or "/" in benchmark
     of_options = [f"eval.budgets={budget}"] if budget else []
+    of_options += [f"eval.routes={routes}"] if routes != "own" else []
     if benchmark and is_data_set:
         of_options.append(f"eval.benchmarks=[{HELD_OUT}]")
         of_options += [f"data.uri={DATA_SETS.get(benchmark, benchmark)}"] if benchmark != HELD_OUT else []

@@ -40,10 +40,14 @@ def at_budgets(
             left_out.append(f"control {control.key} is left out: {error}")
             continue
         found = replace(control, method={**control.method, **settings})
-        same = [one for one in kept if (one.method, one.on, one.seed) == (found.method, found.on, found.seed)]
+        same = [one for one in kept if _run_of(one) == _run_of(found)]
         if not (control.is_own and same):
             kept.append(found)
     return kept, left_out
+
+
+def _run_of(control: ControlTrial) -> tuple[Any, ...]:
+    return control.method, control.on, control.seed, control.dial
 
 
 def _settled(control: ControlTrial, method: Mapping[str, Any], base: Any, shape: ModelShape) -> dict[str, Any]:

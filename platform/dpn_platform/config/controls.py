@@ -6,10 +6,14 @@ the control for a router that could as well have been a constant), or
     {name: random_drop, keep_ratio: [0.5, 0.25], seeds: 3}
     {name: fastv, budget: [1/3, 1/9], on: dense}
 
-where a list of values is one control for each, and `seeds` repeats each with so many seeds. `budget` gives the method
+    {key: dpn-dynamic, name: dpn, route_fit: {samples: 1500}, dial: [0.45, 0.6]}
+
+where a list of values is one control for each, and `seeds` repeats each with so many seeds. `key` is its name in the
+study, where its settings would make a long one. `budget` gives the method
 that share of the base's visual tokens, weighted by depth, in place of the setting that turns its cost. `on: dense`
 evaluates it on the checkpoint of the control `dense`; nothing is trained. `on` may name any trained control, of which
-the method then has its weights (`on: m3`); with `seeds`, each on the one of its own seed.
+the method then has its weights (`on: m3`); with `seeds`, each on the one of its own seed. `dial` evaluates what was
+trained again, at these FLOPs ratios of the budget dial that its training leaves.
 """
 
 from __future__ import annotations
@@ -23,8 +27,9 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import AfterValidator
 
-from dpn_model.methods.registry import DENSE, find_method, method_names
+from dpn_model.methods.registry import DENSE, find_method, method_names, methods_with
 from dpn_model.methods.settings import types_of
+from dpn_model.methods.spec import MethodSpec
 
 _MOST_SEEDS = 100
 #: of random controls that a study brings along itself
@@ -41,6 +46,7 @@ class ControlTrial:
         seed: added to the run's seed.
         budget: share of the base's visual tokens that the method is to run with, weighted by depth.
         on: key of the control whose checkpoint it is evaluated on; None: it is trained.
+        dial: FLOPs ratio that the dial of that checkpoint is turned to.
         is_own: the study brought it along; where it does not fit, it is left out.
     """
 
@@ -49,6 +55,7 @@ class ControlTrial:
     seed: int = 0
     budget: float | None = None
     on: str | None = None
+    dial: float | None = None
     is_own: bool = False
 
 
@@ -62,19 +69,17 @@ def control_trials_of(control: str | Mapping[str, Any]) -> list[ControlTrial]:
         return [ControlTrial(control, method_of_control(control))]
     values = dict(control)
     name, seeds, on = values.pop("name", None), values.pop("seeds", 1), values.pop("on", None)
+    key_given, ratios = values.pop("key", None), [_budget(one, "dial") for one in _axis(float, values.pop("dial", []))]
     budgets = [_budget(one) for one in _axis(float, values.pop("budget", None))]
     spec = find_method(name)
-    if on is not None and (not isinstance(on, str) or name == DENSE):
-        raise ValueError(
-            f"on = {on!r}; allowed: the name of another control, of another method than {DENSE}, or nothing"
-        )
-    if budgets != [None] and spec.budget is None:
-        able = ", ".join(one for one in method_names() if find_method(one).budget is not None)
-        raise ValueError(f"budget: method {name} has no setting that turns its cost; allowed with {able}")
-    if budgets != [None] and spec.budget is not None and spec.budget.setting in values:
-        raise ValueError(f"budget and {spec.budget.setting} turn the same cost; give one of the two")
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= _MOST_SEEDS:
-        raise ValueError(f"seeds = {seeds!r}; must be a whole number from 1 to {_MOST_SEEDS}")
+    _check(spec, on, seeds)
+    if key_given is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", str(key_given)):
+        raise ValueError(f"key = {key_given!r}; allowed: letters, digits, dots, dashes")
+    if budgets != [None] and (spec.budget is None or spec.budget.setting in values):
+        raise ValueError(_no_budget(spec))
+    if ratios and (on is not None or not spec.has_dial):
+        able = ", ".join(methods_with("has_dial"))
+        raise ValueError(f"dial: of a control that is trained, of method {able}; this is {name}, on = {on}")
     axes = {key: _axis(types_of(spec.settings).get(key), value) for key, value in values.items()}
     if empty := [key for key, points in axes.items() if not points]:
         raise ValueError(f"{empty[0]} = []: name at least one value")
@@ -83,16 +88,35 @@ def control_trials_of(control: str | Mapping[str, Any]) -> list[ControlTrial]:
         settings = dict(zip(axes, point, strict=True))
         spec.settings.from_dict(settings)
         parts = [name, *(f"{key}-{_word(value)}" for key, value in settings.items())]
+        if key_given is not None:  # what varies is in the name all the same
+            parts = [str(key_given), *(f"{key}-{_word(settings[key])}" for key in axes if len(axes[key]) > 1)]
         parts += [] if budget is None else [f"at-{budget:.3f}"]
         parts += [] if on is None else ["free" if on == DENSE else f"on-{on}"]
         for seed in range(seeds):
             key = "-".join([*parts, f"seed-{seed}"] if seeds > 1 else parts)
             of_seed = on if on in (None, DENSE) or seeds == 1 else f"{on}-seed-{seed}"
             trials.append(ControlTrial(key, {"name": name, **settings}, seed, budget, of_seed))
+            trials += [replace(trials[-1], key=f"{key}-dial-{one:g}", on=key, dial=one) for one in ratios if one]
     return trials
 
 
-def _budget(value: Any) -> float | None:
+def _check(spec: MethodSpec, on: Any, seeds: Any) -> None:
+    if on is not None and (not isinstance(on, str) or spec.name == DENSE):
+        raise ValueError(
+            f"on = {on!r}; allowed: the name of another control, of another method than {DENSE}, or nothing"
+        )
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= _MOST_SEEDS:
+        raise ValueError(f"seeds = {seeds!r}; must be a whole number from 1 to {_MOST_SEEDS}")
+
+
+def _no_budget(spec: MethodSpec) -> str:
+    if spec.budget is None:
+        able = ", ".join(one for one in method_names() if find_method(one).budget is not None)
+        return f"budget: method {spec.name} has no setting that turns its cost; allowed with {able}"
+    return f"budget and {spec.budget.setting} turn the same cost; give one of the two"
+
+
+def _budget(value: Any, what: str = "budget") -> float | None:
     """A share, also written as 1/3.
 
     Raises:
@@ -105,7 +129,8 @@ def _budget(value: Any) -> float | None:
     except (ValueError, TypeError, ZeroDivisionError):
         share = 0.0
     if isinstance(value, bool) or not 0 < share <= 1:
-        raise ValueError(f"budget = {value!r}; allowed: a share of the visual tokens above 0 and up to 1, such as 1/3")
+        of = "the visual tokens" if what == "budget" else "the FLOPs"
+        raise ValueError(f"{what} = {value!r}; allowed: a share of {of} above 0 and up to 1, such as 1/3")
     return share
 
 

@@ -5,7 +5,7 @@ Names of benchmarks are checked where benchmarks are known, by `evaluation.axis`
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -62,6 +62,9 @@ class EvalConfig(Section):
         "default: the first benchmark",
     )
     budgets: tuple[Budget, ...] = Field((), description="also at these FLOPs ratios of the budget dial")
+    routes: Literal["own", "all"] = Field(
+        "own", description="all: checkpoints whose method chooses among routes also on every one of them"
+    )
     variants: tuple[VariantSettings, ...] = Field((), description="also with these methods, which have no weights")
     limit: int | None = Field(None, gt=0, description="at most this many samples; default all")
     batch_size: int = Field(64, gt=0)

@@ -17,7 +17,7 @@ from dpn_model.methods.settings import per_site_settings
 from dpn_platform.config.controls import Control, all_control_trials
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.evaluation import Budget, EvalConfig
-from dpn_platform.config.method import MethodConfig, method_config, method_section, without_others
+from dpn_platform.config.method import MethodConfig, laid_over, method_config, method_section, without_others
 from dpn_platform.config.search import SearchConfig, with_defaults
 from dpn_platform.config.section import Section
 from dpn_platform.config.tracking import TrackingConfig
@@ -151,8 +151,8 @@ class ExperimentConfig(Section):
         settings = self.method.model_dump()
         if self.eval.budgets:
             raise ValueError(
-                "eval.budgets: a study's checkpoints have no calibrated dial; calibrate one (dpn_model.calibrate) and "
-                "give its budgets to `dpn evaluate`"
+                "eval.budgets: most of a study's checkpoints have no calibrated dial; give `dial` to the one control "
+                "that has, or budgets to `dpn evaluate`"
             )
         if not self.sweep.search.dimensions:
             raise ValueError(f"sweep.search: {self.sweep.search.method} varies nothing by default; name a setting")
@@ -169,6 +169,19 @@ class ExperimentConfig(Section):
                 if (entries := trial.method.get(key)) is not None and len(entries) != num_sites:
                     what = key.removeprefix("site_")
                     raise ValueError(f"control {trial.key} has {len(entries)} {what} for {num_sites} sites")
+        return self
+
+    @model_validator(mode="after")
+    def _dials_are_calibrated(self) -> ExperimentConfig:
+        for trial in [] if self.sweep is None else all_control_trials(self.sweep.controls):
+            if trial.dial is None:
+                continue
+            section = method_config(laid_over(self.method.model_dump(mode="json"), trial.method))
+            if not section.settings.calibrates_dial:
+                raise ValueError(
+                    f"control {trial.key}: the training of method {section.name} with these settings leaves no "
+                    "calibrated dial; allowed: route_fit.samples above 0"
+                )
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

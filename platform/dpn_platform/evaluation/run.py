@@ -107,6 +107,8 @@ def evaluation_key(
     benchmarks = [entry.model_dump(mode="json", exclude_none=True) for entry in config.eval.benchmarks]
     if benchmarks != [{"name": HELD_OUT}]:
         key |= {"benchmarks": benchmarks, "accuracy": axis_of(config.eval).name}
+    if config.eval.routes != "own":
+        key["routes"] = config.eval.routes
     if (variants := variants_of(config.eval, main)) != (AS_IT_IS,):
         key["variants"] = [asdict(variant) for variant in variants]
     return key

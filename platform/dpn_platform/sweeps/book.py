@@ -145,8 +145,10 @@ class StudyBook:
         return budgets_of_front(front_points(searched, convention), dense.visual_tokens_mean)
 
     def routes_of_dynamic_trials(self) -> list[Trial]:
-        """Of every trained trial that took several routes: its checkpoint on each of them."""
+        """Of every trained trial that took several routes: its checkpoint on each, unless its outcomes have them."""
         found = []
+        if self.tracking.config.eval.routes == "all":
+            return []
         for trial in list(self.trials.values()):
             if trial.state != "finished" or trial.on is not None or not find_method(method_name(trial)).takes_routes:
                 continue

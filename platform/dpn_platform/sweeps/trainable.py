@@ -38,14 +38,14 @@ class Assignment(NamedTuple):
         name: of its run.
         reference_loss: what its training is judged by.
         checkpoint_uri: to evaluate the method on; None: it is trained.
-        route: with a checkpoint: that every sample takes with the method that it was trained with.
+        main: with a checkpoint: what it is evaluated as, if not with the method of `config`.
     """
 
     config: ExperimentConfig
     name: str
     reference_loss: float | None = None
     checkpoint_uri: str | None = None
-    route: tuple[str, ...] | None = None
+    main: Variant | None = None
 
 
 Execute = Callable[[Assignment], Execution]
@@ -57,12 +57,11 @@ def train_and_evaluate(assignment: Assignment) -> Execution:
     from dpn_platform.training.base import method_of
     from dpn_platform.training.run import run_training
 
-    config, name, reference_loss, checkpoint_uri, route = assignment
+    config, name, reference_loss, checkpoint_uri, main = assignment
     alone = runs_alone(config)
     if checkpoint_uri is not None:
         folder = f"{config.storage.runs_uri.rstrip('/')}/{name}/{EVALUATION_FOLDER}"
-        method = method_of(config.method, config.train.seed).to_dict()
-        main = Variant(method=method) if route is None else Variant(route=route)
+        main = main or Variant(method=method_of(config.method, config.train.seed).to_dict())
         return Execution(None, evaluate(checkpoint_uri, config, output_uri=folder, main=main, in_this_process=alone))
     outcome = run_training(config, run_name=name, reference_loss=reference_loss, in_this_process=alone)
     if outcome.status == "stopped":
@@ -125,8 +124,10 @@ def _assignment(config: ExperimentConfig, ledger: Ledger, trial: Trial) -> Assig
             raise DpnError(f"trial {trial.key}: the run of '{trial.on}', on which it is evaluated, has left nothing")
         checkpoint_uri = outcome.export_uri
     name = run_name(ledger.study, trial)
-    route = None if trial.route is None else tuple(trial.route)
-    return Assignment(trial_config(config, trial), name, _reference_loss(ledger, trial), checkpoint_uri, route)
+    main = None
+    if trial.route is not None or trial.dial is not None:
+        main = Variant(budget=trial.dial, route=None if trial.route is None else tuple(trial.route))
+    return Assignment(trial_config(config, trial), name, _reference_loss(ledger, trial), checkpoint_uri, main)
 
 
 def _reference_loss(ledger: Ledger, trial: Trial) -> float | None:

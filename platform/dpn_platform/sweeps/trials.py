@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from dpn_model.methods.registry import DENSE
+from dpn_model.methods.registry import DENSE, find_method
 from dpn_platform.config.controls import ControlTrial
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
@@ -33,6 +33,7 @@ class Trial:
         resumed_from: step at which its last training attempt started.
         on: key of the trial whose checkpoint it is evaluated on; None: it is trained.
         route: that every sample takes there; None: the trial's own method decides.
+        dial: FLOPs ratio that the dial is turned to there.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Trial:
     resumed_from: int = 0
     on: str | None = None
     route: Sequence[str] | None = None
+    dial: float | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -79,7 +81,8 @@ def control_trials(controls: Sequence[ControlTrial]) -> list[Trial]:
     for control in controls:
         params = {f"method.{key}": value for key, value in control.method.items()}
         params |= {"seed": control.seed} if control.seed else {}
-        trials.append(Trial(control.key, params, is_control=True, on=control.on))
+        params |= {} if control.dial is None else {"dial": control.dial}
+        trials.append(Trial(control.key, params, is_control=True, on=control.on, dial=control.dial))
     return trials
 
 
@@ -122,7 +125,10 @@ def trial_config(config: ExperimentConfig, trial: Trial) -> ExperimentConfig:
         target[last] = value
     values["train"]["seed"] += given.pop("seed", 0)  # a replicate's, beside the study's own
     given.pop("route", None)
+    given.pop("dial", None)
     values["method"] = laid_over(values["method"], given["method"])
+    if trial.on is not None or not find_method(given["method"]["name"]).takes_routes:
+        values["eval"]["routes"] = "own"  # there are none, or they are answered where the checkpoint is trained
     return parse_config(values, f"trial {trial.key}")
 
 

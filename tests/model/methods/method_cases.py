@@ -35,7 +35,10 @@ class Case:
 #: by method; a method with several ways of working has several cases
 CASES: dict[str, tuple[Case, ...]] = {
     "dense": (Case(identity={}),),
-    "dpn": (Case({"temperature": 1.0, "routing_token": "first"}),),
+    "dpn": (
+        Case({"temperature": 1.0, "routing_token": "first"}),
+        Case({"scaling": "off", "routing_token": "first", "pool": "conv", "sandwich": {"drawn": 1}}, is_counted=False),
+    ),
     "static": (
         Case(identity={"kernel": "1x1"}),
         Case({"kernel": "1x2", "pool": "avg"}),

@@ -97,8 +97,10 @@ def prefill_of(ledger: Ledger) -> int:
 
 
 def billed_beside(ledger: Ledger) -> int:
-    """Without probes, and what follows from the question's words, which a plan need not know."""
-    return sum(macs for tag, macs in ledger.macs.items() if tag not in {"probe", "tower", "selector", PROJECTOR})
+    """Without probes and what follows from the question's words, which a plan need not know; and without pooling, which
+    costs more on cheaper routes."""
+    beside = {"probe", "tower", "selector", "pooling", PROJECTOR}
+    return sum(macs for tag, macs in ledger.macs.items() if tag not in beside)
 
 
 @each_case

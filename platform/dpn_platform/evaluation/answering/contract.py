@@ -111,5 +111,17 @@ class AnsweringModel(Protocol):
     def answer(self, batch: Sequence[EncodedQuestion], max_new_tokens: int) -> tuple[list[Answered], Timing]:
         """Greedy answers, in the batch's order. An answer does not depend on its batch."""
 
+    @property
+    def walks_routes(self) -> bool:
+        """Whether `answer_routes` can be asked."""
+
+    def answer_routes(
+        self, batch: Sequence[EncodedQuestion], max_new_tokens: int
+    ) -> dict[tuple[str, ...], list[Answered]]:
+        """What `answer` gives on every route, with what routes share done once; nobody could say what each took.
+
+        A sample that cannot take a route has the answer of the route that it took in its place.
+        """
+
     def forget_pictures(self) -> None:
         """Drop what was kept of pictures for further questions."""

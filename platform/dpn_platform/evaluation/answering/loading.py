@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dpn_model.methods.registry import DENSE, find_method
+from dpn_model.methods.registry import DENSE, find_method, settings_of
 from dpn_platform.config.errors import DpnError
 from dpn_platform.storage import download_folder, list_files, open_uri, read_json
 
@@ -48,6 +48,24 @@ class Checkpoint:
         """
         try:
             return self.method is not None and find_method(self.method).has_routes
+        except ValueError as error:
+            raise DpnError(f"{self.uri}: {error}") from error
+
+    def routes(self) -> tuple[tuple[str, ...], ...]:
+        """Every route that all its samples can be made to take; none where its method has none.
+
+        Raises:
+            DpnError: a method that is not registered here, or settings that do not fit the base.
+        """
+        try:
+            spec = find_method(self.method or DENSE)
+            if spec.routes is None:
+                return ()
+            from dpn_model import DpnConfig
+            from dpn_model.bases.shapes import model_shape
+
+            shape = model_shape(DpnConfig.from_dict(dict(self.config)).base)
+            return tuple(spec.routes(settings_of(self.settings), shape))
         except ValueError as error:
             raise DpnError(f"{self.uri}: {error}") from error
 

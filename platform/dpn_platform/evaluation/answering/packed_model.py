@@ -16,7 +16,7 @@ from transformers import StoppingCriteriaList
 from dpn_model import DpnForConditionalGeneration, RoutingReport
 from dpn_model.bases.shapes import model_shape
 from dpn_model.bases.vision.contract import ImageInputs, ImageSide
-from dpn_model.cost.bill import cost_parts
+from dpn_model.cost.bill import ModelShape, cost_parts
 from dpn_model.cost.flops import MAC_CONVENTIONS
 from dpn_model.cost.ledger import LayerLoad, Ledger, SampleCost
 from dpn_model.methods.contract import Parts
@@ -101,6 +101,7 @@ class PackedModel:
         self.processor = processor
         processor.max_length = None  # a limit of training: a prompt that is cut loses its end, where the answer begins
         self.device, self.dtype = device, dtype
+        self.base_shape = model_shape(model.config.base)
         self.images = RememberedImages(model.image_side)
         self._remember()
         self._pixels: dict[str, Tensor] = {}
@@ -158,6 +159,47 @@ class PackedModel:
 
     def answer(self, batch: Sequence[EncodedQuestion], max_new_tokens: int) -> tuple[list[Answered], Timing]:
         """See `AnsweringModel`."""
+        ids, mask, inputs, vision_s = self._inputs(batch)
+        ends = self.processor.end_ids
+        clock = GenerationClock(self.device)
+        generated = self.model.generate(
+            ids,
+            mask,
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=ends,
+            pad_token_id=self.processor.pad_id,
+            stopping_criteria=StoppingCriteriaList([clock]),
+        )
+        new_ids = generated[:, ids.shape[1] :].tolist()
+        timing = clock.read([count_new_tokens(row, set(ends)) for row in new_ids], vision_s)
+        assert self.model.last_routing is not None
+        return self._answered(new_ids, self.model.last_routing), timing
+
+    @property
+    def walks_routes(self) -> bool:
+        """See `AnsweringModel`."""
+        try:
+            return bool(self.model.route_names)
+        except ValueError:
+            return False
+
+    def answer_routes(
+        self, batch: Sequence[EncodedQuestion], max_new_tokens: int
+    ) -> dict[tuple[str, ...], list[Answered]]:
+        """See `AnsweringModel`."""
+        ids, mask, inputs, _ = self._inputs(batch)
+        ends, pad_id = self.processor.end_ids, self.processor.pad_id
+        walk, ids_NRQ = self.model.answer_routes(
+            ids, mask, **inputs, max_new_tokens=max_new_tokens, ends=ends, pad_id=pad_id
+        )
+        by_route = ids_NRQ.transpose(0, 1).tolist()
+        return {route: self._answered(by_route[place], walk.routing(place)) for place, route in enumerate(walk.routes)}
+
+    def _inputs(self, batch: Sequence[EncodedQuestion]) -> tuple[Tensor, Tensor, dict[str, Any], float]:
+        """Ids, mask, what else the model takes, and the seconds of the vision tower."""
         payloads: list[tuple[EncodedSample, tuple[str, ...]]] = [question.payload for question in batch]
         collated = self.processor.collate([sample for sample, _ in payloads])
         inputs = picture_inputs(collated, self.device, self.dtype)
@@ -170,56 +212,40 @@ class PackedModel:
         ids, mask = collated["input_ids"], collated["attention_mask"]
         assert ids is not None
         assert mask is not None
-        ends = self.processor.end_ids
-        clock = GenerationClock(self.device)
-        generated = self.model.generate(
-            ids.to(self.device),
-            mask.to(self.device),
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            eos_token_id=ends,
-            pad_token_id=self.processor.pad_id,
-            stopping_criteria=StoppingCriteriaList([clock]),
-        )
-        new_ids = generated[:, ids.shape[1] :].tolist()
-        counts = [count_new_tokens(row, set(ends)) for row in new_ids]
-        timing = clock.read(counts, vision_s)
-        routing = self.model.last_routing
-        assert routing is not None
-        costs = sample_costs(self.model, routing)
-        texts = [self.processor.decode(row) for row in new_ids]
-        return [self._answered(*found) for found in zip(texts, counts, costs, strict=True)], timing
+        return ids.to(self.device), mask.to(self.device), inputs, vision_s
 
     def forget_pictures(self) -> None:
         """See `AnsweringModel`."""
         self.images.forget()
         self._pixels.clear()
 
-    def _answered(self, text: str, new_tokens: int, cost: Mapping[str, Any]) -> Answered:
-        return Answered(
-            text=text,
-            new_tokens=new_tokens,
-            prompt_tokens=cost["text_tokens"] + cost["visual_tokens"][0],
-            kv_bytes=cost["kv_elements"] * self.dtype.itemsize,
-            macs={name: value for name, value in cost.items() if name.endswith(("_macs", "_dense"))},
-            visual_tokens=tuple(cost["visual_tokens"]),
-            visual_tokens_mean=cost["visual_tokens_mean"],
-            route=cost["route"],
-            sites=tuple(cost["sites"]),
-            has_router=cost["has_router"],
-        )
+    def _answered(self, new_ids: Sequence[list[int]], routing: RoutingReport) -> list[Answered]:
+        ends = set(self.processor.end_ids)
+        return [
+            Answered(
+                text=self.processor.decode(row),
+                new_tokens=count_new_tokens(row, ends),
+                prompt_tokens=cost["text_tokens"] + cost["visual_tokens"][0],
+                kv_bytes=cost["kv_elements"] * self.dtype.itemsize,
+                macs={name: value for name, value in cost.items() if name.endswith(("_macs", "_dense"))},
+                visual_tokens=tuple(cost["visual_tokens"]),
+                visual_tokens_mean=cost["visual_tokens_mean"],
+                route=cost["route"],
+                sites=tuple(cost["sites"]),
+                has_router=cost["has_router"],
+            )
+            for row, cost in zip(new_ids, sample_costs(self.model, self.base_shape, routing), strict=True)
+        ]
 
 
-def sample_costs(model: DpnForConditionalGeneration, routing: RoutingReport) -> list[dict[str, Any]]:
-    """Route, tokens, KV cache and multiply-accumulates of every sample of a forward pass.
+def sample_costs(model: DpnForConditionalGeneration, base: ModelShape, routing: RoutingReport) -> list[dict[str, Any]]:
+    """Route, tokens, KV cache and multiply-accumulates of every sample of a forward pass; `base` has no method.
 
     `kv_elements` are keys and values of the prompt in all layers; a convention's `_dense` is the same prompt without
     reduction. `executed` is everything up to the first answer token in multiply-accumulates of `swiglu`: tower,
     projector, decoder, what the method spent, head; it is left out where nobody has counted the tower.
     """
-    shape, base = model.model_shape.decoder, model_shape(model.config.base)
+    shape = model.model_shape.decoder
     found = []
     for sample in range(routing.num_samples):
         ledger = routing.ledger(sample)

@@ -133,6 +133,17 @@ class TransformersModel:
         ]
         return answers, timing
 
+    @property
+    def walks_routes(self) -> bool:
+        """See `AnsweringModel`."""
+        return False
+
+    def answer_routes(
+        self, batch: Sequence[EncodedQuestion], max_new_tokens: int
+    ) -> dict[tuple[str, ...], list[Answered]]:
+        """See `AnsweringModel`."""
+        raise NotImplementedError
+
     def forget_pictures(self) -> None:
         """Nothing is kept: what a processor makes of a picture, and where a tower takes it, is each model's own."""
 

@@ -34,6 +34,10 @@ class Variant:
 
 
 AS_IT_IS = Variant()
+#: what stands before a route in the name of the variant that takes it
+ROUTE = "route-"
+#: of one checkpoint, answered together
+MOST_ROUTES = 256
 
 
 def variants_of(settings: EvalConfig, main: Variant = AS_IT_IS) -> tuple[Variant, ...]:
@@ -56,6 +60,23 @@ def variants_of(settings: EvalConfig, main: Variant = AS_IT_IS) -> tuple[Variant
         except ValueError as error:
             raise DpnError(f"variant '{variant.told}': {error}") from None
     return found
+
+
+def on_every_route(routes: Sequence[tuple[str, ...]], uri: str) -> tuple[Variant, ...]:
+    """A variant per route of the checkpoint at `uri`.
+
+    Raises:
+        DpnError: there are none, or too many.
+    """
+    if not routes:
+        able = ", ".join(methods_with("takes_routes"))
+        raise DpnError(f"{uri}: eval.routes = all, but its method takes no routes; allowed: method {able}")
+    if len(routes) > MOST_ROUTES:
+        raise DpnError(
+            f"{uri}: eval.routes = all of a checkpoint with {len(routes)} routes; allowed: up to {MOST_ROUTES}, so "
+            "train with fewer sites or experts"
+        )
+    return tuple(Variant(ROUTE + "-".join(route), route=route) for route in routes)
 
 
 def check_variants(variants: Sequence[Variant], config: Mapping[str, Any], uri: str) -> None:

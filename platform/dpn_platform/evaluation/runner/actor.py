@@ -7,6 +7,7 @@ import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ from dpn_platform.evaluation.runner.pictures import decode, fetch
 from dpn_platform.evaluation.runner.shards import Shard
 
 _DECODERS = 4
+#: questions times routes that are answered together, in batches: routes drop tokens, and share their first layers
+_WIDENING = 4
 _DONE = pa.schema([("shard", pa.string()), ("questions", pa.int64()), ("refusal", pa.string())])
 
 
@@ -116,19 +119,60 @@ class ShardAnswerer:
             pictures = dict(zip(references, decoded, strict=True))
         shown = [_shown(question, pictures, encoded) for question in shard.questions]
         lines, times = [], []
+
+        def keep(answers: Mapping[int, Answered], variant: Variant) -> None:
+            model = self.settings.checkpoint.name
+            for question, more in zip(shard.questions, shown, strict=True):
+                lines.append(answer_line(question, answers.get(question.place), model, more, variant.name))
+
+        walked = self._walked()
         for variant in self.settings.variants:
+            if variant in walked:
+                continue
             self.model.become(variant)
             answers, timing, latency_ms = self.answer(shard.questions, pictures)
-            lines += [
-                answer_line(question, answers.get(question.place), self.settings.checkpoint.name, more, variant.name)
-                for question, more in zip(shard.questions, shown, strict=True)
-            ]
+            keep(answers, variant)
             wall_s, started = time.perf_counter() - started, time.perf_counter()
             run = {"batch_size": self.settings.batch_size, **self.model.facts}
             took = {"timing": asdict(timing), "wall_s": wall_s, "num_questions": len(shard.questions), "run": run}
             times.append({"variant": variant.name, **took, "latency_ms": latency_ms})
+        if walked:
+            self.model.become(AS_IT_IS)
+            found = self._answer_routes(shard.questions, pictures, len(walked))
+            for variant in walked:
+                keep({place: answers[variant.route or ()] for place, answers in found.items()}, variant)
         self.model.forget_pictures()
         self.files.write(shard, lines, times)
+
+    def _walked(self) -> tuple[Variant, ...]:
+        """The variants on fixed routes that are answered together; the first is answered by itself in any case."""
+        on_routes = tuple(variant for variant in self.settings.variants[1:] if variant.route is not None)
+        return on_routes if on_routes and self.model.walks_routes else ()
+
+    def _answer_routes(
+        self, questions: Sequence[Question], pictures: Mapping[PictureRef, Picture], num_routes: int
+    ) -> dict[int, dict[tuple[str, ...], Answered]]:
+        """By place in the question file, the answer on every route.
+
+        Fewer questions at once: behind the last site each of them is there once for every route.
+        """
+        found: dict[int, dict[tuple[str, ...], Answered]] = {}
+        asked, encoded = self._encoded(questions, pictures)
+        for places in batches(asked, encoded, max(1, _WIDENING * self.settings.batch_size // num_routes)):
+            with _named([asked[place] for place in places]):
+                answers = self.model.answer_routes([encoded[at] for at in places], asked[places[0]].max_new_tokens)
+            for number, place in enumerate(places):
+                found[asked[place].place] = {route: each[number] for route, each in answers.items()}
+        return found
+
+    def _encoded(
+        self, questions: Sequence[Question], pictures: Mapping[PictureRef, Picture]
+    ) -> tuple[list[Question], list[EncodedQuestion]]:
+        """Those that the model is asked."""
+        asked = [question for question in questions if question.fixed_answer is None]
+        return asked, [
+            self.model.encode(question.text, [pictures[picture] for picture in question.pictures]) for question in asked
+        ]
 
     def answer(
         self, questions: Sequence[Question], pictures: Mapping[PictureRef, Picture]
@@ -137,15 +181,13 @@ class ShardAnswerer:
 
         What the first batch of a worker took is not counted.
         """
-        asked = [question for question in questions if question.fixed_answer is None]
-        encoded = [
-            self.model.encode(question.text, [pictures[picture] for picture in question.pictures]) for question in asked
-        ]
+        asked, encoded = self._encoded(questions, pictures)
         answers: dict[int, Answered] = {}
         total = Timing()
         latency_ms: dict[int, float] = {}
         for places in batches(asked, encoded, self.settings.batch_size):
-            found, timing = self._answer_batch([asked[place] for place in places], [encoded[place] for place in places])
+            with _named([asked[place] for place in places]):
+                found, timing = self.model.answer([encoded[at] for at in places], asked[places[0]].max_new_tokens)
             answers |= {asked[place].place: answered for place, answered in zip(places, found, strict=True)}
             if self.is_warm:
                 total += timing
@@ -154,15 +196,16 @@ class ShardAnswerer:
             self.is_warm = True
         return answers, total, latency_ms
 
-    def _answer_batch(
-        self, asked: Sequence[Question], encoded: Sequence[EncodedQuestion]
-    ) -> tuple[list[Answered], Timing]:
-        from dpn_model.not_finite import NotFiniteError  # here: see above
 
-        try:
-            return self.model.answer(encoded, asked[0].max_new_tokens)
-        except NotFiniteError as error:
-            raise DpnError(str(error.named([question.id for question in asked]))) from error
+@contextmanager
+def _named(asked: Sequence[Question]) -> Iterator[None]:
+    """What a sample spoils is told with its question."""
+    from dpn_model.not_finite import NotFiniteError  # here: see above
+
+    try:
+        yield
+    except NotFiniteError as error:
+        raise DpnError(str(error.named([question.id for question in asked]))) from error
 
 
 def batches(

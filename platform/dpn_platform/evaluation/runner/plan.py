@@ -17,7 +17,13 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.published.manifest import VERSIONS_FOLDER, load_manifest
 from dpn_platform.data.published.presence import require_shards
 from dpn_platform.evaluation.answering.loading import Checkpoint, check_dtype, find_checkpoint
-from dpn_platform.evaluation.answering.variants import AS_IT_IS, Variant, check_variants, variants_of
+from dpn_platform.evaluation.answering.variants import (
+    AS_IT_IS,
+    Variant,
+    check_variants,
+    on_every_route,
+    variants_of,
+)
 from dpn_platform.evaluation.runner.outcome import Evaluated
 from dpn_platform.evaluation.runner.shards import SHARD_QUESTIONS, Shard, cut
 from dpn_platform.storage import join_uri, open_uri
@@ -74,6 +80,8 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
     checkpoint = find_checkpoint(request.checkpoint_uri)
     variants = variants_of(config.eval, request.main)
     check_variants(variants, checkpoint.config, checkpoint.uri)
+    if config.eval.routes == "all":
+        variants += on_every_route(checkpoint.routes(), checkpoint.uri)
     if request.needs_routing and not checkpoint.has_routes:
         what = f"method {checkpoint.method}" if checkpoint.method else "a model of transformers"
         able = ", ".join(methods_with("has_routes"))

@@ -7,17 +7,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dpn_platform.benchmarks.outcomes import Row, read_table
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.answering.variants import ROUTE as ROUTE_VARIANT
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.methods import is_dense, is_trained_alike
 
 ROUTES_COMMAND = "dpn evaluate CHECKPOINT --routes all"
 #: setting of points that are a checkpoint on one route, and what stands before it in their names
 ROUTE, _ROUTE_POINT = "route", "-route-"
-_ROUTE_VARIANT = "route-"
+#: setting of points that are a checkpoint at a ratio of its dial
+_DIAL = "dial"
 #: of the outcome table: all that a proof reads
 COLUMNS = (
     *("benchmark", "variant", "place", "question_id", "unit", "family", "in_headline", "score", "gold", "has_image"),
@@ -87,29 +89,38 @@ def material_of(
         raise DpnError(f"{name}: outcomes of {len(found)} checkpoints in one table; give their own evaluations")
     budgets = {float(found[0]["budget"]): found for found in by_variant.values() if found[0].get("budget") is not None}
     routes = {
-        _route_of(variant, found): found for variant, found in by_variant.items() if variant.startswith(_ROUTE_VARIANT)
+        _route_of(variant, found): found for variant, found in by_variant.items() if variant.startswith(ROUTE_VARIANT)
     }
     method = str(own[0].get("method") or method)
     return Material(name, method, tuple(own), dict(sorted(budgets.items())), routes or dict(on_routes or {}))
 
 
 def materials_of_points(points: Sequence[Point]) -> dict[str, Material]:
-    """Point -> its rows, those of points that are a checkpoint on one route among those of its own point.
+    """Point -> its rows; points that are its checkpoint on one route, or at a ratio of its dial, are among them.
 
     Raises:
         DpnError: a table that is missing or cannot be read.
     """
     kept = [point for point in points if point.outcomes_uri]
-    fixed: dict[str, dict[str, Sequence[Row]]] = {}
+    routes: dict[str, dict[str, Sequence[Row]]] = {}
+    dials: dict[str, dict[float, Sequence[Row]]] = {}
     for point in kept:
         if ROUTE in point.params:
-            rows = [row for row in read_rows(point.outcomes_uri) if not row.get("variant")]
-            fixed.setdefault(point.name.rpartition(_ROUTE_POINT)[0], {})[str(point.params[ROUTE])] = rows
-    return {
-        point.name: material_of(point.name, read_rows(point.outcomes_uri), fixed.get(point.name), point.method)
-        for point in kept
-        if ROUTE not in point.params
-    }
+            routes.setdefault(point.name.rpartition(_ROUTE_POINT)[0], {})[str(point.params[ROUTE])] = _own_rows(point)
+        elif _DIAL in point.params and point.on is not None:
+            dials.setdefault(point.on, {})[float(point.params[_DIAL])] = _own_rows(point)
+    found = {}
+    for point in kept:
+        if ROUTE in point.params or (_DIAL in point.params and point.on is not None):
+            continue
+        one = material_of(point.name, read_rows(point.outcomes_uri), routes.get(point.name), point.method)
+        budgets = {**dials.get(point.name, {}), **one.on_budgets}
+        found[point.name] = replace(one, on_budgets=dict(sorted(budgets.items())))
+    return found
+
+
+def _own_rows(point: Point) -> list[Row]:
+    return [row for row in read_rows(point.outcomes_uri) if not row.get("variant")]
 
 
 def read_rows(uri: str | None) -> list[Row]:
@@ -124,4 +135,4 @@ def read_rows(uri: str | None) -> list[Row]:
 def _route_of(variant: str, rows: Sequence[Row]) -> str:
     """As the rows write it; the variant's name where no picture took one."""
     taken = {row["route"] for row in rows if row.get("has_image") and row.get("route")}
-    return taken.pop() if len(taken) == 1 else variant.removeprefix(_ROUTE_VARIANT).replace("-", ",")
+    return taken.pop() if len(taken) == 1 else variant.removeprefix(ROUTE_VARIANT).replace("-", ",")
