@@ -99,6 +99,9 @@ def test_points_of_a_dial_belong_to_the_checkpoint_that_they_turn(tmp_path: Path
     turned = point(tmp_path, "dpn-00-dial-0.4", "dpn", own, params={"dial": 0.4}, on="dpn-00")
     proofs = proofs_of_points([*in_one_table(tmp_path), turned], "swiglu")
     assert [(one.told, one.is_dynamic) for one in proofs] == [("dpn-00", True), ("dpn-00 at budget 0.4", False)]
+    strange = [row | {"route": "4x4,4x4"} for row in own]
+    turned = point(tmp_path, "dpn-00-dial-0.3", "dpn", strange, params={"dial": 0.3}, on="dpn-00")
+    assert [one.told for one in proofs_of_points([*in_one_table(tmp_path), turned], "swiglu")] == ["dpn-00"]
 
 
 def test_a_point_whose_routes_do_not_fit_has_no_proof(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dpn_platform.benchmarks.outcomes import Row, read_table
@@ -49,8 +49,7 @@ class Material:
     @property
     def routes_taken(self) -> set[str]:
         """By the samples with a picture, under the checkpoint as it is and at its budgets."""
-        of_choices = (self.own, *self.on_budgets.values())
-        return {row["route"] for rows in of_choices for row in rows if row.get("has_image") and row.get("route")}
+        return _taken(row for rows in (self.own, *self.on_budgets.values()) for row in rows)
 
     @property
     def does_the_same_to_all(self) -> bool:
@@ -114,9 +113,18 @@ def materials_of_points(points: Sequence[Point]) -> dict[str, Material]:
         if ROUTE in point.params or (_DIAL in point.params and point.on is not None):
             continue
         one = material_of(point.name, read_rows(point.outcomes_uri), routes.get(point.name), point.method)
-        budgets = {**dials.get(point.name, {}), **one.on_budgets}
+        # Where routes are points, those of the checkpoint as it is were run: a ratio that took others is left out.
+        turned = {
+            ratio: rows for ratio, rows in dials.get(point.name, {}).items() if _taken(rows) <= set(one.on_routes)
+        }
+        budgets = {**turned, **one.on_budgets}
         found[point.name] = replace(one, on_budgets=dict(sorted(budgets.items())))
     return found
+
+
+def _taken(rows: Iterable[Row]) -> set[str]:
+    """Routes of the samples with a picture."""
+    return {row["route"] for row in rows if row.get("has_image") and row.get("route")}
 
 
 def _own_rows(point: Point) -> list[Row]:
@@ -134,5 +142,5 @@ def read_rows(uri: str | None) -> list[Row]:
 
 def _route_of(variant: str, rows: Sequence[Row]) -> str:
     """As the rows write it; the variant's name where no picture took one."""
-    taken = {row["route"] for row in rows if row.get("has_image") and row.get("route")}
+    taken = _taken(rows)
     return taken.pop() if len(taken) == 1 else variant.removeprefix(ROUTE_VARIANT).replace("-", ",")
