@@ -15,6 +15,7 @@ PRODUCT = {
     "platform/dpn_platform/cli/main.py",
     "platform/dpn_platform/config/tracking.py",
     "platform/dpn_platform/evaluation/lmms_eval_model.py",
+    "platform/dpn_platform/reports/dynamic/figure.py",
     "platform/dpn_platform/reports/look/gallery.py",
     "platform/dpn_platform/reports/routing/figure.py",
     "platform/dpn_platform/reports/routing/over_time.py",

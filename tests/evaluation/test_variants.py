@@ -12,6 +12,8 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.loading import load_ours
 from dpn_platform.evaluation.answering.variants import Variant
 from dpn_platform.evaluation.recorded_runs import read_recorded
+from dpn_platform.reports.dynamic.prove import proofs_of
+from dpn_platform.reports.dynamic.sources import materials_at
 
 STATIC = {"name": "pooled", "method": {"name": "static", "kernel": "2x2"}}
 DENSE = {"name": "unreduced", "method": {"name": "dense"}}
@@ -105,6 +107,18 @@ def test_every_route_is_what_its_own_run_gives(save_checkpoint, evaluated, rows_
         assert all(row["latency_ms"] is None for row in walked), "nobody can say what one of them took"
     assert result.variants[1]["cost"]["prefill_ms"] is None
     assert result.variants[0]["cost"]["prefill_ms"] is not None or result.variants[0]["cost"]["num_timed"] == 0
+
+
+def test_a_proof_reads_the_routes_of_one_evaluation(save_checkpoint, evaluated, rows_table):
+    """Untrained routers prove nothing; what matters is that every route and cost is found."""
+    result = evaluated(save_checkpoint(name="dpn", scaling="off"), rows_table, routes="all")
+    (material,) = materials_at(result.outcomes_uri)
+    (proof,) = proofs_of(material)
+    assert {route.name for route in proof.routes} == {",".join(one) for one in product(("1x1", "1x2", "2x2"), repeat=3)}
+    assert proof.cost == pytest.approx(result.flops_ratio["swiglu"])
+    assert [route.cost for route in proof.routes] == sorted(route.cost for route in proof.routes)
+    assert proof.warnings == (), "own outcomes are those of the routes that were taken"
+    assert proof.accuracy == pytest.approx(result.accuracy)
 
 
 def test_routes_that_are_no_tree_are_run_one_after_the_other(save_checkpoint, evaluated, rows_table):

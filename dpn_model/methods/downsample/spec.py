@@ -52,6 +52,7 @@ SPEC = MethodSpec(
     parts="dpn_model.methods.downsample.resizer:build",
     search={"keep": Dimension("keep", 0.05, 0.9)},
     shorthand=lambda name: {} if name == "downsample" else None,
+    resizes=True,
     budget=Dimension("keep", choices=tuple(round((side / 24) ** 2, 5) for side in range(2, 25))),
     control={},
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -112,8 +112,12 @@ def encode_table(rows: Iterable[Row]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def read_table(uri: str) -> list[dict[str, Any]]:
+def read_table(uri: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The rows of a table, with the names of today whichever version wrote them.
+
+    Args:
+        uri: of the file.
+        columns: read these alone, as far as the table has them; default: all.
 
     Raises:
         DpnError: nothing there, or no parquet.
@@ -124,6 +128,8 @@ def read_table(uri: str) -> list[dict[str, Any]]:
         raise DpnError(f"{uri}: cannot be read as parquet: {error}") from None
     if not _OLD_NAMES.keys().isdisjoint(table.column_names):
         table = table.rename_columns([_OLD_NAMES.get(name, name) for name in table.column_names])
+    if columns is not None:
+        table = table.select([name for name in columns if name in table.column_names])
     return table.to_pylist()
 
 

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from dpn_platform.cli.compare import compare
 from dpn_platform.cli.console import clean_stdout, note, print_json
+from dpn_platform.cli.dynamic import dynamic
 from dpn_platform.cli.paper import paper
 from dpn_platform.cli.pictures import pictures
 from dpn_platform.cli.routing import routing
@@ -35,12 +36,14 @@ def register(app: typer.Typer) -> None:
     """Adds `dpn report`."""
     group = typer.Typer(
         cls=_StudyByDefault,
-        help="Draw a study again (dpn report STUDY), compare scored runs, audit the paper's tables, show routes.",
+        help="Draw a study again (dpn report STUDY), compare scored runs, hold choices per sample against a coin, "
+        "audit the paper's tables, show routes.",
         subcommand_metavar="STUDY | COMMAND [ARGS]...",
         no_args_is_help=True,
     )
     group.command(DEFAULT)(report)
     group.command("compare")(compare)
+    group.command("dynamic")(dynamic)
     group.command("paper")(paper)
     group.command("routing")(routing)
     group.command("pictures")(pictures)

@@ -15,6 +15,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 NUM_RESAMPLES = 4000
+#: of draws held in memory together
+_ENTRIES_AT_ONCE = 4_000_000
 
 
 def resample(outcomes: Sequence[Hashable], seed: int, stratum: int = 0) -> tuple[list[Hashable], Array]:
@@ -34,6 +36,26 @@ def resample(outcomes: Sequence[Hashable], seed: int, stratum: int = 0) -> tuple
     shares = np.array([counted[kind] for kind in kinds], dtype=np.float64) / max(n, 1)
     generator = np.random.default_rng([seed, stratum])
     return kinds, generator.multinomial(n, shares, size=NUM_RESAMPLES).astype(np.float64)
+
+
+def clustered_means(values: Array, clusters: npt.NDArray[np.int64], seed: int, stratum: int = 0) -> Array:
+    """The mean over questions in every draw, where clusters (the questions of one picture) are drawn as wholes.
+
+    Args:
+        values: one per question, (N,); any numbers.
+        clusters: the cluster of every question, (N,); numbers from 0 without gaps.
+        seed: of the generator.
+        stratum: number of the stratum, for scores that combine several parts drawn apart.
+    """
+    sums, sizes = np.bincount(clusters, values), np.bincount(clusters).astype(np.float64)
+    count = len(sizes)
+    generator = np.random.default_rng([seed, stratum])
+    means = []
+    step = max(1, _ENTRIES_AT_ONCE // count)
+    for start in range(0, NUM_RESAMPLES, step):
+        drawn = generator.integers(count, size=(min(step, NUM_RESAMPLES - start), count))
+        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    return np.concatenate(means)
 
 
 def interval(values: Array) -> tuple[float, float]:

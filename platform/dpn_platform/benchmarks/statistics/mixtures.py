@@ -8,9 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 from dpn_platform.benchmarks.statistics.headlines import is_mean_of_questions
 from dpn_platform.benchmarks.statistics.scored_runs import ScoredRun, matched
+
+#: costs that differ by less are one: equal counts, other rounding
+_SAME = 1e-9
+
+
+def best_mixture(cost: float, costs: Sequence[float], accuracies: Sequence[float]) -> list[tuple[int, float]] | None:
+    """What answers most questions at no more than this mean cost: one run, or two of them drawn with given shares.
+
+    Args:
+        cost: mean cost that is allowed.
+        costs, accuracies: means of every run.
+
+    Returns:
+        (place of a run, its share), shares together 1; None where every run is dearer.
+    """
+    cheap = [place for place, one in enumerate(costs) if one <= cost + _SAME]
+    dear = [place for place, one in enumerate(costs) if one > cost + _SAME]
+    options = [[(place, 1.0)] for place in cheap]
+    for below, above in product(cheap, dear):
+        share = (cost - costs[below]) / (costs[above] - costs[below])
+        if share > 0:
+            options.append([(below, 1 - share), (above, share)])
+    return max(options, key=lambda option: sum(accuracies[place] * share for place, share in option), default=None)
 
 
 def mixed(name: str, runs: Sequence[ScoredRun], shares: Sequence[float]) -> ScoredRun:

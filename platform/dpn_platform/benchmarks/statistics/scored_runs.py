@@ -82,7 +82,7 @@ def _same_benchmarks(base: ScoredRun, other: ScoredRun) -> None:
 
 def _read_run(uri: str, benchmarks: Sequence[str]) -> ScoredRun:
     location = open_uri(uri).uri
-    tables = [location] if location.endswith(".parquet") else _tables_in(location)
+    tables = [location] if location.endswith(".parquet") else tables_in(location)
     if tables:
         return _read_tables(uri, location, tables, benchmarks)
     if location.endswith(SUFFIXES):
@@ -112,7 +112,7 @@ def _read_run(uri: str, benchmarks: Sequence[str]) -> ScoredRun:
     )
 
 
-def _tables_in(folder: str) -> list[str]:
+def tables_in(folder: str) -> list[str]:
     """The outcome table of a folder; where it has none, those of the folders in it."""
     if folder.endswith(SUFFIXES):
         return []

@@ -13,7 +13,7 @@ from dpn_platform.reports.comparison.reference_tables import flops_convention
 from dpn_platform.reports.comparison.runs import DIVISORS, Average, RunComparison
 from dpn_platform.reports.look.labels import NOT_MEASURED, signed_points
 from dpn_platform.reports.look.style import html_document
-from dpn_platform.reports.study.sections import table
+from dpn_platform.reports.look.tables import table
 
 _PLOT_PX = (220, 22)
 _LISTED_IDS = 200

@@ -58,6 +58,12 @@ def is_fixed(method: str) -> bool:
     return spec is not None and spec.reduces and spec.chooses == "fixed" and not spec.is_random
 
 
+def is_trained_alike(method: str) -> bool:
+    """Whether it does the same to every sample and was trained so: a static pyramid."""
+    spec = _spec(method)
+    return spec is not None and is_fixed(method) and spec.needs_training != "none"
+
+
 def is_yardstick(method: str) -> bool:
     """Whether it is a control that every claim is held against, or the method without reduction."""
     spec = _spec(method)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 from html import escape
 
+#: of drawn pictures: text, quiet text, lines behind the data
+INK, QUIET, GRID = "#1e293b", "#64748b", "#e2e8f0"
+
 STYLE = """
 :root { color-scheme: light dark; --paper:#ffffff; --card:#f8fafc; --ink:#1e293b; --quiet:#64748b; --line:#e2e8f0;
   --accent:#0f766e; --heat:15,118,110; --loss:194,65,12; --good:#15803d; --bad:#b91c1c; }

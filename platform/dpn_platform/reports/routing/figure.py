@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from dpn_platform.reports.look.labels import route_steps
-from dpn_platform.reports.study.picture import GRID, INK, QUIET
+from dpn_platform.reports.look.style import GRID, INK, QUIET
 
 DPI = 150
 ROUTES_SHOWN, GROUPS_SHOWN = 7, 12

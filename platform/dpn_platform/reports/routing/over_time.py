@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from dpn_platform.reports.look.style import GRID, INK, QUIET
 from dpn_platform.reports.routing.figure import KERNEL_COLOURS, RC, plain_axes
-from dpn_platform.reports.study.picture import GRID, INK, QUIET
 
 
 def routing_history_svg(history: Mapping[str, Any], title: str) -> str:

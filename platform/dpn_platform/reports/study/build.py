@@ -11,6 +11,7 @@ from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.pareto import pareto_front
+from dpn_platform.reports.dynamic.prove import proofs_of_points
 from dpn_platform.reports.look.gallery import gallery_png
 from dpn_platform.reports.study.claims import claims_of
 from dpn_platform.reports.study.export import document_json, points_csv
@@ -88,16 +89,18 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> ReportPaths:
 
 
 def study_record(record: StudyRecord, examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyRecord:
-    """The record with its front, its claims, and with the examples of the point that a gallery should show.
+    """The record with its front, its claims and proofs, and with the examples of the point that a gallery should show.
 
     Args:
         record: of a study that has just ended.
         examples: point name -> its samples. Shown are those of a featured point, else of the first searched one.
     """
-    record = with_front(replace(record, claims=claims_of(record.points, record.convention)))
+    points, convention = record.points, record.convention
+    shown = replace(record, claims=claims_of(points, convention), proofs=proofs_of_points(points, convention))
+    record = with_front(shown)
     candidates = (*featured_with_routes(record), *(point for point in record.points if not point.is_control))
-    shown = next((point.name for point in candidates if examples.get(point.name)), None)
-    return record if shown is None else replace(record, examples=tuple(examples[shown]), examples_point=shown)
+    chosen = next((point.name for point in candidates if examples.get(point.name)), None)
+    return record if chosen is None else replace(record, examples=tuple(examples[chosen]), examples_point=chosen)
 
 
 def with_front(record: StudyRecord) -> StudyRecord:

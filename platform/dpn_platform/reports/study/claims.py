@@ -4,36 +4,30 @@ Two controls, mixed so that their mean cost is the point's, are what a coin coul
 cheaper counts by itself. Of all these the best is taken, by the same questions, which favours the controls. Points that
 differ in their seed alone are averaged first, question by question.
 
-Is it dynamic? A point whose checkpoint was also run on each of its routes is held against these, shuffled among its
-samples (`shuffling.py`).
+A point whose checkpoint was also run on each of its routes is held against these, shuffled among its samples. Whether
+it is dynamic is a longer proof, `reports/dynamic`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
-from dpn_platform.benchmarks.outcomes import Row, read_table
 from dpn_platform.benchmarks.statistics.bootstrap import interval
-from dpn_platform.benchmarks.statistics.mixtures import mixed
+from dpn_platform.benchmarks.statistics.mixtures import best_mixture, mixed
 from dpn_platform.benchmarks.statistics.paired import paired_difference
 from dpn_platform.benchmarks.statistics.scored_runs import ScoredRun, read_runs
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.pareto import flops_ratio, is_measured
 from dpn_platform.evaluation.points import Convention, Point
+from dpn_platform.reports.dynamic.material import ROUTE, Material, materials_of_points
+from dpn_platform.reports.dynamic.prove import shuffled_gain
+from dpn_platform.reports.dynamic.table import route_table
 from dpn_platform.reports.look.methods import is_yardstick
 from dpn_platform.reports.study.difference import Claim, Difference
 from dpn_platform.reports.study.seeds import by_seed_group
-from dpn_platform.reports.study.shuffling import gain_over_shuffled
-
-#: setting of points that are a checkpoint on one route, and what stands before it in their names
-ROUTE, _ROUTE = "route", "-route-"
-#: costs that differ by less are one: equal counts, other rounding
-_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -58,8 +52,6 @@ def claims_of(points: Sequence[Point], convention: Convention, seed: int = 0) ->
         seed: of the bootstrap.
     """
     measured = [point for point in points if is_measured(point, convention) and point.outcomes_uri]
-    fixed = [point for point in measured if ROUTE in point.params]
-    on_routes = {(point.name.rpartition(_ROUTE)[0], str(point.params[ROUTE])): point for point in fixed}
     try:
         runs = {point.name: read_runs([str(point.outcomes_uri)])[0] for point in measured}
         measured = [point for point in measured if abs(_accuracy(runs[point.name]) - point.accuracy) < 1e-6]
@@ -67,7 +59,12 @@ def claims_of(points: Sequence[Point], convention: Convention, seed: int = 0) ->
         entries = _entries(chosen, runs, convention)
         yardsticks = [one for one in entries if is_yardstick(one.method)]
         claims = [_against_controls(one, yardsticks, seed) for one in entries if not is_yardstick(one.method)]
-        claims += [_against_shuffled(point, on_routes, flops_ratio(point, convention), seed) for point in chosen]
+        dealt = materials_of_points([point for point in measured if ROUTE in point.params or _num_routes(point) > 1])
+        claims += [
+            _against_shuffled(dealt[point.name], flops_ratio(point, convention), convention, seed)
+            for point in chosen
+            if point.name in dealt
+        ]
     except (DpnError, ValueError, KeyError):  # other questions, or no scores: nothing is claimed
         return ()
     return tuple(claim for claim in claims if claim is not None)
@@ -89,28 +86,28 @@ def _entries(points: Sequence[Point], runs: dict[str, ScoredRun], convention: Co
 
 
 def _against_controls(point: _Entry, yardsticks: Sequence[_Entry], seed: int) -> Claim | None:
-    shares = _best_mixture(point.cost, yardsticks)
+    shares = best_mixture(point.cost, [one.cost for one in yardsticks], [one.accuracy for one in yardsticks])
     if shares is None:
         return None
-    named = {one.name: share for one, share in shares}
-    change = _change(point.run, [one.run for one, _ in shares], list(named.values()), seed)
+    named = {yardsticks[place].name: share for place, share in shares}
+    change = _change(point.run, [yardsticks[place].run for place, _ in shares], list(named.values()), seed)
     return Claim(point.name, {name: round(share, 4) for name, share in named.items()}, point.cost, change)
 
 
-def _against_shuffled(point: Point, on_routes: Mapping[tuple[str, str], Point], cost: float, seed: int) -> Claim | None:
-    """None for a point that took one route, or was not run on each of them."""
-    counts = sum((Counter(taken) for taken in point.routes.values()), Counter())
-    fixed = {route: on_routes[point.name, route] for route in counts if (point.name, route) in on_routes}
-    if len(fixed) < max(2, len(counts)):
+def _against_shuffled(dealt: Material, cost: float, convention: Convention, seed: int) -> Claim | None:
+    """None for a point that was not run on each of its routes, on the same questions."""
+    try:
+        table = route_table(dealt, convention)
+    except DpnError:
         return None
-    rows = {route: _own_rows(one) for route, one in fixed.items()}
-    change = gain_over_shuffled(_own_rows(point), rows, seed)
-    told = {route: round(count / counts.total(), 4) for route, count in counts.items()}
-    return Claim(point.name, told, cost, change, "own routes shuffled")
+    gain = shuffled_gain(table, table.choices[0], seed)
+    shares = {route: round(share, 4) for route, share in gain.shares.items()}
+    return Claim(dealt.name, shares, cost, Difference(gain.value, *gain.ci), "own routes shuffled")
 
 
-def _own_rows(point: Point) -> list[Row]:
-    return [row for row in read_table(str(point.outcomes_uri)) if not row["variant"]]
+def _num_routes(point: Point) -> int:
+    """Routes that its samples took."""
+    return len({route for taken in point.routes.values() for route in taken})
 
 
 def _change(run: ScoredRun, rivals: Sequence[ScoredRun], shares: Sequence[float], seed: int) -> Difference:
@@ -119,15 +116,3 @@ def _change(run: ScoredRun, rivals: Sequence[ScoredRun], shares: Sequence[float]
     found = [paired_difference(rival, run, benchmark, seed) for benchmark in run.benchmarks]
     low, high = interval(np.mean([one.draws for one in found], axis=0))
     return Difference(float(np.mean([one.value for one in found])) / 100, low / 100, high / 100)
-
-
-def _best_mixture(cost: float, yardsticks: Sequence[_Entry]) -> list[tuple[_Entry, float]] | None:
-    """What answers most questions at no more than this mean cost; None where every control is dearer."""
-    cheap = [one for one in yardsticks if one.cost <= cost + _SAME]
-    dear = [one for one in yardsticks if one.cost > cost + _SAME]
-    options = [[(one, 1.0)] for one in cheap]
-    for below, above in product(cheap, dear):
-        share = (cost - below.cost) / (above.cost - below.cost)
-        if share > 0:
-            options.append([(below, 1 - share), (above, share)])
-    return max(options, key=lambda option: sum(one.accuracy * share for one, share in option), default=None)

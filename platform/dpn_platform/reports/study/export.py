@@ -16,6 +16,7 @@ from dpn_platform.evaluation.pareto import (
     knee,
     pareto_front,
 )
+from dpn_platform.reports.dynamic.export import proof_document
 from dpn_platform.reports.study.controls import (
     against_dense,
     dense_control,
@@ -47,6 +48,7 @@ def study_document(record: StudyRecord, report_path: str | None = None) -> dict[
         "hypervolume": hypervolume(record.points, convention=record.convention),
         "hypervolume_reference": {"accuracy": REFERENCE.accuracy, "flops_ratio": REFERENCE.flops_ratio},
         "claims": [claim.to_json() for claim in record.claims],
+        "proofs": [proof_document(proof) for proof in record.proofs],
         "family_losses": _family_losses(record),
         "meta": dict(record.meta),
     }

@@ -9,6 +9,8 @@ from typing import Any
 
 from dpn_platform.evaluation.pareto import front_points, hypervolume, knee
 from dpn_platform.evaluation.points import Point
+from dpn_platform.reports.dynamic.proof import summary_of
+from dpn_platform.reports.dynamic.tables import verdicts_table
 from dpn_platform.reports.look.style import SCRIPT, embedded_png, html_document
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
 from dpn_platform.reports.study.figure import figure_div
@@ -49,6 +51,7 @@ def report_page(record: StudyRecord, gallery: bytes | None) -> str:
             _top(record),
             _front_section(record),
             _claims_section(record),
+            _choice_section(record),
             _section("All points", differences_sentence(record), points_table(record)),
             _families_section(record),
             _routes_section(record),
@@ -85,6 +88,14 @@ def _front_section(record: StudyRecord) -> str:
 
 def _claims_section(record: StudyRecord) -> str:
     return _section("Against the controls", claims_sentence(record), claims_table(record)) if record.claims else ""
+
+
+def _choice_section(record: StudyRecord) -> str:
+    """Of points that were measured on each of their routes; `dpn report dynamic` has the whole proof."""
+    if not record.proofs:
+        return ""
+    lead = f"{summary_of(record.proofs)}. Each is held against what a coin would do at the same mean cost."
+    return _section("Choice per sample", lead, verdicts_table(record.proofs))
 
 
 def _families_section(record: StudyRecord) -> str:

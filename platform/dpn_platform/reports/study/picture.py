@@ -35,12 +35,12 @@ from dpn_platform.reports.look.methods import (
     label_of_method,
     styles_of,
 )
+from dpn_platform.reports.look.style import GRID, INK, QUIET
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.summary import interval_note
 
 FRONT_COLOUR, FRONT_LINE = "#0f766e", "#7cc4bb"
-INK, QUIET, GRID = "#1e293b", "#64748b", "#e2e8f0"
 DPI = 160
 _SIZE_IN = (10.0, 5.8)
 _FADED = 0.42

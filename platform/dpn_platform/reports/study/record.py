@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.points import Convention, Point
+from dpn_platform.reports.dynamic.proof import Proof
 from dpn_platform.reports.study.difference import Claim
 
 RECORD_NAME = "study.json"
@@ -37,6 +38,7 @@ class StudyRecord:
         examples_point: name of the point the examples come from.
         convention: the FLOPs convention on the x axis, of the front and of the hypervolume.
         claims: what each point gains over the best mixture of controls at its cost.
+        proofs: of points that choose per sample and were measured on each of their routes; seeds each by itself.
     """
 
     name: str
@@ -47,6 +49,7 @@ class StudyRecord:
     examples_point: str | None = None
     convention: Convention = "swiglu"
     claims: tuple[Claim, ...] = ()
+    proofs: tuple[Proof, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
@@ -58,6 +61,7 @@ class StudyRecord:
             "meta": dict(self.meta),
             "points": [point.to_json() for point in self.points],
             "claims": [claim.to_json() for claim in self.claims],
+            "proofs": [proof.model_dump(mode="json") for proof in self.proofs],
             "examples_point": self.examples_point,
             "examples": [dict(example) for example in self.examples],
         }
@@ -83,13 +87,14 @@ class StudyRecord:
                 examples_point=document.get("examples_point"),
                 convention=document.get("convention", "swiglu"),
                 claims=tuple(Claim.from_json(claim) for claim in document.get("claims") or ()),
+                proofs=tuple(Proof.model_validate(proof) for proof in document.get("proofs") or ()),
             )
         except KeyError as error:
             raise DpnError(f"{source}: not a study record, {error} is missing") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise DpnError(f"{source}: a point cannot be read, {where}: {first['msg']}") from None
+            raise DpnError(f"{source}: a point or proof cannot be read, {where}: {first['msg']}") from None
 
 
 def parse_record(text: str | bytes, source: str) -> StudyRecord:

@@ -19,6 +19,7 @@ from dpn_platform.reports.look.labels import (
     short_params,
     signed_points,
 )
+from dpn_platform.reports.look.tables import change_cell, table
 from dpn_platform.reports.study.controls import (
     against_dense,
     dense_control,
@@ -33,15 +34,6 @@ from dpn_platform.reports.study.record import StudyRecord
 _ROUTE_COLOURS = ("#0f766e", "#1d4ed8", "#b45309", "#7c3aed", "#be185d", "#4d7c0f", "#0e7490", "#9f1239")
 _OTHER_COLOUR = "#64748b"
 _NAMED_SHARE = 0.12  # a narrower bar segment has no room for its name
-
-
-def table(head: Sequence[str], rows: Sequence[str], numeric: frozenset[int] = frozenset()) -> str:
-    """An HTML table from finished row strings; `numeric` columns have right-aligned heads."""
-    cells = "".join(
-        f'<th class="number">{escape(text)}</th>' if index in numeric else f"<th>{escape(text)}</th>"
-        for index, text in enumerate(head)
-    )
-    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def points_table(record: StudyRecord) -> str:
@@ -79,7 +71,9 @@ def _point_row(
     accuracy = f"{percent(point.accuracy)}<br><small>{interval(point.accuracy_ci)}{seeds_text(point, '<br>')}</small>"
     costs = (*(ratio(flops_ratio(point, name)) for name in conventions), ratio(point.visual_tokens_mean, 1))
     numbers = "".join(f'<td class="number">{text}</td>' for text in (accuracy, *costs))
-    compared = "<small>the yardstick</small>" if is_yardstick else _change_cell(change)
+    compared = "" if change is None else change_cell(*change)
+    if is_yardstick:
+        compared = "<small>the yardstick</small>"
     place = (
         "on it"
         if on_front
@@ -93,22 +87,11 @@ def _point_row(
     )
 
 
-def _change_cell(change: Difference | None) -> str:
-    if change is None:
-        return ""
-    kind, word = ("", "inside interval")
-    if change.is_resolved:
-        kind, word = ("good", "above") if change.low > 0 else ("bad", "below")
-    bounds = f"{signed_points(change.low)} to {signed_points(change.high)}"
-    chip = f'<span class="chip {kind}">{word}</span>'
-    return f'<span class="nowrap">{signed_points(change.value)} {chip}</span><br><small>{bounds}</small>'
-
-
 def claims_table(record: StudyRecord) -> str:
     """Every point that is no control against the best mixture of controls at its cost; the largest gain first."""
     rows = [
         f'<tr><td>{escape(claim.point)}</td><td class="number">{ratio(claim.cost)}</td>'
-        f"<td>{escape(_shares(claim))}</td><td>{_change_cell(claim.change)}</td></tr>"
+        f"<td>{escape(_shares(claim))}</td><td>{change_cell(*claim.change)}</td></tr>"
         for claim in sorted(record.claims, key=lambda one: (-one.change.value, one.point))
     ]
     head = ("point", f"FLOPs {record.convention}", "best controls at that cost", "against them")

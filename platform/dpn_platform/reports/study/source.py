@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.points import POINT_ARTIFACT, Point
+from dpn_platform.reports.dynamic.prove import proofs_of_points
 from dpn_platform.reports.study.claims import claims_of
 from dpn_platform.reports.study.record import RECORD_NAME, StudyRecord, parse_record
 from dpn_platform.storage import exists, list_files, read_bytes, read_json
@@ -37,12 +38,25 @@ def read_study(place: str) -> StudyRecord:
     for uri in (f"{place}/{RECORD_NAME}", f"{place}/{REPORT_ARTIFACTS}/{RECORD_NAME}"):
         if exists(uri):
             return parse_record(read_bytes(uri), uri)
-    points = [point for uri in list_files(f"{place}/trials", ".json") if (point := _point_of_trial(uri)) is not None]
+    points = points_of_trials(place)
     if not points:
         raise DpnError(f"{place}: no {RECORD_NAME} here, in {REPORT_ARTIFACTS}/, and no finished trial in trials/")
-    points.sort(key=lambda point: (not point.is_control, point.name))
-    record = StudyRecord(place.rpartition("/")[2], tuple(points), meta=_UNFINISHED)
-    return replace(record, claims=claims_of(record.points, record.convention))
+    record = StudyRecord(place.rpartition("/")[2], points, meta=_UNFINISHED)
+    proofs = proofs_of_points(points, record.convention)
+    return replace(record, claims=claims_of(points, record.convention), proofs=proofs)
+
+
+def is_study(place: str) -> bool:
+    """Whether a path or URI holds a study: a record, or the trials of a ledger."""
+    place = place.rstrip("/")
+    records = (f"{place}/{RECORD_NAME}", f"{place}/{REPORT_ARTIFACTS}/{RECORD_NAME}")
+    return place.endswith(".json") or any(map(exists, records)) or bool(list_files(f"{place}/trials", ".json"))
+
+
+def points_of_trials(place: str) -> tuple[Point, ...]:
+    """The points of a study's finished trials, controls first, each seed by itself; none without a ledger there."""
+    found = (_point_of_trial(uri) for uri in list_files(f"{place.rstrip('/')}/trials", ".json"))
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: (not one.is_control, one.name)))
 
 
 def _point_of_trial(uri: str) -> Point | None:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from dpn_platform.evaluation.pareto import REFERENCE, flops_ratio, hypervolume, pareto_front
 from dpn_platform.evaluation.points import Point
+from dpn_platform.reports.dynamic.proof import summary_of
 from dpn_platform.reports.look.labels import (
     common_params,
     conventions_shown,
@@ -73,6 +74,7 @@ def _empty_table(record: StudyRecord, common: str) -> Table:
         f"● on the front   ~ difference inside its interval   {ratios}: FLOPs ratios",
         *([f"all points of the search: {common}"] if common else []),
         *([told] if (told := claims_sentence(record)) else []),
+        *([f"choice per sample, {summary_of(record.proofs)}"] if record.proofs else []),
         interval_note(record),
         f"hypervolume {volume:.4f} ({record.convention}, from {corner})",
     ]
