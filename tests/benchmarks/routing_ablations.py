@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,27 +99,26 @@ def routes_of(model: Any, config: Any, collate: SampleCollator, split: str, rows
     """Evenly spaced rows of a split on all routes."""
     count = load_manifest(config.data.uri).split(split).rows
     places = np.unique(np.linspace(0, count - 1, min(rows, count)).round().astype(np.int64))
-    right, inner = [], model.token_losses
+    losses_of, walk_of = model.token_losses, model.walk_routes
+    is_right: list[Tensor] = []
 
-    def kept(final: Any, labels_T: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        losses_R, sample_R, logits_RC = inner(final, labels_T)
+    def token_losses(final: Any, labels_T: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        losses_R, sample_R, logits_RC = losses_of(final, labels_T)
         is_wrong_R = logits_RC.logsumexp(dim=-1) - logits_RC.amax(dim=-1) < losses_R - 1e-6
-        right.append(torch.zeros(final.num_samples).index_add(0, sample_R, is_wrong_R.float()) == 0)
+        is_right.append(torch.zeros(final.num_samples).index_add(0, sample_R, is_wrong_R.float()) == 0)
         return losses_R, sample_R, logits_RC
 
-    def batches() -> Iterator[dict[str, Any]]:
-        for batch in batches_of(config, split, places, collate):
-            inputs = to_device(batch, torch.device("cpu"), torch.float32)
-            seen.append(model.walk_routes(**inputs)[0])
-            right.pop() if len(right) > len(seen) else None
-            yield inputs
+    def walk_routes(**batch: Any) -> Any:
+        walk, losses_NR = walk_of(**batch)
+        is_right[-1] = walk.by_route(is_right[-1])[list(walk.pictured)]
+        return walk, losses_NR
 
-    seen: list[Any] = []
-    model.token_losses = kept
-    measured = Measured.of(measure(model, batches(), "swiglu"))
-    del model.token_losses
-    found = [walk.by_route(leaves)[list(walk.pictured)] for walk, leaves in zip(seen, right[: len(seen)], strict=True)]
-    return Routes(measured, torch.cat(found))
+    model.token_losses, model.walk_routes = token_losses, walk_routes
+    batches = batches_of(config, split, places, collate)
+    inputs = (to_device(batch, torch.device("cpu"), torch.float32) for batch in batches)
+    measured = Measured.of(measure(model, inputs, "swiglu"))
+    del model.token_losses, model.walk_routes
+    return Routes(measured, torch.cat(is_right))
 
 
 def line_of(
@@ -168,7 +167,7 @@ def later_sites_leave_all(measured: Measured) -> Tensor:
 
 @torch.no_grad()
 def figures(routers: Sequence[Router], measured: Measured) -> dict[str, float]:
-    """Entropy of the mean policy, the sample's information about the route (nats), regret of the most probable route."""
+    """Entropy of the mean policy, the samples' information about routes (nats), regret of the most probable route."""
     logits = [router(read) for router, read in zip(routers, measured.states, strict=True)]
     p_NR = route_log_probs(logits, measured.is_feasible_NR).exp()
     entropy_of = lambda p: float(-(p * p.clamp(min=1e-12).log()).sum(dim=-1).mean())  # noqa: E731

@@ -80,9 +80,7 @@ def evaluate(
     is_data_set = benchmark is None or benchmark in (*DATA_SETS, HELD_OUT) or "/" in benchmark
     of_options = [f"eval.budgets={budget}"] if budget else []
     of_options += [f"eval.routes={routes}"] if routes != "own" else []
-    if benchmark and is_data_set:
-        of_options.append(f"eval.benchmarks=[{HELD_OUT}]")
-        of_options += [f"data.uri={DATA_SETS.get(benchmark, benchmark)}"] if benchmark != HELD_OUT else []
+    of_options += _of_data_set(benchmark) if benchmark and is_data_set else []
     experiment = _experiment(config, [*(overrides or []), *of_options])
     if benchmark is not None and not is_data_set:
         options = BenchmarkOptions(benchmark, data, questions, annotations, images, layout, split, variant, dtype)
@@ -105,6 +103,12 @@ def evaluate(
         print_json(document)
         return
     _show(result)
+
+
+def _of_data_set(name: str) -> list[str]:
+    """What `--benchmark` says of the configuration where it names a data set."""
+    asked = [f"eval.benchmarks=[{HELD_OUT}]"]
+    return asked if name == HELD_OUT else [*asked, f"data.uri={DATA_SETS.get(name, name)}"]
 
 
 def _evaluate_data_set(

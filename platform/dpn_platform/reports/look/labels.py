@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from dpn_platform.evaluation.points import Convention, Point
@@ -16,6 +16,7 @@ _ROUTE_SEPARATOR = re.compile(r"\s*(?:->|→|,|/|\|)\s*|\s+")
 _SHORT_PARAMS = {
     "routing_loss_weight": "λ",
     "routing_loss_target": "t",
+    "route_fit_target": "target",
     "lambda": "λ",
     "target": "t",
     "experts": "experts",
@@ -66,7 +67,17 @@ def seeds_text(point: Point, before: str = ", ") -> str:
 
 def short_params(params: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
     """The parameters of a point in one line: `λ=0.12 t=1.4 experts={1x1,1x2,2x2}`."""
-    return " ".join(f"{_short_key(key)}={_short_value(value)}" for key, value in params.items() if key not in leave_out)
+    flat = {path: value for key, given in params.items() if key not in leave_out for path, value in _leaves(key, given)}
+    return " ".join(f"{_short_key(key)}={_short_value(value)}" for key, value in flat.items())
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What a section of settings sets, each by its dotted key."""
+    if not isinstance(value, Mapping):
+        yield key, value
+        return
+    for name, inner in value.items():
+        yield from _leaves(f"{key}.{name}", inner)
 
 
 def common_params(points: Sequence[Point]) -> dict[str, Any]:
