@@ -75,6 +75,21 @@ class PackedCache(Cache):
         self._open = CacheStage(state.lengths, offset_B)
         self._slots = CacheSlots.behind((0,) * state.num_samples, state.lengths, state.hidden_TD.device)
 
+    def forget(self, before: PackedSequence, after: PackedSequence) -> None:
+        """Prefill: of `before`, which all layers so far ran, they keep the rows that are left in `after`."""
+        kept_T = torch.isin(before.token_index_T, after.token_index_T)
+        device = kept_T.device
+        old = CacheSlots.behind((0,) * before.num_samples, before.lengths, device)
+        new = CacheSlots.behind((0,) * after.num_samples, after.lengths, device)
+        for tensors in (self._keys, self._values):
+            for layer, whole in enumerate(tensors):
+                assert whole is not None
+                fewer = whole.new_zeros((*whole.shape[:2], new.longest + self.room, whole.shape[3]))
+                fewer[new.sample_T, :, new.slot_T] = whole[old.sample_T[kept_T], :, old.slot_T[kept_T]]
+                tensors[layer] = fewer
+        offset_B = _behind(before) - _column(after.lengths, device, before.position_ids_T.ndim)
+        self._stages = [CacheStage(after.lengths, offset_B)] * len(self._stages)
+
     @contextmanager
     def only(self, state: PackedSequence, lengths: tuple[int, ...], is_renumbered: bool = False) -> Iterator[None]:
         """Prefill: one layer runs so many of each sample's rows; the stage that was open goes on behind it."""
@@ -99,7 +114,10 @@ class PackedCache(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Store float[1, N, T, H] rows of layer `layer_idx` (0-based); see the class for what is returned."""
+        """Store float[1, N, T, H] rows of layer `layer_idx` (0-based); see the class for what is returned.
+
+        Rows behind those that have a slot are riders' (`attention.riders`): nobody looks at them later.
+        """
         assert self._slots is not None
         slots = self._slots
         is_prefill = layer_idx == len(self._keys)
@@ -118,7 +136,7 @@ class PackedCache(Cache):
             elif (missing := slots.longest - whole.shape[2]) > 0:
                 more = whole.new_zeros((*whole.shape[:2], missing + self.room, whole.shape[3]))
                 whole = torch.cat([whole, more], dim=2)
-            whole[slots.sample_T, :, slots.slot_T] = states[0].transpose(0, 1)
+            whole[slots.sample_T, :, slots.slot_T] = states[0, :, : len(slots.sample_T)].transpose(0, 1)
             tensors[layer_idx] = whole
             stored.append(whole)
         if is_prefill:

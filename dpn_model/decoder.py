@@ -31,6 +31,7 @@ from dpn_model.methods.layer_call import LayerCall
 from dpn_model.methods.probe import ATTENTION, EMBEDDINGS, GRADIENT, NEXT_LAYER, Probe, VisionProbe
 from dpn_model.methods.records import PatchRecord, ReductionRecord
 from dpn_model.packing import PackedSequence
+from dpn_model.riding import Riding, riding_with
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def run_decoder(
     patched: list[PatchRecord] = []
     probe_macs_B = np.zeros(state.num_samples, dtype=np.int64)
     state = state.with_hidden(state.hidden_TD * embedding_scale(language_model))
-    watch = Watch(-1)
+    watch, riding = Watch(-1), riding_with(state, reducers, joins)
     arguments: list[dict[str, object]] = []
     for number in range(len(layers) + 1):
         if number in patches:
@@ -87,19 +88,33 @@ def run_decoder(
             patched.append(record)
             state = state.with_hidden(hidden_TD).injected()
         elif number:
-            watch.layer = number - 1 if number in reducers and ATTENTION in reducers[number].looks else -1
-            state = state.with_hidden(layers[number - 1](state.hidden_TD[None], **arguments[number - 1])[0]).injected()
+            looks = reducers[number].looks if number in reducers else frozenset()
+            watch.layer, watch.with_gradient = number - 1 if ATTENTION in looks else -1, GRADIENT in looks
+            state = _behind(layers[number - 1], number, state, arguments[number - 1], riding)
         if number in reducers:
             rotary = arguments[number - 1]["position_embeddings"] if number else None
-            probe = _probe(language_model, number, state, reducers[number].looks, watch, entered, vision, rotary)
-            state, reduction = reducers[number](state, probe)
+            probe = _probe(
+                language_model, number, state, reducers[number].looks, watch, entered, vision, rotary, riding
+            )
+            before, (state, reduction), riding = state, reducers[number](state, probe), None
+            if cache is not None and reduction.is_forgotten:
+                cache.forget(before, state)
             reductions.append(reduction)
             probe_macs_B += np.asarray(probe.macs)
         if number in reducers or not number:
             watch = Watch(-1)
-            arguments = layer_arguments(language_model, state, cache, watch)
+            arguments = layer_arguments(language_model, state, cache, watch, riding)
     final = state.with_hidden(language_model.norm(state.hidden_TD))
     return DecoderPass(final, tuple(reductions), tuple(patched), tuple(probe_macs_B.tolist()))
+
+
+def _behind(
+    layer: Any, number: int, state: PackedSequence, arguments: dict[str, object], riding: Riding | None
+) -> PackedSequence:
+    """The batch behind a layer (1-based `number`) that all rows run, and what rides with it too."""
+    hidden_TD = state.hidden_TD if riding is None else riding.joining(number, state.hidden_TD)
+    hidden_TD = layer(hidden_TD[None], **arguments)[0]
+    return state.with_hidden(hidden_TD if riding is None else riding.leaving(hidden_TD)).injected()
 
 
 def _probe(
@@ -111,6 +126,7 @@ def _probe(
     entered: PackedSequence,
     vision: VisionProbe | None,
     rotary: Any,
+    riding: Riding | None,
 ) -> Probe:
     """What the reducer behind layer `number` may look at; `entered` is the batch in front of the first layer."""
     return Probe(
@@ -126,6 +142,7 @@ def _probe(
         language_model.norm,
         rotary,
         partial(run_beside, language_model),
+        None if riding is None else riding.riders,
     )
 
 

@@ -22,6 +22,7 @@ from dpn_model.cost.flops import DecoderShape, layer_macs
 from dpn_model.methods.contract import joined
 from dpn_model.packing import PackedSequence
 from dpn_model.positions import renumbered_positions, rotary_ids
+from dpn_model.riding import Riding
 
 
 def embedding_scale(language_model: Any) -> float:
@@ -35,16 +36,23 @@ def embedding_scale(language_model: Any) -> float:
 
 
 def layer_arguments(
-    language_model: Any, state: PackedSequence, cache: PackedCache | None, watch: Watch | None = None
+    language_model: Any,
+    state: PackedSequence,
+    cache: PackedCache | None,
+    watch: Watch | None = None,
+    riding: Riding | None = None,
 ) -> list[dict[str, object]]:
-    """Keyword arguments of every layer until the next reduction."""
+    """Keyword arguments of every layer until the next reduction; `riding`: what they run beside the batch."""
     if cache is not None:
         cache.open_stage(state)
+    positions_T, riders = state.position_ids_T, None
+    if riding is not None:
+        positions_T, riders = torch.cat([positions_T, riding.position_ids_R]), riding.riders
     shared: dict[str, object] = {
-        "position_ids": rotary_ids(state.position_ids_T),
+        "position_ids": rotary_ids(positions_T),
         CACHE_NAME: cache,
         "use_cache": cache is not None,
-        "layout": AttentionLayout(state.lengths, state.hidden_TD.device, watch),
+        "layout": AttentionLayout(state.lengths, state.hidden_TD.device, watch, riders),
     }
     return with_rotary(language_model, state.hidden_TD, shared)
 

@@ -127,7 +127,12 @@ class RoutingReport:
             "macs": macs,
         }
         stages = self.visual_tokens_per_stage(sample)
-        if not patched:
+        forgotten = {
+            record.layer: record.tokens_out[sample]
+            for record in self.records
+            if record.is_forgotten and record.tokens_in[sample]
+        }
+        if not patched and not forgotten:
             return Ledger.of_stages(layers, self.sites, stages, text, **more)
         loads: list[LayerLoad] = []
         for count, visual in zip(layers_per_stage(layers, self.sites), stages, strict=True):
@@ -135,6 +140,8 @@ class RoutingReport:
                 rows = Rows(visual, text)
                 patch = patched.get(len(loads) + 1)
                 loads.append(LayerLoad.whole(rows) if patch is None else patch.load(sample, rows))
+        for layer, kept in forgotten.items():
+            loads[:layer] = [replace(load, keys=Rows(kept, text)) for load in loads[:layer]]
         return Ledger.of_layers(Rows(self.visual_tokens[sample], text), loads, **more)
 
     def cost(self, sample: int, convention: Convention = "true") -> CostParts:

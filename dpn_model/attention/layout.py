@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpn_model.attention.riders import Riders
 from dpn_model.attention.watch import Watch
 
 # A bucket may waste this share of its rows on padding before a new one is opened: one larger SDPA call beats two
@@ -32,13 +33,20 @@ class Bucket:
 class AttentionLayout:
     """A packed batch of samples of `lengths` rows. Index tensors are made once, for all layers that share them.
 
-    `watch`: keep queries and keys of one of these layers.
+    `watch`: keep queries and keys of one of these layers. `riders`: rows that come behind these.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        device: torch.device,
+        watch: Watch | None = None,
+        riders: Riders | None = None,
+    ) -> None:
         self.lengths = tuple(lengths)
         self.device = device
         self.watch = watch
+        self.riders = riders
 
     @property
     def is_uniform(self) -> bool:

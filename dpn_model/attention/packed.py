@@ -96,21 +96,26 @@ def packed_attention(
     if unknown:
         raise ValueError(f"{type(module).__name__} wants attention with {', '.join(unknown)}, which packed attention "
                          "cannot")  # fmt: skip
-    longest = layout.longest if isinstance(layout, CachedLayout) else max(layout.lengths)
+    longest = layout.longest if isinstance(layout, CachedLayout) else max(layout.lengths) + bool(layout.riders)
     window = sliding_window if sliding_window is not None and sliding_window < longest else None
     options = AttentionOptions(scaling, dropout, has_groups=key.shape[1] != query.shape[1], window=window)
-    query_TNH = query[0].transpose(0, 1)
+    query_TNH, riders = query[0].transpose(0, 1), getattr(layout, "riders", None)
     watch = layout.watch if isinstance(layout, AttentionLayout) else None
     if watch is not None and watch.layer == module.layer_idx:
         watch.seen = Watched(query_TNH, key[0].transpose(0, 1), scaling, window)
-        if not watch.only_look:
-            watch.seen = watch.seen.detached()
-        else:
+        if watch.only_look:
             return value.new_zeros(1, *query_TNH.shape[:2], value.shape[-1]), None
+        if not watch.with_gradient:
+            watch.seen = watch.seen.detached()
     if isinstance(layout, CachedLayout):
         return _attend_to_cache(query_TNH, key, value, layout, options)[None], None
     backend = choose_backend(getattr(module.config, BACKEND_SETTING, None), query_TNH, options)
-    return backend.attend(query_TNH, key[0].transpose(0, 1), value[0].transpose(0, 1), layout, options)[None], None
+    key_TNH, value_TNH = key[0].transpose(0, 1), value[0].transpose(0, 1)
+    if riders is None:
+        return backend.attend(query_TNH, key_TNH, value_TNH, layout, options)[None], None
+    query, key, value = (tensor[: riders.behind] for tensor in (query_TNH, key_TNH, value_TNH))
+    riding = riders.attend(query_TNH[riders.behind :], key_TNH, value_TNH, options)
+    return torch.cat([backend.attend(query, key, value, layout, options), riding])[None], None
 
 
 def _attend_to_cache(

@@ -51,26 +51,39 @@ class Watched:
         device = self.query_TNH.device
         places = torch.from_numpy(asking).to(device)
         rows = start + asking if self.query_rows is None else np.searchsorted(self.query_rows, start + asking)
-        queries = self.query_TNH[torch.from_numpy(rows).to(device)].float().transpose(0, 1)
-        keys = self.key_TNH[start : start + length].float().transpose(0, 1)
-        if len(keys) < len(queries):  # else it would be a copy for nothing
-            keys = keys.repeat_interleave(len(queries) // len(keys), dim=0)
-        scale = 1 / math.sqrt(queries.shape[-1]) if self.scale is None else self.scale
-        scores = queries @ keys.transpose(1, 2) * scale
+        scores = self._scores(self.query_TNH[torch.from_numpy(rows).to(device)], self.key_TNH[start : start + length])
         columns = torch.arange(length, device=device)
         hidden = columns > places[:, None]
         if self.window is not None:
             hidden |= columns <= places[:, None] - self.window
         return scores.masked_fill(hidden, -math.inf).softmax(dim=-1)
 
+    def log_attention_of(self, rider: int, start: int, seen: int) -> Tensor:
+        """float32[N, seen + 1]: logarithms of a rider's weights, over `seen` rows from `start` on and itself behind."""
+        keys = torch.cat([self.key_TNH[start : start + seen], self.key_TNH[rider : rider + 1]])
+        scores = self._scores(self.query_TNH[rider : rider + 1], keys)[:, 0]
+        if self.window is not None:
+            scores = scores.masked_fill(torch.arange(seen + 1, device=scores.device) <= seen - self.window, -math.inf)
+        return scores.log_softmax(dim=-1)
+
+    def _scores(self, query_QNH: Tensor, key_XNH: Tensor) -> Tensor:
+        """float32[N, Q, X]: of X keys."""
+        queries, keys = (tensor.float().transpose(0, 1) for tensor in (query_QNH, key_XNH))
+        if len(keys) < len(queries):  # else it would be a copy for nothing
+            keys = keys.repeat_interleave(len(queries) // len(keys), dim=0)
+        scale = 1 / math.sqrt(queries.shape[-1]) if self.scale is None else self.scale
+        return queries @ keys.transpose(1, 2) * scale
+
 
 class Watch:
     """Hung on a layout: which layer to keep, what was kept, and whether its output is wanted at all.
 
-    What is kept of a layer that runs has no gradient; of one that is only looked at, as the caller's mode has it.
+    What is kept of a layer that runs has no gradient, unless it is to have one (`with_gradient`; recomputed layers
+    give it where checkpoints are not reentrant); of one that is only looked at, as the caller's mode has it.
     """
 
-    def __init__(self, layer: int, *, only_look: bool = False) -> None:
+    def __init__(self, layer: int, *, only_look: bool = False, with_gradient: bool = False) -> None:
         self.layer = layer
         self.only_look = only_look
+        self.with_gradient = with_gradient
         self.seen: Watched | None = None

@@ -30,6 +30,7 @@ class DecoderShape:
         query_size, kv_size: heads x head width of the queries, and of the keys (or values); None: d, as in LLaMA-2.
             `eq8` knows no grouped queries and takes d.
         vocab_size: outputs of lm_head.
+        num_heads: of the queries; 0 where nobody has said.
     """
 
     hidden_size: int
@@ -38,6 +39,7 @@ class DecoderShape:
     query_size: int | None = None
     kv_size: int | None = None
     vocab_size: int = 0
+    num_heads: int = 0
 
     @classmethod
     def from_config(cls, text_config: Any) -> DecoderShape:
@@ -52,6 +54,7 @@ class DecoderShape:
             num_heads * head_size,
             num_kv_heads * head_size,
             text_config.vocab_size,
+            num_heads,
         )
 
     @property

@@ -86,15 +86,32 @@ class Part(nn.Module):
         return False
 
 
+class Rider(nn.Module):
+    """A row beside every sample with a picture that runs the layers up to a reducer and sees the prompt.
+
+    It stands behind the prompt that the pictures belong to, sees no answer, and is seen by nobody: no row of the batch,
+    no cache, no length knows of it. Its attention in the last layer is what the reducer may ask for
+    (`Probe.rider_attention`); its cost is the reducer's to bill (`probe_cost.rider_macs`).
+    """
+
+    def forward(self) -> Tensor:
+        """float[L, D]: with what the row enters the first layer, and what is added in front of every further one."""
+        raise NotImplementedError
+
+
 class TokenReducer(Part):
     """Looks at the batch after a layer (0: before the first) and returns a smaller one.
 
     Text and router tokens are never dropped.
+
+    Attributes:
+        rider: of a method's first reducer, what rides up to it; None: nothing does.
     """
 
     def __init__(self, layer: int) -> None:
         super().__init__()
         self.layer = layer
+        self.rider: Rider | None = None
 
     def forward(self, state: PackedSequence, probe: Probe) -> tuple[PackedSequence, ReductionRecord]:
         """Reduce the visual tokens of `state` after layer `self.layer`."""
@@ -325,6 +342,13 @@ class Parts:
                 "a projector with its own grid takes whole pictures, so the selector must work behind it "
                 "(before_projector = False)"
             )
+        for site in (site for site, reducer in self.reducers.items() if reducer.rider is not None):
+            earlier = [layer for layer in self.reducers if layer < site] + [one for one in self.patches if one <= site]
+            if earlier or not site:
+                raise ValueError(
+                    f"a row rides up to layer {site}; allowed: behind a layer, with neither a reducer in front of it "
+                    "nor a patched layer on the way"
+                )
 
     def all(self) -> list[Part]:
         """Every part with modules, in the order they run."""

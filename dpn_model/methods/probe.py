@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpn_model.attention.riders import Riders
 from dpn_model.attention.watch import Watched
 from dpn_model.packing import ImageSpan, PackedSequence, TokenKind
 
 #: looks of a reducer
 ATTENTION, NEXT_LAYER, EMBEDDINGS = "attention", "next_layer", "embeddings"
-#: beside NEXT_LAYER: what is shown of it carries a gradient where one is wanted at all
+#: beside ATTENTION or NEXT_LAYER: what is shown of it carries a gradient where one is wanted at all
 GRADIENT = "gradient"
 #: look of any part: where answers are known, every turn's asking row (`PackedSequence.asking_rows_R`)
 TURNS = "turns"
@@ -64,6 +65,7 @@ class Probe:
         final_norm: the decoder's.
         rotary: (cosines, sines) that the finished layer was called with.
         run_beside: runs copied layers over a batch.
+        riders: rows that rode with the batch up to here (`contract.Rider`).
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Probe:
         final_norm: Callable[[Tensor], Tensor] | None = None,
         rotary: tuple[Tensor, Tensor] | None = None,
         run_beside: Callable[[PackedSequence, Sequence[Any]], tuple[PackedSequence, Watched, list[int]]] | None = None,
+        riders: Riders | None = None,
     ) -> None:
         self.layer = layer
         self.state = state
@@ -86,6 +89,7 @@ class Probe:
         self._final_norm = final_norm
         self._rotary = rotary
         self._run_beside = run_beside
+        self._riders = riders
         self._watched = watched
         self._next_layer = next_layer
         self._next: Watched | None = None
@@ -116,6 +120,24 @@ class Probe:
         """float[T, N, H] and float[T, N of keys, H] of the finished layer, rotary positions in. Raises as above."""
         watched = self._finished()
         return watched.query_TNH, watched.key_TNH
+
+    def rider_attention(self) -> list[Tensor]:
+        """Of every sample with a picture float32[N, n + 1]: logarithms of its rider's attention in the finished layer.
+
+        The n are the rows of its sample from the first on, as far as it sees; its own row stands behind them.
+
+        Raises:
+            ValueError: nothing rode with the batch, or as in `attention`.
+        """
+        if self._riders is None:
+            raise ValueError(f"a rider's attention after layer {self.layer} was asked for; nothing rode up to there")
+        key = "rider", b""
+        if key not in self._known:
+            watched = self._finished()
+            self._known[key], starts = self._riders.log_attention(watched), list(self.state.starts)
+            for start, seen in zip(self._riders.starts, self._riders.seen, strict=True):
+                self._macs_B[starts.index(start)] += (seen + 1) * math.prod(watched.query_TNH.shape[1:])
+        return self._known[key]
 
     def normed(self) -> Tensor:
         """float[T, D]: the batch behind the decoder's final norm, without gradient.

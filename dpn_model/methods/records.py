@@ -28,6 +28,7 @@ class ReductionRecord:
         expert_tokens_BE: visual tokens of those samples each expert would have left (0: not feasible).
         macs: by tag, multiply-accumulates per sample that were spent on it ("router", "selector" ...; what a probe was
             asked for is billed by the probe).
+        is_forgotten: the layers up to this site forget for decoding what was dropped, which has no other trace.
     """
 
     layer: int
@@ -40,6 +41,7 @@ class ReductionRecord:
     kernels_E: tuple[tuple[int, int], ...] = ()
     expert_tokens_BE: tuple[tuple[int, ...], ...] = ()
     macs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    is_forgotten: bool = False
 
     @classmethod
     def of_nothing(cls, layer: int, num_samples: int) -> ReductionRecord:

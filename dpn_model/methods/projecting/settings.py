@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -61,6 +62,23 @@ class Sizes:
                 f"divisors of {self.height}" + (f" by divisors of {self.width}" if self.width != self.height else "")
             )
         return self.height // sides[0], self.width // sides[1]
+
+    def levels(self, chosen: Sequence[int] | None, depths: Sequence[float]) -> tuple[int, ...]:
+        """Hidden states of the tower, in the order they are read.
+
+        Args:
+            chosen: as they were set; None: those at `depths`, shares of the tower's depth, each once.
+            depths: as the authors chose.
+
+        Raises:
+            ValueError: the tower does not show them.
+        """
+        if self.tower_levels is None:
+            raise ValueError("levels: this base's tower shows its features alone; allowed: bases with one CLIP tower")
+        levels = chosen or tuple(dict.fromkeys(round(depth * self.tower_levels) for depth in depths))
+        if max(levels) > self.tower_levels:
+            raise ValueError(f"levels = {list(levels)}; allowed with this base's tower: 0 to {self.tower_levels}")
+        return tuple(levels)
 
     def square(self, name: str, tokens: int | None, share: float = 0.5) -> tuple[int, int]:
         """A grid of as many tokens; of None, the patches' own times `share` each way.

@@ -18,7 +18,7 @@ from dpn_model.methods.projecting.layers import (
     two_layers,
 )
 from dpn_model.methods.projecting.settings import Sizes, heads_of
-from dpn_model.methods.tokenpacker.spec import HEAD_SIZE, TokenPackerSettings
+from dpn_model.methods.tokenpacker.spec import DEPTHS, HEAD_SIZE, TokenPackerSettings
 
 
 def build(settings: TokenPackerSettings, host: Host) -> Parts:
@@ -31,7 +31,7 @@ class TokenPacker(SizedProjector):
 
     def __init__(self, settings: TokenPackerSettings, sizes: Sizes) -> None:
         super().__init__(settings, sizes)
-        self.levels = settings.levels_of(sizes)
+        self.levels = sizes.levels(settings.levels, DEPTHS)
         self.scale, self.vision_size, self.has_residual = settings.scale, sizes.vision_size, settings.query_residual
         width = settings.width_of(sizes)
         self.query = nn.Linear(sizes.vision_size, width, bias=False)

@@ -42,7 +42,7 @@ class TokenPackerSettings(ProjectorSettings):
 
     def grid(self, sizes: Sizes) -> tuple[int, int]:
         """A token per block."""
-        self.levels_of(sizes)
+        sizes.levels(self.levels, DEPTHS)
         heads_of(self.heads, self.width_of(sizes), HEAD_SIZE)
         return sizes.divided("scale", (self.scale, self.scale))
 
@@ -50,24 +50,11 @@ class TokenPackerSettings(ProjectorSettings):
         """Of the attention."""
         return self.width or sizes.vision_size
 
-    def levels_of(self, sizes: Sizes) -> tuple[int, ...]:
-        """Hidden states of the tower, in the order they are read.
-
-        Raises:
-            ValueError: the tower does not show them.
-        """
-        if sizes.tower_levels is None:
-            raise ValueError("levels: this base's tower shows its features alone; allowed: bases with one CLIP tower")
-        levels = self.levels or tuple(dict.fromkeys(round(depth * sizes.tower_levels) for depth in DEPTHS))
-        if max(levels) > sizes.tower_levels:
-            raise ValueError(f"levels = {list(levels)}; allowed with this base's tower: 0 to {sizes.tower_levels}")
-        return levels
-
     def macs(self, sizes: Sizes) -> int:
         """Queries; keys and values by an MLP each; attention of one query to its block; the MLP behind it."""
         tokens, width, cells = math.prod(self.grid(sizes)), self.width_of(sizes), self.scale**2
         queries = linear_macs(tokens, sizes.vision_size, width)
-        twins = 2 * linear_macs(sizes.patches, len(self.levels_of(sizes)) * sizes.vision_size, width, width)
+        twins = 2 * linear_macs(sizes.patches, len(sizes.levels(self.levels, DEPTHS)) * sizes.vision_size, width, width)
         attention = 2 * (tokens + sizes.patches) * width**2 + 2 * tokens * cells * width
         return queries + twins + attention + linear_macs(tokens, width, sizes.hidden_size, sizes.hidden_size)
 

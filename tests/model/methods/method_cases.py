@@ -22,6 +22,8 @@ class Case:
         is_counted: torch's counter sees the method's own multiply-accumulates, all of them and no others; False where
             some are written elementwise.
         one_picture: a sample with two is refused.
+        forgets: layers in front of a site keep no more for decoding than what is left there, so what follows the cache
+            sees less than in one pass.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -30,6 +32,7 @@ class Case:
     reads_answers: bool = False
     is_counted: bool = True
     one_picture: bool = False
+    forgets: bool = False
 
 
 #: by method; a method with several ways of working has several cases
@@ -112,6 +115,11 @@ CASES: dict[str, tuple[Case, ...]] = {
     "llava_mini": (Case({"depth": 2}), Case({"depth": 1, "side": 2})),
     "m3": (Case({"scale": "2x2"}, identity={"scale": "1x1"}), Case({"scale": "all", "training": "sampled"})),
     "twigvlm": (Case(identity={"keep": 1.0, "wipe": 1.0}), Case({"wipe": 1.0, "depth": 1, "positions": "contiguous"})),
+    "glimpse_prune": (
+        Case({"width": 32}, identity={"width": 32, "threshold": 0.0}, forgets=True),
+        Case({"width": 16, "sites": [3], "early_cache": "whole", "max_keep": 20.0, "levels": [4, 1]}),
+        Case({"width": 16, "heads": 2, "positions": "contiguous", "max_keep": 0.3}, forgets=True),
+    ),
 }
 #: the same of the toy methods, one for every part of the contract
 TOY_CASES: dict[str, tuple[Case, ...]] = {

@@ -243,6 +243,6 @@ def test_the_cache_continues_what_a_whole_pass_would_say(subject: Subject) -> No
             step = subject.model(input_ids=more, **{CACHE_NAME: cache}, logits_to_keep=3).logits
             out, whole = subject.watched({"input_ids": torch.cat([ids, more], dim=1), **pixels}, logits_to_keep=3)
         assert step.isfinite().all()
-        if not subject.case.reads_answers:
+        if not subject.case.reads_answers and not subject.case.forgets:
             assert decisions(whole) == decisions(prompt)
             close(step, out.logits, "logits")
