@@ -75,6 +75,8 @@ class MethodSpec:
         control: settings with which every study at budgets carries it as a control; None: it is no such control.
         trains: (settings, shape, text tokens) -> what a sample with one picture runs in training, where that is not the
             plan: one entry for every time it goes through the decoder, the first with what is spent once.
+        learns: (settings, shape, text tokens) -> how many samples it looks at behind the training, and the decoder's
+            multiply-accumulates for one of them.
     """
 
     settings: type[MethodSettings]
@@ -95,6 +97,7 @@ class MethodSpec:
     budget: Dimension | None = None
     control: Mapping[str, Any] | None = None
     trains: Callable[[Any, ModelShape, int], Sequence[Planned]] | None = None
+    learns: Callable[[Any, ModelShape, int], tuple[int, int]] | None = None
 
     @property
     def name(self) -> str:

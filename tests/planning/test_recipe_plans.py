@@ -87,6 +87,23 @@ def test_the_head_says_what_the_plan_says(name):
     assert any(assumed(ASSUMED_TEXT_TOKENS) in line for line in lines)
 
 
+@pytest.mark.parametrize("name", ["llava-1.5-7b", "llava-hr-7b"])
+def test_one_training_of_all_routes_beside_a_single_trial(name):
+    """What three copies of every sample, and the routes measured behind the training, cost."""
+    text, planned, single = ((CONFIGS / f"{name}-dynamic.yaml").read_text(), plan(f"{name}-dynamic"), plan(name))
+    assert expected_line(planned, plan(f"{name}-dense")) in text.splitlines()
+    hours, of_single = (one["total"]["device_hours"] for one in (planned, single))
+    lesson, dense = planned["methods"][0]["lesson"], plan(f"{name}-dense")["total"]["device_hours"]["high"]
+    measuring = lesson["samples"] * lesson["flops_per_sample"] / (PEAK_TFLOPS["h200"] * 1e12 * ASSUMED_MFU) / 3600
+    assert f"# {measuring:15.1f} of these hours measure routes" in text
+    assert f"a single point, takes {of_single['low']:.1f} to {of_single['high']:.1f}" in text
+    assert 1 < lesson["dense_passes"] < 27 / 4  # of 27 routes, the tree
+    copies = dense + of_single["low"]  # the dense copy, and the cheapest; their tower runs once
+    assert copies - 2 < hours["low"] - of_single["low"] - measuring < copies
+    batch = {one: load_config(CONFIGS / f"{one}.yaml").train.micro_batch_size for one in (name, f"{name}-dynamic")}
+    assert batch[f"{name}-dynamic"] * 3 <= batch[name]
+
+
 @pytest.mark.parametrize(("name", "text_tokens"), [*((name, ASSUMED_TEXT_TOKENS) for name in CONTROLS), (PRETRAIN, 30)])
 def test_the_head_of_a_dense_recipe_says_what_the_plan_says(name, text_tokens):
     lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()

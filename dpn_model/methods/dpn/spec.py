@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 from dpn_model.cost.bill import ModelShape
+from dpn_model.cost.flops import layer_macs
 from dpn_model.methods.dpn.router_cost import router_macs
 from dpn_model.methods.dpn.settings import DpnSettings
+from dpn_model.methods.pooling.grid import pooled_size
 from dpn_model.methods.pooling.settings import plan_pooling
-from dpn_model.methods.spec import Dimension, MethodSpec, Planned
+from dpn_model.methods.settings import parse_kernel
+from dpn_model.methods.spec import Dimension, MethodSpec, Planned, image_rows
 
 
 def plan(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> Planned:
@@ -28,6 +32,18 @@ def plan_training(settings: DpnSettings, shape: ModelShape, text_tokens: int) ->
     return [*fixed, *[planned] * settings.sandwich.drawn]
 
 
+def plan_lesson(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> tuple[int, int]:
+    """Samples whose routes are measured, and one's walk: every layer once for every distinct beginning of a route."""
+    layers = shape.decoder.num_layers
+    sites = settings.kernels_by_site(layers)
+    grids, before, macs = [image_rows(shape)], 0, 0
+    for site, kernels in (*sites.items(), (layers, ())):
+        per_layer = [layer_macs(math.prod(grid) + text_tokens, shape.decoder, "swiglu") for grid in grids]
+        macs, before = macs + (site - before) * sum(per_layer), site
+        grids = [pooled_size(*grid, parse_kernel(kernel), settings.rounding) for grid in grids for kernel in kernels]
+    return settings.route_fit.samples, macs
+
+
 SPEC = MethodSpec(
     settings=DpnSettings,
     label="DPN",
@@ -45,4 +61,5 @@ SPEC = MethodSpec(
     has_dial=True,
     routes=lambda settings, shape: list(product(*settings.kernels_by_site(shape.decoder.num_layers).values())),
     trains=plan_training,
+    learns=plan_lesson,
 )

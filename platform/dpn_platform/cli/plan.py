@@ -101,6 +101,14 @@ def _show_methods(document: dict[str, Any]) -> None:
     ]
     title = f"{document['methods'][0]['name']}: forward pass of one sample, G (true: FLOPs, the others: MACs)"
     print_table(title, ("convention", "vision", "projector", "decoder", "in all"), parts)
+    for method in document["methods"]:
+        if samples := method["lesson"]["samples"]:
+            spent = _amount(samples * method["lesson"]["flops_per_sample"] / _TERA)
+            passes = _amount(method["lesson"]["dense_passes"])
+            print_text(
+                f"{method['name']}: behind the training, all routes of {samples:,} samples, each as {passes} dense "
+                f"passes: {spent} TFLOPs in all"
+            )
 
 
 def _show_memory(config: ExperimentConfig, method: dict[str, Any]) -> None:

@@ -98,6 +98,11 @@ def _batches(
     return {**batches, "tokens": round(batches["samples"] * (visual + means.text_tokens)), "epochs": epochs}
 
 
+def _flops_of_trial(entry: dict[str, Any], samples: int, route: str) -> float:
+    lesson = entry["lesson"]["samples"] * entry["lesson"]["flops_per_sample"]
+    return float(samples * entry["training_flops_per_sample"][route]["total"] + lesson)
+
+
 def _totals(
     config: ExperimentConfig, planned: list[dict[str, Any]], samples: int, given: Assumptions
 ) -> dict[str, Any]:
@@ -106,7 +111,7 @@ def _totals(
     totals: dict[str, Any] = {"trials": trials, "samples": trials * samples}
     totals["bytes_kept"] = sum(entry["trials"] * entry["checkpoints"]["bytes_kept"] for entry in planned)
     bounds = {
-        bound: samples * sum(entry["trials"] * entry["training_flops_per_sample"][route]["total"] for entry in planned)
+        bound: sum(entry["trials"] * _flops_of_trial(entry, samples, route) for entry in planned)
         for bound, route in (("low", "cheapest"), ("high", "dearest"))
     }
     totals["training_flops"] = bounds

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration
 from dpn_model.bases.shapes import model_shape
-from dpn_model.cost.ledger import LayerLoad, Ledger
+from dpn_model.cost.flops import UNITS_PER_MAC
+from dpn_model.cost.ledger import LayerLoad, Ledger, sample_cost
+from dpn_model.methods.spec import image_rows
 from dpn_platform.config.method import MethodConfig
 from dpn_platform.config.training import TrainConfig
 from dpn_platform.planning import base_model, memory, methods, states
@@ -57,6 +60,7 @@ def plan_trial(setting: Setting, choices: Sequence[MethodConfig]) -> dict[str, A
             "abilities": methods.abilities(method),
             "forward_per_sample": forward,
             "training_flops_per_sample": _training_flops(setting, routes, model, parameters),
+            "lesson": _lesson(setting, method),
             "parameters": by_part,
             **_memory(setting, routes["dearest"], parameters),
             "checkpoints": _checkpoints(parameters, setting.train),
@@ -82,6 +86,18 @@ def _training_flops(
         parts = training_flops(shape, ledgers, setting.means, passes, adapters)
         by_route[route] = {**parts, "total": sum(parts.values())}
     return by_route
+
+
+def _lesson(setting: Setting, method: MethodConfig) -> dict[str, float]:
+    """What is looked at behind the training: samples, operations of one, and how many dense passes that is."""
+    shape, text = model_shape(setting.base.base), round(setting.means.text_tokens)
+    learns = method.spec.learns
+    samples, macs = (0, 0) if learns is None else learns(method.settings, shape, text)
+    if not samples:
+        return {"samples": 0, "flops_per_sample": 0.0, "dense_passes": 0.0}
+    dense = sample_cost(shape.decoder, (), (math.prod(image_rows(shape)),), text, "swiglu").total
+    flops = UNITS_PER_MAC["true"] * (macs + (shape.vision_macs or 0))
+    return {"samples": samples, "flops_per_sample": float(flops), "dense_passes": macs / dense}
 
 
 def _memory(setting: Setting, ledgers: Sequence[Ledger], parameters: states.Parameters) -> dict[str, Any]:
