@@ -44,7 +44,7 @@ def layer_arguments(
         "position_ids": rotary_ids(state.position_ids_T),
         CACHE_NAME: cache,
         "use_cache": cache is not None,
-        "layout": AttentionLayout(state.lengths, state.hidden_TD.device, watch),
+        "layout": AttentionLayout(state.lengths, state.hidden_TD.device, watch, state.key_bias_T),
     }
     return with_rotary(language_model, state.hidden_TD, shared)
 

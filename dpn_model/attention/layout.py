@@ -32,13 +32,20 @@ class Bucket:
 class AttentionLayout:
     """A packed batch of samples of `lengths` rows. Index tensors are made once, for all layers that share them.
 
-    `watch`: keep queries and keys of one of these layers.
+    `watch`: keep queries and keys of one of these layers. `key_bias_T`: as in `PackedSequence`.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        device: torch.device,
+        watch: Watch | None = None,
+        key_bias_T: Tensor | None = None,
+    ) -> None:
         self.lengths = tuple(lengths)
         self.device = device
         self.watch = watch
+        self.key_bias_T = key_bias_T
 
     @property
     def is_uniform(self) -> bool:

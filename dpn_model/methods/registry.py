@@ -61,6 +61,7 @@ _OURS = {
     "llava_mini": "dpn_model.methods.llava_mini.spec",
     "m3": "dpn_model.methods.m3.spec",
     "twigvlm": "dpn_model.methods.twigvlm.spec",
+    "vispco": "dpn_model.methods.vispco.spec",
 }
 
 

@@ -109,6 +109,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "llava_mini": (Case({"depth": 2}), Case({"depth": 1, "side": 2})),
     "m3": (Case({"scale": "2x2"}, identity={"scale": "1x1"}), Case({"scale": "all", "training": "sampled"})),
     "twigvlm": (Case(identity={"keep": 1.0, "wipe": 1.0}), Case({"wipe": 1.0, "depth": 1, "positions": "contiguous"})),
+    "vispco": (Case(identity={"budget": 1.0}), Case({"ratio": "predicted", "weight": 0.001})),
 }
 #: the same of the toy methods, one for every part of the contract
 TOY_CASES: dict[str, tuple[Case, ...]] = {
