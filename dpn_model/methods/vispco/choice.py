@@ -43,8 +43,9 @@ class Choice:
         return 1 + (ratio - 1) * torch.sigmoid(STEEPNESS * (site - layer))
 
     def gap(self) -> Tensor:
-        """float32 scalar: c, target less cost, in layers of the pictures' tokens; a target that can be met."""
+        """float32 scalar: c, target less cost, shares of the pictures' tokens; the target is one that can be met."""
         layer, ratio = self.predicted_2
         sites = torch.arange(1, self.num_layers, device=layer.device)
-        cost = self.num_layers + (ratio - 1) * torch.sigmoid(STEEPNESS * (sites - layer)).sum()
-        return budget_tokens(self.budget, self.num_layers, self.tokens) / self.tokens - cost
+        spared = (1 - ratio) * torch.sigmoid(STEEPNESS * (sites - layer)).sum() / self.num_layers
+        target = budget_tokens(self.budget, self.num_layers, self.tokens) / (self.tokens * self.num_layers)
+        return target - (1 - spared)

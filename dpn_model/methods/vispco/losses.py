@@ -67,7 +67,7 @@ def augmented_lagrangian(gaps_B: Tensor, multiplier: Tensor, speed: float, penal
     """A scalar; in it the multiplier has the gradient c, so that a descent makes it w - rate * c.
 
     Args:
-        gaps_B: float32[B], c: target less cost, in layers.
+        gaps_B: float32[B], c: target less cost, in shares.
         multiplier: float32[1], the weight behind w.
         speed: w over that weight.
         penalty: σ.

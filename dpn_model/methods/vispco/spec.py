@@ -29,7 +29,8 @@ class VispcoSettings(MethodSettings):
         weight: of the method's loss beside the language loss. 1: the authors', whose base is frozen. Where the base
             learns too, 0.001 makes the divergence weigh as much as the language loss.
         kl_weight: of the divergence of the pruned from the whole decoder, inside the method's loss.
-        penalty: σ, of the squared gap between budget and cost, in layers of a picture's tokens.
+        penalty: σ, of the squared gap between budget and cost, both in shares: a gap of 0.05 weighs as much as a
+            divergence of 0.025.
         multiplier_speed: w in units of the weight that the optimiser moves.
         temperature: of the soft threshold, in shares of a picture's tokens.
     """
@@ -39,8 +40,8 @@ class VispcoSettings(MethodSettings):
     ratio: Literal["fitted", "predicted"] = setting("fitted", "r at inference: what the budget leaves, or predicted")
     weight: float = setting(1.0, "of the method's loss; 0.001 where the base learns too", ge=0)
     kl_weight: float = setting(1000.0, "of the pruned decoder's divergence from the whole one", ge=0)
-    penalty: float = setting(1.0, "of the squared gap between budget and cost", ge=0)
-    multiplier_speed: float = setting(1000.0, "the gap's multiplier, over the weight that is trained", ge=0)
+    penalty: float = setting(10_000.0, "of the squared gap between budget and cost", ge=0)
+    multiplier_speed: float = setting(10_000.0, "the gap's multiplier, over the weight that is trained", ge=0)
     temperature: float = setting(0.1, "of the soft threshold between kept and dropped tokens", gt=0)
 
 
@@ -92,7 +93,7 @@ SPEC = MethodSpec(
     parts="dpn_model.methods.vispco.reducer:build",
     search={
         "budget": Dimension("budget", 0.05, 0.6),
-        "penalty": Dimension("penalty", 0.1, 10.0, is_log=True),
+        "penalty": Dimension("penalty", 1000.0, 100_000.0, is_log=True),
     },
     needs_training="stage 2",
     is_query_aware=True,

@@ -85,7 +85,7 @@ def test_a_budget_is_a_share_of_tokens_whatever_the_shape(share: float) -> None:
 
 def test_who_predicts_the_cost_has_none_to_turn() -> None:
     with pytest.raises(
-        ValueError, match=r"budget = 0.333333 is out of reach of method vispco: its budget reaches 0.517"
+        ValueError, match=r"budget = 0.333333 is out of reach of method vispco: its budget reaches 0.516"
     ):
         at_budget(SPEC, VispcoSettings(ratio="predicted"), base_shape("llava-1.5-7b"), 1 / 3)
 
@@ -100,8 +100,8 @@ def test_the_mask_is_hard_forward_and_soft_backward() -> None:
     share = torch.tensor(0.5, requires_grad=True)
     mask_V = straight_through_mask(torch.tensor([2, 0, 3, 1]), share, 2, 0.1)
     assert mask_V.tolist() == [0.0, 1.0, 0.0, 1.0]
-    # places 0.625, 0.125, 0.875, 0.375: sigmoid'(±1.25) = 0.173329, sigmoid'(±3.75) = 0.022460, over 0.1
-    for row, slope in enumerate((1.73329, 0.22460, 0.22460, 1.73329)):
+    # places 0.625, 0.125, 0.875, 0.375: sigmoid'(±1.25) = 0.173105, sigmoid'(±3.75) = 0.022449, over 0.1
+    for row, slope in enumerate((1.73105, 0.224494, 0.224494, 1.73105)):
         assert torch.autograd.grad(mask_V[row], share, retain_graph=True)[0].item() == pytest.approx(slope, rel=1e-4)
     biases_V = bias_of(mask_V)
     assert biases_V.tolist() == pytest.approx([-13.8155, 0.0, -13.8155, 0.0], abs=1e-4)
@@ -125,14 +125,16 @@ def test_the_multiplier_climbs_by_the_gap() -> None:
 def test_the_gap_is_what_the_schedule_costs_too_much() -> None:
     predicted_2 = torch.tensor([2.0, 0.25], requires_grad=True)
     choice = Choice(predicted_2, 2.0, 0.25, 0.5, 6, 64, torch.zeros(1))
-    # 3 layers' worth are allowed; 1 + 1 + 0.625 + 3 * 0.25 are spent, the tails of the step cancelling
-    assert choice.gap().item() == pytest.approx(3 - 3.375, abs=1e-5)
+    # Of 6 layers 3 are allowed; 1 + 1 + 0.625 + 3 * 0.25 are spent, the tails of the step cancelling
+    assert choice.gap().item() == pytest.approx((3 - 3.375) / 6, abs=1e-5)
     choice.gap().backward()
-    # d cost / dr = 3.5; d cost / dk = (1 - r) * 10 * (0.25 + two tails of 4.54e-5)
+    # d cost / dr = 3.5 / 6; d cost / dk = (1 - r) * 10 * (0.25 + two tails of 4.54e-5) / 6
     assert predicted_2.grad is not None
-    assert predicted_2.grad.tolist() == pytest.approx([-1.875681, -3.5], rel=1e-4)
+    assert predicted_2.grad.tolist() == pytest.approx([-0.312613, -0.583333], rel=1e-4)
     assert choice.share(2).item() == pytest.approx(0.625)
-    assert Choice(predicted_2, 2.0, 0.25, 0.01, 6, 64, torch.zeros(1)).gap().item() == pytest.approx(69 / 64 - 3.375)
+    assert Choice(predicted_2, 2.0, 0.25, 0.01, 6, 64, torch.zeros(1)).gap().item() == pytest.approx(
+        (69 / 64 - 3.375) / 6
+    )
 
 
 def test_the_first_copy_teaches_and_does_not_learn() -> None:
@@ -188,10 +190,7 @@ def test_the_masked_copy_says_what_the_dropped_one_would(
     torch.testing.assert_close(masked.logits_RC[:half], told.seen.logits_RC, atol=1e-5, rtol=1e-5)
 
 
-def test_a_schedule_has_the_gradient_of_what_it_masks(
-    model: DpnForConditionalGeneration, training_batch: MakeBatch
-) -> None:
-    """Against differences: one token more or less of a picture, in every layer behind k, over the slope there."""
+def test_a_schedule_hears_what_its_mask_costs(model: DpnForConditionalGeneration, training_batch: MakeBatch) -> None:
     batch = training_batch(router=False)
     model.configure_method({"name": "vispco"})
     told = always(model, [(1.5, 0.4)] * 3)
@@ -258,14 +257,14 @@ def test_on_a_frozen_base_the_predictor_learns_to_meet_its_budgets(
     optimizer = torch.optim.AdamW(model.reducers.parameters(), lr=1e-2, weight_decay=0)
     torch.manual_seed(0)
     misses = []
-    for _ in range(60):
+    for _ in range(100):
         optimizer.zero_grad()
         model.train()(**batch).loss.backward()
         optimizer.step()
         gaps = [choice.gap().detach().abs() for choice in told.seen.final.passages if choice is not None]
-        misses.append(float(torch.stack(gaps).mean()) / 8)
+        misses.append(float(torch.stack(gaps).mean()))
     before, after = sum(misses[:10]) / 10, sum(misses[-10:]) / 10
-    assert after < 0.35 * before, f"mean gap, in shares: {before:.3f} at first, {after:.3f} behind 60 steps"
+    assert after < 0.35 * before, f"mean gap, in shares: {before:.3f} at first, {after:.3f} behind 100 steps"
     assert all(weight.grad is not None for weight in model.reducers.parameters())
 
 
