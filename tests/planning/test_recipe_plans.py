@@ -27,6 +27,7 @@ RIVALS = {
     "twigvlm": {"lr": 0, "router_lr": 1e-4},
     "moe_llava": {"lr": 0, "router_lr": 2e-5},
     "roe_llava": {"steps": 3118, "lr": 2e-6, "router_lr": 4e-4},
+    "vispco": {"steps": 520, "lr": 0, "router_lr": 1e-4},
     "visionzip": {"steps": 520, "lr": 0, "projector_lr": 2e-5},
 }
 BOTH_STAGES = [name for name in RIVALS if find_method(name).needs_training == "stage 1+2"]
@@ -131,7 +132,7 @@ def test_what_is_trained_has_a_recipe():
 
 def test_what_the_authors_freeze_is_frozen():
     parts = {method: plan(f"llava-1.5-7b-{method}")["methods"][0]["parameters"] for method in RIVALS}
-    for method in ("twigvlm", "moe_llava"):
+    for method in ("twigvlm", "moe_llava", "vispco"):
         assert parts[method]["trained"] == parts[method]["routers"] > 0
     assert parts["visionzip"]["trained"] == parts["visionzip"]["projector"]
     assert parts["roe_llava"]["routers"] == 268_959_744  # peer-methods 7.1: about 269.0 M
