@@ -1,6 +1,7 @@
 """VisPCO's predictor: from the embeddings of a prompt and a budget to the layer and the ratio of a schedule.
 
-The authors' layers by their widths; norms in front of the blocks, GELU, and the blocks' linear ways past are ours.
+The authors' layers by their widths. Norms, GELU, the blocks' linear ways past and a head that begins at 0 are ours:
+embeddings of words and pictures differ much in size, and a sigmoid that saturates early learns no more.
 
 Shape letters: B samples with a picture, R rows that are read, H model width.
 """
@@ -23,12 +24,22 @@ class Predictor(nn.Module):
         super().__init__()
         half, quarter, eighth = predictor_widths(hidden_size)
         self.num_layers = num_layers
+        self.entry_norm = nn.LayerNorm(hidden_size)
         self.entry = nn.Linear(hidden_size, half)
         self.blocks = nn.ModuleList([Residual(half, quarter), Residual(quarter, eighth)])
+        self.mean_norm = nn.LayerNorm(eighth)
         self.budget_hidden = nn.Linear(1, eighth)
         self.budget_film = nn.Linear(eighth, 2 * eighth)
         self.head_hidden = nn.Linear(eighth, eighth)
         self.head = nn.Linear(eighth, 2)
+
+    def reset_parameters(self) -> None:
+        """k begins at half of the layers, r at a half."""
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.LayerNorm)):
+                module.reset_parameters()
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, rows_RH: Tensor, lengths: Sequence[int], budgets_B1: Tensor) -> Tensor:
         """Predict.
@@ -41,12 +52,12 @@ class Predictor(nn.Module):
         Returns:
             float32[B, 2]: k in layers, between 0 and all, and r between 0 and 1.
         """
-        features = self.entry(rows_RH)
+        features = self.entry(self.entry_norm(rows_RH))
         for block in self.blocks:
             features = block(features)
-        # FiLM of the mean is the mean of FiLM: a scale and a shift for all rows of a sample.
+        # FiLM is one scale and one shift for all rows of a sample, so their mean may come first.
         means = [rows.mean(dim=0) for rows in features.split(list(lengths))] if len(lengths) else []
-        features = torch.stack(means) if means else features
+        features = self.mean_norm(torch.stack(means) if means else features)
         scale, shift = self.budget_film(gelu(self.budget_hidden(budgets_B1))).chunk(2, dim=-1)
         logits_B2 = self.head(gelu(self.head_hidden(features * (1 + scale) + shift)))
         ends = logits_B2.new_tensor([self.num_layers, 1], dtype=torch.float32)

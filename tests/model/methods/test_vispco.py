@@ -105,9 +105,11 @@ def test_the_mask_is_hard_forward_and_soft_backward() -> None:
         assert torch.autograd.grad(mask_V[row], share, retain_graph=True)[0].item() == pytest.approx(slope, rel=1e-4)
     biases_V = bias_of(mask_V)
     assert biases_V.tolist() == pytest.approx([-13.8155, 0.0, -13.8155, 0.0], abs=1e-4)
-    # d log(m + ε) = 1 / (m + ε): at 0 it undoes the ε that a dropped row weighs in attention
-    slopes = torch.autograd.grad(biases_V.sum(), mask_V)[0]
-    assert slopes.tolist() == pytest.approx([1 / LEFT, 1, 1 / LEFT, 1], rel=1e-4)
+    # d log(m + ε) = 1 / (m + ε): at 0 it undoes the ε that a dropped row weighs in attention, up to the largest of a
+    # kept row's slopes.
+    upstream_V = torch.tensor([0.25 * LEFT, 2.0, -1.0, 1.0])
+    slopes = torch.autograd.grad(biases_V, mask_V, upstream_V)[0]
+    assert slopes.tolist() == pytest.approx([0.25, 2.0, -2.0, 1.0], rel=1e-4)
 
 
 def test_the_multiplier_climbs_by_the_gap() -> None:
