@@ -54,12 +54,12 @@ class _Bias(torch.autograd.Function):
     """log((m + LEFT) / (1 + LEFT)), whose gradient is 1 / (m + LEFT), bounded where m is 0."""
 
     @staticmethod
-    def forward(context: Any, mask_V: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(context: Any, mask_V: Tensor) -> Tensor:
         context.save_for_backward(mask_V > 0.5)
         return ((mask_V + LEFT) / (1 + LEFT)).log()
 
     @staticmethod
-    def backward(context: Any, slope_V: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, slope_V: Tensor) -> Tensor:
         (is_kept_V,) = context.saved_tensors
         most = (slope_V.abs() * is_kept_V).max()
         return torch.where(is_kept_V, slope_V, (slope_V / LEFT).clamp(-most, most))
