@@ -52,7 +52,7 @@ def layer_arguments(
         "position_ids": rotary_ids(positions_T),
         CACHE_NAME: cache,
         "use_cache": cache is not None,
-        "layout": AttentionLayout(state.lengths, state.hidden_TD.device, watch, riders),
+        "layout": AttentionLayout(state.lengths, state.hidden_TD.device, watch, riders, state.key_bias_T),
     }
     return with_rotary(language_model, state.hidden_TD, shared)
 

@@ -90,6 +90,8 @@ class PackedSequence:
             answers are known, the sample's last row where they are not.
         weight_T: float[T], mass of every row: how many of the first packed rows were merged into it; None while every
             row stands for itself.
+        key_bias_T: float32[T], what is added to the score of every query for a row's key: the logarithm of how much of
+            the row there is, which carries a gradient (a soft mask in training); None: nothing is added.
         copies: how often every sample is in the batch (`copied`).
     """
 
@@ -105,6 +107,7 @@ class PackedSequence:
     passages: tuple[Any, ...] = ()
     asking_rows_R: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     weight_T: Tensor | None = None
+    key_bias_T: Tensor | None = None
     copies: int = 1
 
     @property
@@ -161,6 +164,7 @@ class PackedSequence:
             passages=tuple(self.passages[one] for one in samples) if self.passages else (),
             asking_rows_R=np.flatnonzero(np.isin(rows, self.asking_rows_R)),
             weight_T=None if self.weight_T is None else self.weight_T[places],
+            key_bias_T=None if self.key_bias_T is None else self.key_bias_T[places],
         )
 
     def copied(self, copies: int) -> PackedSequence:
@@ -185,6 +189,7 @@ class PackedSequence:
             passages=self.passages * copies,
             asking_rows_R=np.concatenate([start + self.asking_rows_R for start in starts]),
             weight_T=None if self.weight_T is None else self.weight_T.repeat(copies),
+            key_bias_T=None if self.key_bias_T is None else self.key_bias_T.repeat(copies),
             copies=copies,
         )
 

@@ -33,7 +33,8 @@ class Bucket:
 class AttentionLayout:
     """A packed batch of samples of `lengths` rows. Index tensors are made once, for all layers that share them.
 
-    `watch`: keep queries and keys of one of these layers. `riders`: rows that come behind these.
+    `watch`: keep queries and keys of one of these layers. `riders`: rows that come behind these. `key_bias_T`: as in
+    `PackedSequence`; not with riders.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class AttentionLayout:
         device: torch.device,
         watch: Watch | None = None,
         riders: Riders | None = None,
+        key_bias_T: Tensor | None = None,
     ) -> None:
         self.lengths = tuple(lengths)
         self.device = device
         self.watch = watch
         self.riders = riders
+        self.key_bias_T = key_bias_T
 
     @property
     def is_uniform(self) -> bool:

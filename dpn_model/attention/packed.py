@@ -9,12 +9,14 @@ Shape letters: B samples, T packed tokens, N heads, H head width, Q longest run 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from dpn_model.attention.backends import AttentionOptions, choose_backend
@@ -26,6 +28,8 @@ ATTENTION_NAME = "dpn_packed"
 BACKEND_SETTING = "packed_attention_backend"
 #: what attention modules hand on that says nothing about scores: the layout knows positions and order
 _SILENT = {"position_ids", "use_cache", "output_attentions"}
+#: kernels want heads whose width is a multiple of this
+_ALIGNMENT = 8
 
 
 class CachedLayout:
@@ -100,22 +104,45 @@ def packed_attention(
     window = sliding_window if sliding_window is not None and sliding_window < longest else None
     options = AttentionOptions(scaling, dropout, has_groups=key.shape[1] != query.shape[1], window=window)
     query_TNH, riders = query[0].transpose(0, 1), getattr(layout, "riders", None)
-    watch = layout.watch if isinstance(layout, AttentionLayout) else None
+    watch, key_bias_T = (layout.watch, layout.key_bias_T) if isinstance(layout, AttentionLayout) else (None, None)
     if watch is not None and watch.layer == module.layer_idx:
-        watch.seen = Watched(query_TNH, key[0].transpose(0, 1), scaling, window)
+        watch.seen = Watched(query_TNH, key[0].transpose(0, 1), scaling, window, key_bias_T=key_bias_T)
         if watch.only_look:
             return value.new_zeros(1, *query_TNH.shape[:2], value.shape[-1]), None
         if not watch.with_gradient:
             watch.seen = watch.seen.detached()
     if isinstance(layout, CachedLayout):
         return _attend_to_cache(query_TNH, key, value, layout, options)[None], None
-    backend = choose_backend(getattr(module.config, BACKEND_SETTING, None), query_TNH, options)
-    key_TNH, value_TNH = key[0].transpose(0, 1), value[0].transpose(0, 1)
-    if riders is None:
-        return backend.attend(query_TNH, key_TNH, value_TNH, layout, options)[None], None
-    query, key, value = (tensor[: riders.behind] for tensor in (query_TNH, key_TNH, value_TNH))
-    riding = riders.attend(query_TNH[riders.behind :], key_TNH, value_TNH, options)
-    return torch.cat([backend.attend(query, key, value, layout, options), riding])[None], None
+    width = value.shape[-1]
+    qkv = (query_TNH, key[0].transpose(0, 1), value[0].transpose(0, 1))
+    if riders is not None:
+        assert key_bias_T is None
+        backend = choose_backend(getattr(module.config, BACKEND_SETTING, None), query_TNH, options)
+        own = slice(riders.behind)
+        attended = backend.attend(query_TNH[own], qkv[1][own], qkv[2][own], layout, options)
+        return torch.cat([attended, riders.attend(query_TNH[riders.behind :], *qkv[1:], options)])[None], None
+    if key_bias_T is not None:
+        qkv, options = _with_bias(qkv, key_bias_T, options)
+    backend = choose_backend(getattr(module.config, BACKEND_SETTING, None), qkv[0], options)
+    return backend.attend(*qkv, layout, options)[None, ..., :width], None
+
+
+def _with_bias(
+    qkv: tuple[Tensor, Tensor, Tensor], bias_T: Tensor, options: AttentionOptions
+) -> tuple[tuple[Tensor, Tensor, Tensor], AttentionOptions]:
+    """Wider heads, whose scores have a bias for every key in them.
+
+    It is one more coordinate: 1 in every query, bias / scale in the key. No backend needs to know of it, none makes a
+    map of scores for it, and its gradient comes with the keys'.
+    """
+    query, key, value = qkv
+    width = query.shape[-1]
+    scale = 1 / math.sqrt(width) if options.scale is None else options.scale
+    more = _ALIGNMENT - width % _ALIGNMENT
+    column_TN1 = (bias_T / scale).to(key.dtype)[:, None, None].expand(-1, key.shape[1], 1)
+    query = pad(pad(query, (0, 1), value=1.0), (0, more - 1))
+    key = pad(torch.cat([key, column_TN1], dim=-1), (0, more - 1))
+    return (query, key, pad(value, (0, more))), replace(options, scale=scale)
 
 
 def _attend_to_cache(

@@ -23,6 +23,7 @@ class Watched:
         scale: of the scores.
         window: rows that a row looks at, itself included; None: all before it.
         query_rows: int64[Q] packed rows, ascending; None: all.
+        key_bias_T: float32[T], added to the scores of every key; None: nothing is.
     """
 
     query_TNH: Tensor
@@ -30,10 +31,12 @@ class Watched:
     scale: float | None = None
     window: int | None = None
     query_rows: np.ndarray | None = None
+    key_bias_T: Tensor | None = None
 
     def detached(self) -> Watched:
         """The same without gradient."""
-        return replace(self, query_TNH=self.query_TNH.detach(), key_TNH=self.key_TNH.detach())
+        bias_T = None if self.key_bias_T is None else self.key_bias_T.detach()
+        return replace(self, query_TNH=self.query_TNH.detach(), key_TNH=self.key_TNH.detach(), key_bias_T=bias_T)
 
     def has_queries_of(self, rows: np.ndarray | None) -> bool:
         """Whether queries of some packed rows (None: of all) are there."""
@@ -52,6 +55,8 @@ class Watched:
         places = torch.from_numpy(asking).to(device)
         rows = start + asking if self.query_rows is None else np.searchsorted(self.query_rows, start + asking)
         scores = self._scores(self.query_TNH[torch.from_numpy(rows).to(device)], self.key_TNH[start : start + length])
+        if self.key_bias_T is not None:
+            scores = scores + self.key_bias_T[start : start + length]
         columns = torch.arange(length, device=device)
         hidden = columns > places[:, None]
         if self.window is not None:

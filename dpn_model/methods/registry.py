@@ -62,6 +62,7 @@ _OURS = {
     "m3": "dpn_model.methods.m3.spec",
     "twigvlm": "dpn_model.methods.twigvlm.spec",
     "glimpse_prune": "dpn_model.methods.glimpse_prune.spec",
+    "vispco": "dpn_model.methods.vispco.spec",
 }
 
 

@@ -115,6 +115,7 @@ def replace_image_rows(
         asking_rows_R=np.flatnonzero(np.isin(first_T, state.asking_rows_R)),
         injections=injections,
         weight_T=_masses(state, first, groups, rows, spans),
+        key_bias_T=None if state.key_bias_T is None else state.key_bias_T[first],
     )
     return after, torch.from_numpy(image_T).to(device)
 

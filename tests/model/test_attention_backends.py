@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from dpn_model import DpnForConditionalGeneration
 from dpn_model.attention.backends import BACKENDS, AttentionOptions, choose_backend
 from dpn_model.attention.layout import MAX_PADDING_SHARE, AttentionLayout
-from dpn_model.attention.packed import CachedLayout, packed_attention
+from dpn_model.attention.packed import BACKEND_SETTING, CachedLayout, packed_attention
 from dpn_model.attention.varlen import adapt_varlen
 
 CPU = torch.device("cpu")
@@ -61,6 +62,55 @@ def test_cpu_backends_equal_the_definition(name: str, lengths: tuple[int, ...]) 
     their_grads = torch.autograd.grad((theirs * weight).sum(), qkv)
     for got, expected in zip(ours_grads, their_grads, strict=True):
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)  # measured 9.5e-7
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize(("width", "window"), [(8, None), (12, None), (8, 4)])
+@pytest.mark.parametrize("name", ON_CPU)
+def test_a_bias_of_keys_is_their_share_of_the_attention(
+    name: str, width: int, window: int | None, scale: float | None
+) -> None:
+    """A row of which there is a share m weighs m * exp(score), in value and gradient; at m = 0 (as good as) too."""
+    lengths = (7, 3, 12)
+    qkv = _qkv(lengths, width=width)
+    shares_T = torch.linspace(0.1, 1.0, sum(lengths))
+    shares_T[[2, 9, 15]] = 1e-6
+    shares_T.requires_grad_()
+    module = torch.nn.Module()
+    module.config = SimpleNamespace(**{BACKEND_SETTING: name})
+    layout = AttentionLayout(lengths, CPU, key_bias_T=shares_T.log())
+    query, key, value = (t.transpose(0, 1)[None] for t in qkv)
+    ours, _ = packed_attention(module, query, key, value, None, layout=layout, scaling=scale, sliding_window=window)
+    assert ours.shape == (1, sum(lengths), 4, width)
+    theirs = _weighted(*qkv, shares_T.double(), lengths, width**-0.5 if scale is None else scale, window)
+    torch.testing.assert_close(ours[0].double(), theirs, atol=2e-6, rtol=1e-5)  # measured 7.2e-7
+    weight = torch.randn_like(theirs)
+    ours_grads = torch.autograd.grad((ours[0] * weight).sum(), (*qkv, shares_T))
+    their_grads = torch.autograd.grad((theirs * weight).sum(), (*qkv, shares_T))
+    for got, expected in zip(ours_grads, their_grads, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def _weighted(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    shares_T: Tensor,
+    lengths: tuple[int, ...],
+    scale: float,
+    window: int | None,
+) -> Tensor:
+    groups = query.shape[1] // key.shape[1]
+    query, key, value = (t.double() for t in (query, key, value))
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    outs, start = [], 0
+    for length in lengths:
+        for row in range(start, start + length):
+            seen = slice(start if window is None else max(start, row + 1 - window), row + 1)
+            weights_NK = torch.einsum("nh,knh->nk", query[row], key[seen] * scale).exp() * shares_T[seen]
+            outs.append(torch.einsum("nk,knh->nh", weights_NK / weights_NK.sum(-1, keepdim=True), value[seen]))
+        start += length
+    return torch.stack(outs)
 
 
 @pytest.mark.gpu

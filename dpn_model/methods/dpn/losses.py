@@ -1,13 +1,11 @@
-"""DPN's terms of the loss: the hinge of eq. 6, and what belongs to the language loss: score gradient, distillation.
-
-Shape letters: K copies of a sample, R supervised tokens, C vocabulary.
-"""
+"""DPN's terms of the loss: the hinge of eq. 6, and what belongs to the language loss: score gradient, distillation."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from dpn_model.methods.contract import LossInputs
+from dpn_model.methods.distillation import divergence_from_first
 from dpn_model.methods.dpn.routing_loss import routing_loss
 from dpn_model.methods.dpn.score_gradient import score_term
 from dpn_model.methods.dpn.settings import RoutingLoss
@@ -54,6 +52,4 @@ class Distillation:
         copies = seen.final.copies
         if copies == 1 or not len(seen.logits_RC):
             return None
-        log_p_KRC = seen.logits_RC.view(copies, -1, seen.logits_RC.shape[-1]).log_softmax(dim=-1)
-        taught_RC = log_p_KRC[0].detach()
-        return (taught_RC.exp() * (taught_RC - log_p_KRC[1:])).sum(dim=-1).mean()
+        return divergence_from_first(seen.logits_RC, copies).mean()

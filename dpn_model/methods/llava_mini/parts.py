@@ -123,4 +123,5 @@ def rows_alone(state: PackedSequence, hidden_TD: Tensor, lengths: tuple[int, ...
         injections=(),
         passages=(),
         weight_T=None,
+        key_bias_T=None,
     )

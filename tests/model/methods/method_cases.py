@@ -120,6 +120,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"width": 16, "sites": [3], "early_cache": "whole", "max_keep": 20.0, "levels": [4, 1]}),
         Case({"width": 16, "heads": 2, "positions": "contiguous", "max_keep": 0.3}, forgets=True),
     ),
+    "vispco": (Case(identity={"budget": 1.0}), Case({"ratio": "predicted", "weight": 0.001})),
 }
 #: the same of the toy methods, one for every part of the contract
 TOY_CASES: dict[str, tuple[Case, ...]] = {
