@@ -295,7 +295,7 @@ class Lesson(Protocol):
         """
 
     def learn(self, model: Any, seen: Sequence[Any]) -> Mapping[str, float]:
-        """Learn from what all workers saw; every worker does, with equal draws. Returns figures for the log.
+        """Learn from what all workers saw; every worker does, with equal draws. Returns figures, `lesson/<name>`.
 
         Raises:
             ValueError: there was nothing to learn from.

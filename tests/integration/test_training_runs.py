@@ -233,12 +233,12 @@ def test_routers_are_learned_behind_the_training_from_the_samples_of_all_workers
     rows = np.unique(np.linspace(0, 159, 50).round().astype(int))
     shards = [pq.read_table(io.BytesIO(storage.read_bytes(uri))) for uri in _train_shards(data_uri)]
     pictured = np.concatenate([shard.column("has_image").to_numpy(zero_copy_only=False) for shard in shards])
-    assert outcome.metrics["route_fit/samples"] == pictured[rows].sum() < 50
-    assert outcome.metrics["route_fit/loss_best_route"] <= outcome.metrics["route_fit/loss"]
+    assert outcome.metrics["lesson/samples"] == pictured[rows].sum() < 50
+    assert outcome.metrics["lesson/loss_best_route"] <= outcome.metrics["lesson/loss"]
     storage.download_folder(outcome.export_uri, tmp_path)
     model = DpnForConditionalGeneration.from_pretrained(tmp_path)
     low, high = (f(model.config.dial["ratios"]) for f in (min, max))
-    assert low < outcome.metrics["route_fit/flops_ratio"] <= high
+    assert low < outcome.metrics["lesson/flops_ratio"] <= high
     model.set_budget(flops_ratio=(low + high) / 2)
 
 

@@ -222,12 +222,12 @@ def test_the_lesson_leaves_routers_and_a_dial(model: DpnForConditionalGeneration
     figures = lesson.learn(model, seen)
     after = [site.router.predictor.weight for site in model.parts.reducers.values()]
     assert not any(torch.equal(one, two) for one, two in zip(before, after, strict=True))
-    assert figures["route_fit/samples"] == 4
-    assert figures["route_fit/loss_best_route"] <= figures["route_fit/loss"]
-    assert 0 <= figures["route_fit/entropy_of_mean"] <= math.log(9)
-    assert -1e-6 <= figures["route_fit/information"] <= figures["route_fit/entropy_of_mean"]
+    assert figures["lesson/samples"] == 4
+    assert figures["lesson/loss_best_route"] <= figures["lesson/loss"]
+    assert 0 <= figures["lesson/entropy_of_mean"] <= math.log(9)
+    assert -1e-6 <= figures["lesson/information"] <= figures["lesson/entropy_of_mean"]
     low, high = 0.4, 1.0
-    assert low < figures["route_fit/flops_ratio"] <= high
+    assert low < figures["lesson/flops_ratio"] <= high
     model.set_budget(flops_ratio=0.9)  # it is calibrated
     with pytest.raises(ValueError, match="samples hold no image"):
         lesson.learn(model, [[], []])

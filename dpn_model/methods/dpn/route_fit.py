@@ -165,10 +165,10 @@ def _figures(routers: Sequence[Router], measured: Measured) -> dict[str, float]:
         best_N = measured.losses_NR.nan_to_num(nan=math.inf).min(dim=1).values
     marginal = -(marginal_R * marginal_R.clamp(min=1e-12).log()).sum()
     return {
-        "route_fit/samples": float(len(losses_N)),
-        "route_fit/loss": float(losses_N.mean()),
-        "route_fit/loss_best_route": float(best_N.mean()),
-        "route_fit/flops_ratio": float(ratios_N.mean()),
-        "route_fit/entropy_of_mean": float(marginal),
-        "route_fit/information": float(marginal - entropy_N.mean()),
+        "lesson/samples": float(len(losses_N)),
+        "lesson/loss": float(losses_N.mean()),
+        "lesson/loss_best_route": float(best_N.mean()),
+        "lesson/flops_ratio": float(ratios_N.mean()),
+        "lesson/entropy_of_mean": float(marginal),
+        "lesson/information": float(marginal - entropy_N.mean()),
     }

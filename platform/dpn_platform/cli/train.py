@@ -60,7 +60,8 @@ def train(
         print_json(document)
     else:
         facts = {key: value for key, value in document.items() if key != "metrics" and value is not None}
-        print_facts("run", {**facts, "train/loss_lm": outcome.loss_lm})
+        lesson = {key: f"{value:.4g}" for key, value in outcome.metrics.items() if key.startswith("lesson/")}
+        print_facts("run", {**facts, "train/loss_lm": outcome.loss_lm, **lesson})
     if outcome.status == "stopped":
         note(f"run {run_name} was stopped at step {outcome.steps}: {outcome.stop_reason}")
         raise typer.Exit(EXIT_STOPPED)
