@@ -133,12 +133,12 @@ def line_of(
         measured = replace(measured, losses_NR=later_sites_leave_all(measured))
     if blind:
         measured = replace(measured, states=blinded(measured.states, blind))
-    judged = replace(test.measured, states=blinded(test.measured.states, blind))
+    watched, judged = (replace(one.measured, states=blinded(one.measured.states, blind)) for one in (train, test))
     torch.manual_seed(seed)
     own = [site.router for site in model.parts.reducers.values()]
     fit = RouteFit(samples=len(measured.losses_NR), **settings)
-    fitted = fit_routers(own, measured, fit, lambda number, routers: curve.append(figures(routers, train.measured)))
-    curve.append(figures(fitted, measured))
+    fitted = fit_routers(own, measured, fit, lambda number, routers: curve.append(figures(routers, watched)))
+    curve.append(figures(fitted, watched))
     points = [read_at(fitted, judged, test.right_NR, bias, costs, accs) for bias in BIASES]
     turned = min(points, key=lambda point: abs(point[1] - COST))
     return {"alone": read_at(fitted, judged, test.right_NR, 0.0, costs, accs), "turned": turned, "curve": curve}

@@ -105,9 +105,9 @@ def test_interrupt_kill_resume(
     wait_for(lambda: bool(checkpoints(run_uri)), process, tmp_path / "second.err")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    reached = checkpoints(run_uri)[-1]
     dense = storage.read_bytes(f"{runs}/s-dense/outcome.json")
     assert json.loads(dense)["resumed_from"] >= reached
+    reached = checkpoints(run_uri)[-1]
 
     # Resume to the end, on the cluster; then it is asked for its result.
     job = run_dpn("submit", "sweep", *recipe, "--resume", "--follow", "--json", timeout_s=600)
