@@ -8,7 +8,7 @@ benchmarks keep the unit that papers print and name it (`benchmarks.contract.UNI
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -138,3 +138,16 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+#: setting of points that are another's checkpoint with its dial turned
+DIAL = "dial"
+
+
+def dial_curves(points: Sequence[Point]) -> list[list[Point]]:
+    """For every checkpoint whose dial was turned: its points, the one that nobody steered among them, in any order."""
+    turned = [point for point in points if DIAL in point.params]
+    return [
+        [point for point in points if point.name == name or (point in turned and point.on == name)]
+        for name in dict.fromkeys(point.on for point in turned)
+    ]

@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 from dpn_platform.benchmarks.outcomes import Row, read_table
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.variants import ROUTE as ROUTE_VARIANT
-from dpn_platform.evaluation.points import Point
+from dpn_platform.evaluation.points import DIAL, Point
 from dpn_platform.reports.look.methods import is_dense, is_trained_alike
 
 ROUTES_COMMAND = "dpn evaluate CHECKPOINT --routes all"
 #: setting of points that are a checkpoint on one route, and what stands before it in their names
 ROUTE, _ROUTE_POINT = "route", "-route-"
-#: setting of points that are a checkpoint at a ratio of its dial
-_DIAL = "dial"
 #: of the outcome table: all that a proof reads
 COLUMNS = (
     *("benchmark", "variant", "place", "question_id", "unit", "family", "in_headline", "score", "gold", "has_image"),
@@ -106,11 +104,11 @@ def materials_of_points(points: Sequence[Point]) -> dict[str, Material]:
     for point in kept:
         if ROUTE in point.params:
             routes.setdefault(point.name.rpartition(_ROUTE_POINT)[0], {})[str(point.params[ROUTE])] = _own_rows(point)
-        elif _DIAL in point.params and point.on is not None:
-            dials.setdefault(point.on, {})[float(point.params[_DIAL])] = _own_rows(point)
+        elif DIAL in point.params and point.on is not None:
+            dials.setdefault(point.on, {})[float(point.params[DIAL])] = _own_rows(point)
     found = {}
     for point in kept:
-        if ROUTE in point.params or (_DIAL in point.params and point.on is not None):
+        if ROUTE in point.params or (DIAL in point.params and point.on is not None):
             continue
         one = material_of(point.name, read_rows(point.outcomes_uri), routes.get(point.name), point.method)
         # Where routes are points, those of the checkpoint as it is were run: a ratio that took others is left out.

@@ -8,7 +8,7 @@ import math
 import plotly.graph_objects as go
 
 from dpn_platform.evaluation.pareto import flops_ratio, front_points, is_measured, pareto_front, upper_hull
-from dpn_platform.evaluation.points import Point
+from dpn_platform.evaluation.points import Point, dial_curves
 from dpn_platform.reports.look.labels import (
     AXIS_ACCURACY,
     axis_flops,
@@ -36,6 +36,7 @@ def front_figure(record: StudyRecord) -> go.Figure:
         zip((point.name for point in record.points), pareto_front(record.points, record.convention), strict=True)
     )
     _add_hull(figure, record)
+    _add_curves(figure, record)
     for kind, style in styles_of(record.points).items():
         points = [
             point
@@ -110,6 +111,22 @@ def _add_hull(figure: go.Figure, record: StudyRecord) -> None:
         name=HULL,
         hoverinfo="skip",
     )
+
+
+def _add_curves(figure: go.Figure, record: StudyRecord) -> None:
+    """One line through the points of a checkpoint's dial."""
+    measured = [point for point in record.points if is_measured(point, record.convention)]
+    for curve in dial_curves(measured):
+        places = sorted((flops_ratio(point, record.convention), 100 * point.accuracy) for point in curve)
+        figure.add_scatter(
+            x=[cost for cost, _ in places],
+            y=[accuracy for _, accuracy in places],
+            mode="lines",
+            line={"width": 1.2, "color": styles_of(record.points)[kind_of(curve[0], record.points)].colour},
+            opacity=0.5,
+            showlegend=False,
+            hoverinfo="skip",
+        )
 
 
 def _add_points(

@@ -23,7 +23,7 @@ from dpn_platform.evaluation.pareto import (
     upper_hull,
 )
 from dpn_platform.evaluation.pareto import front_points as points_of_front
-from dpn_platform.evaluation.points import Point
+from dpn_platform.evaluation.points import DIAL, Point, dial_curves
 from dpn_platform.reports.look.label_placement import place_labels
 from dpn_platform.reports.look.labels import AXIS_ACCURACY, axis_flops, percent
 from dpn_platform.reports.look.methods import (
@@ -44,7 +44,7 @@ FRONT_COLOUR, FRONT_LINE = "#0f766e", "#7cc4bb"
 DPI = 160
 _SIZE_IN = (10.0, 5.8)
 _FADED = 0.42
-_MOST_LABELS, _MOST_BARS, _WIDE_LEGEND = 16, 40, 6
+_MOST_LABELS, _MOST_BARS, _WIDE_LEGEND = 16, 40, 5
 _RC = {"font.family": ["DejaVu Sans"], "font.size": 11, "axes.edgecolor": "#94a3b8", "axes.labelcolor": INK}
 
 
@@ -119,6 +119,10 @@ def _draw_points(axes: Axes, record: StudyRecord) -> None:
     if record.claims:
         costs, heights = [cost for cost, _ in hull], [100 * accuracy for _, accuracy in hull]
         axes.plot(costs, heights, color=HULL_LINE, linestyle="--", zorder=2)
+    for curve in dial_curves(_measured(record)):
+        places = sorted((flops_ratio(point, record.convention), 100 * point.accuracy) for point in curve)
+        colour = styles_of(record.points)[kind_of(curve[0], record.points)].colour
+        axes.plot(*zip(*places, strict=True), color=colour, linewidth=1.2, alpha=_FADED, zorder=2)
     is_crowded = len(record.points) > _MOST_BARS
     for kind, style in styles_of(record.points).items():
         points = [point for point in _measured(record) if kind_of(point, record.points) == kind]
@@ -144,10 +148,10 @@ def _draw_points(axes: Axes, record: StudyRecord) -> None:
 def _labels(record: StudyRecord) -> list[tuple[float, float, str, str]]:
     """(x, y, text, colour) of what is named in the picture: controls, the cheapest equal of dense and the knee.
 
-    Of many controls, those on the front and the dense one.
+    Of many controls, those on the front and the dense one; of a dial, none: its points are one curve.
     """
     labels, styles = [], styles_of(record.points)
-    controls = [point for point in _measured(record) if point.is_control]
+    controls = [point for point in _measured(record) if point.is_control and DIAL not in point.params]
     is_crowded = len(controls) > _MOST_LABELS
     for point in controls:
         cost, colour = flops_ratio(point, record.convention), styles[kind_of(point, record.points)].colour
@@ -155,7 +159,7 @@ def _labels(record: StudyRecord) -> list[tuple[float, float, str, str]]:
         if not is_crowded or point.on_front or is_dense(point.method):
             labels.append((cost, 100 * point.accuracy, text, colour))
     notable = (cheapest_as_good_as_dense(record.points, record.convention), knee(record.points, record.convention))
-    for point in {point.name: point for point in notable if point is not None and not point.is_control}.values():
+    for point in {point.name: point for point in notable if point is not None and point not in controls}.values():
         cost = flops_ratio(point, record.convention)
         text = f"{percent(point.accuracy)}% at {cost:.2f} of the FLOPs"
         labels.append((cost, 100 * point.accuracy, text, styles[kind_of(point, record.points)].colour))
@@ -172,7 +176,7 @@ def _obstacles(record: StudyRecord) -> list[tuple[float, float, float, float]]:
 
 
 def _headings(figure: Figure, axes: Axes, record: StudyRecord) -> None:
-    count = f"{len(record.points)} models under one recipe, the same held-out questions for each. "
+    count = f"{len(record.points)} points under one recipe, the same held-out questions for each. "
     figure.text(0.026, 0.935, f"Accuracy against compute: {record.name}", fontsize=15, fontweight="bold", color=INK)
     figure.text(0.026, 0.89, count + "Up and left is better; faded: dominated.", fontsize=10, color=QUIET)
     handles = [Line2D([], [], color=FRONT_LINE, linewidth=2.2, label="Pareto front")]

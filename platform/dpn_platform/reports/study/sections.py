@@ -19,6 +19,7 @@ from dpn_platform.reports.look.labels import (
     short_params,
     signed_points,
 )
+from dpn_platform.reports.look.methods import is_yardstick
 from dpn_platform.reports.look.tables import change_cell, table
 from dpn_platform.reports.study.controls import (
     against_dense,
@@ -64,15 +65,15 @@ def _point_row(
     on_front: bool,
     winners: Sequence[str],
     change: Difference | None,
-    is_yardstick: bool,
+    is_reference: bool,
     conventions: Sequence[Convention],
 ) -> str:
-    control = ' <span class="chip">control</span>' if point.is_control else ""
+    control = ' <span class="chip">control</span>' if point.is_control and is_yardstick(point.method) else ""
     accuracy = f"{percent(point.accuracy)}<br><small>{interval(point.accuracy_ci)}{seeds_text(point, '<br>')}</small>"
     costs = (*(ratio(flops_ratio(point, name)) for name in conventions), ratio(point.visual_tokens_mean, 1))
     numbers = "".join(f'<td class="number">{text}</td>' for text in (accuracy, *costs))
     compared = "" if change is None else change_cell(*change)
-    if is_yardstick:
+    if is_reference:
         compared = "<small>the yardstick</small>"
     place = (
         "on it"
