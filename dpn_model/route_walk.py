@@ -2,7 +2,7 @@
 
 Tower and projector run once, the layers up to the first site once, those up to the second once per expert of the first,
 and so on. At a site the batch becomes as many times larger as there are experts, so one pass of the decoder does it: 27
-routes of three sites with three experts cost about three dense passes, where 27 runs cost about sixteen.
+routes of three sites at 1/4, 1/2 and 3/4 of the depth cost about four dense passes, where 27 runs cost about sixteen.
 
 Shape letters: N samples, S sites, E experts of a site, P routes up to a site, R whole routes, D model width, C
 vocabulary.

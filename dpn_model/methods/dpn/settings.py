@@ -66,7 +66,7 @@ class Sandwich:
 class RouteFit:
     """Routers learned behind the training, from every route's measured loss on some training samples.
 
-    The tree of routes is walked once (27 routes of three sites and three experts cost about three dense passes), and
+    The tree of routes is walked once (27 routes at 1/4, 1/2 and 3/4 of the depth cost about four dense passes), and
     the expected loss plus price times cost, under the routers' own probabilities, is minimised exactly: no draw, no
     estimate. What a site learns assumes what the later ones do by now, whatever that is, so labels are always of the
     policy as it stands, and ties teach nothing. See `route_fit`.
