@@ -113,18 +113,16 @@ def packed_attention(
             watch.seen = watch.seen.detached()
     if isinstance(layout, CachedLayout):
         return _attend_to_cache(query_TNH, key, value, layout, options)[None], None
-    width = value.shape[-1]
     qkv = (query_TNH, key[0].transpose(0, 1), value[0].transpose(0, 1))
-    if riders is not None:
-        assert key_bias_T is None
-        backend = choose_backend(getattr(module.config, BACKEND_SETTING, None), query_TNH, options)
-        own = slice(riders.behind)
-        attended = backend.attend(query_TNH[own], qkv[1][own], qkv[2][own], layout, options)
-        return torch.cat([attended, riders.attend(query_TNH[riders.behind :], *qkv[1:], options)])[None], None
     if key_bias_T is not None:
+        assert riders is None
         qkv, options = _with_bias(qkv, key_bias_T, options)
     backend = choose_backend(getattr(module.config, BACKEND_SETTING, None), qkv[0], options)
-    return backend.attend(*qkv, layout, options)[None, ..., :width], None
+    if riders is None:
+        return backend.attend(*qkv, layout, options)[None, ..., : value.shape[-1]], None
+    own = slice(riders.behind)
+    attended = backend.attend(qkv[0][own], qkv[1][own], qkv[2][own], layout, options)
+    return torch.cat([attended, riders.attend(query_TNH[riders.behind :], *qkv[1:], options)])[None], None
 
 
 def _with_bias(

@@ -172,7 +172,8 @@ class Track:
 
         What a method without weights spends carries no gradient, and is counted once in training too.
         """
-        costs = [self.routing().cost(sample, "true") for sample in range(self.batch)]
+        routing = self.routing()  # of every copy that a method trains of a sample
+        costs = [routing.cost(sample, "true") for sample in range(routing.num_samples)]
         if phase != TRAINING:
             later = ANSWERS.get(phase, 1) - 1
             return float(sum(cost.total + later * (cost.decode_per_token + cost.lm_head) for cost in costs))

@@ -5,7 +5,8 @@ import torch
 from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.shapes import model_shape
 from dpn_model.tiny import tiny_config
-from dpn_platform.evaluation.answering.packed_model import RememberedImages, sample_costs
+from dpn_platform.evaluation.answering.packed_model import sample_costs
+from dpn_platform.evaluation.answering.remembered_images import RememberedImages
 
 
 @torch.no_grad()

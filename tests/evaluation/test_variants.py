@@ -22,17 +22,17 @@ DENSE = {"name": "unreduced", "method": {"name": "dense"}}
 @pytest.fixture
 def tower_calls(monkeypatch):
     """How many pictures went through any vision tower."""
-    from dpn_platform.evaluation.answering import packed_model
+    from dpn_platform.evaluation.answering.remembered_images import RememberedImages
 
     seen = []
-    learn = packed_model.RememberedImages.learn
+    learn = RememberedImages.learn
 
     def counted(self, model, pixel_values):
         before = len(self._features)
         learn(self, model, pixel_values)
         seen.append(len(self._features) - before)
 
-    monkeypatch.setattr(packed_model.RememberedImages, "learn", counted)
+    monkeypatch.setattr(RememberedImages, "learn", counted)
     return seen
 
 
@@ -105,8 +105,7 @@ def test_every_route_is_what_its_own_run_gives(save_checkpoint, evaluated, rows_
         assert plain(walked) == plain(alone)
         assert {row["route"] for row in walked if row["has_image"]} == {",".join(route)}
         assert all(row["latency_ms"] is None for row in walked), "nobody can say what one of them took"
-    assert result.variants[1]["cost"]["prefill_ms"] is None
-    assert result.variants[0]["cost"]["prefill_ms"] is not None or result.variants[0]["cost"]["num_timed"] == 0
+    assert {one["cost"]["prefill_ms"] for one in result.variants[1:]} == {None}
 
 
 def test_a_proof_reads_the_routes_of_one_evaluation(save_checkpoint, evaluated, rows_table):

@@ -37,16 +37,7 @@ def _qkv(lengths: tuple[int, ...], *, heads: int = 4, key_heads: int = 2, width:
 
 def _reference(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
     """Row by row in float64: softmax of the scores over the rows of the sample up to this one."""
-    groups = query.shape[1] // key.shape[1]
-    query, key, value = (t.double() for t in (query, key, value))
-    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    outs, start = [], 0
-    for length in lengths:
-        for row in range(start, start + length):
-            scores_NK = torch.einsum("nh,knh->nk", query[row], key[start : row + 1]) * scale
-            outs.append(torch.einsum("nk,knh->nh", scores_NK.softmax(-1), value[start : row + 1]))
-        start += length
-    return torch.stack(outs)
+    return _weighted(query, key, value, torch.ones(len(query)), lengths, scale, None)
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)

@@ -146,9 +146,9 @@ class StudyBook:
 
     def routes_of_dynamic_trials(self) -> list[Trial]:
         """Of every trained trial that took several routes: its checkpoint on each, unless its outcomes have them."""
-        found = []
         if self.tracking.config.eval.routes == "all":
             return []
+        found = []
         for trial in list(self.trials.values()):
             if trial.state != "finished" or trial.on is not None or not find_method(method_name(trial)).takes_routes:
                 continue
