@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dpn_model.methods.registry import find_method
@@ -165,7 +166,8 @@ class StudyBook:
         trial = trial.become("finished", values=values, evaluation_uri=evaluation_uri, resumed_from=resumed_from)
         point, result = self.point(trial)
         self.tracking.finish_trial(trial, outcome, result, point)
-        self._set(trial)  # after the tracker: a driver killed in between does both again, and nothing twice
+        # After the tracker: a driver killed in between does both again, and nothing twice.
+        self._set(replace(trial, point=point.to_json()))
         summary = f"accuracy {100 * point.accuracy:.1f}%, FLOPs ratio {values[FLOPS_RATIO]:.3f}"
         self._tell("finished", f"{trial.key}: {summary}", trial)
 

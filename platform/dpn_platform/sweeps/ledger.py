@@ -38,7 +38,14 @@ NOT_THE_STUDY = (
 
 @dataclass(frozen=True)
 class Header:
-    """What a study is. `config` is the resolved YAML, `created` an ISO time in UTC."""
+    """What a study is.
+
+    Attributes:
+        config: the resolved YAML it goes on with.
+        created: ISO time in UTC.
+        extensions: what was added to it since, the first first: `{number, created, changes, config_fingerprint}` and
+            once it has ended `{duration_s}`.
+    """
 
     name: str
     config_name: str
@@ -47,6 +54,7 @@ class Header:
     created: str
     state: Literal["running", "finished"] = "running"
     duration_s: float = 0.0
+    extensions: tuple[dict[str, Any], ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -146,7 +154,7 @@ def _header(document: Mapping[str, Any], source: str) -> Header:
         raise DpnError(
             f"{source}: schema_version {document.get('schema_version')}, this version reads {SCHEMA_VERSION}"
         )
-    return Header(**document)
+    return Header(**{**document, "extensions": tuple(document.get("extensions", ()))})
 
 
 def _is_allowed(change: str) -> bool:

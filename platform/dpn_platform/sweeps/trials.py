@@ -34,6 +34,10 @@ class Trial:
         on: key of the trial whose checkpoint it is evaluated on; None: it is trained.
         route: that every sample takes there; None: the trial's own method decides.
         dial: FLOPs ratio that the dial is turned to there.
+        point: once finished, the point it makes (`Point.to_json`), so that a study is read from its ledger alone.
+        extension: number of the extension of the study that brought it; 0: the study began with it.
+        fingerprint: of all that decides its result; trials that share it are one, in whatever study.
+        reused_from: `study/key` of the trial whose result it has, where it was not run again.
     """
 
     key: str
@@ -48,6 +52,10 @@ class Trial:
     on: str | None = None
     route: Sequence[str] | None = None
     dial: float | None = None
+    point: dict[str, Any] | None = None
+    extension: int = 0
+    fingerprint: str = ""
+    reused_from: str | None = None
 
     @property
     def is_settled(self) -> bool:
