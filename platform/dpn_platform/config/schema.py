@@ -84,7 +84,7 @@ class EarlyStopping(Section):
 class SweepConfig(Section):
     """A study: controls always, then `num_trials` trials of the searched method that Optuna proposes."""
 
-    num_trials: int = Field(6, gt=0)
+    num_trials: int = Field(6, ge=0, description="0: the controls alone")
     max_concurrent_trials: int = Field(1, gt=0)
     search: SearchConfig = Field(SearchConfig(), validate_default=False)
     controls: tuple[Control, ...] = Field(DEFAULT_CONTROLS, description="always run, under the same recipe")
@@ -154,9 +154,10 @@ class ExperimentConfig(Section):
                 "eval.budgets: most of a study's checkpoints have no calibrated dial; give `dial` to the one control "
                 "that has, or budgets to `dpn evaluate`"
             )
-        if not self.sweep.search.dimensions:
+        searched = self.sweep.search.dimensions if self.sweep.num_trials else {}
+        if self.sweep.num_trials and not searched:
             raise ValueError(f"sweep.search: {self.sweep.search.method} varies nothing by default; name a setting")
-        varied = {dimension.setting for dimension in self.sweep.search.dimensions.values()}
+        varied = {dimension.setting for dimension in searched.values()}
         for per_site, plain in per_site_settings(self.method.spec.settings).items():
             if plain in varied and settings[per_site] is not None:
                 raise ValueError(f"method.{per_site} cannot be set in a sweep that varies {plain}")

@@ -124,8 +124,11 @@ def run_name(study: str, trial: Trial) -> str:
 
 
 def trial_config(config: ExperimentConfig, trial: Trial) -> ExperimentConfig:
-    """The study's config with the trial's parameters set."""
+    """The study's config with the trial's parameters set; of the sweep, what a single run is judged and told by."""
     values = config.model_dump(mode="json")
+    # The rest was checked beside the study's own method, and need not fit this one's sites.
+    kept = {key: values["sweep"][key] for key in ("early_stopping", "flops_convention", "seed")}
+    values["sweep"] = {"num_trials": 0, "controls": [], **kept}
     given: dict[str, Any] = {}
     for key, value in trial.params.items():
         *sections, last = key.split(".")
