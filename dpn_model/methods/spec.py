@@ -38,6 +38,9 @@ class Dimension:
         low, high: of a range; None of a choice.
         is_log: the range is searched on a logarithmic scale.
         choices: values, where it is no range.
+        is_whole: the range has whole numbers.
+        step: between the values of a range; None: any.
+        levels: values that a grid takes of a range.
     """
 
     setting: str
@@ -45,6 +48,9 @@ class Dimension:
     high: float | None = None
     is_log: bool = False
     choices: tuple[Any, ...] = ()
+    is_whole: bool = False
+    step: float | None = None
+    levels: int | None = None
 
 
 @dataclass(frozen=True)

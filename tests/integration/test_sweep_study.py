@@ -19,6 +19,7 @@ from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.services.ray_client import init_ray
 from dpn_platform.storage import read_bytes, read_json, write_json
 from dpn_platform.sweeps.events import StudyEvent
+from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.study import StudyResult, run_study
 from dpn_platform.sweeps.trainable import Assignment, Execute, Execution
 from dpn_platform.tracking import MemoryTracker
@@ -55,7 +56,7 @@ def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
     problems = problems or {}
 
     def execute(assignment: Assignment) -> Execution:
-        config, name, reference_loss, checkpoint_uri, _ = assignment
+        config, name, reference_loss, checkpoint_uri, _, _ = assignment
         with calls.open("a") as file:
             file.write(json.dumps([name, reference_loss]) + "\n")
         problem = next((what for end, what in problems.items() if name.endswith(end)), None)
@@ -222,3 +223,83 @@ def test_an_interrupted_study_goes_on(config: ExperimentConfig, tmp_path: Path) 
     assert [point.name for point in extended.points][-1] == "dpn-02"
     assert len(calls_of(calls)) == 5
     assert len({json.dumps(point.params) for point in extended.points if not point.is_control}) == 3
+
+
+def test_equal_trials_are_taken_over_and_an_extension_runs_what_is_new(
+    config: ExperimentConfig, tmp_path: Path
+) -> None:
+    tracker, calls = MemoryTracker(), tmp_path / "calls"
+    first = start(config, pretend(calls), tracker)
+    assert len(calls_of(calls)) == 4
+
+    # Another study of the same recipe runs nothing, and says whose results it has.
+    events: list[StudyEvent] = []
+    second = start(config, pretend(calls), tracker, study_name="t", on_event=events.append)
+    assert len(calls_of(calls)) == 4
+    assert [point.name for point in second.points] == [point.name for point in first.points]
+    assert [point.accuracy for point in second.points] == [point.accuracy for point in first.points]
+    told = [event.message for event in events if event.kind == "finished"]
+    assert told[0].endswith("as s/dense did")
+    trials = Ledger(config.storage.runs_uri, "t").trials()
+    assert {trial.reused_from for trial in trials.values()} == {f"s/{name}" for name in trials}
+    assert trials["dense"].point is not None
+
+    # A third one, told not to, runs everything again.
+    alone = changed(config, sweep={"reuse": "none", "num_trials": 1})
+    start(alone, pretend(calls), tracker, study_name="u")
+    assert len(calls_of(calls)) == 7
+
+    # The second, extended: more trials, more seeds, a rival on the checkpoint of dense, which another study trained.
+    more = changed(
+        config,
+        sweep={"num_trials": 3, "replicates": 2, "controls": ["dense", "static_2x2", {"name": "fastv", "on": "dense"}]},
+    )
+    third = start(more, pretend(calls), tracker, study_name="t", resume=True, extend=True)
+    new = [name for name, _ in calls_of(calls)[7:]]
+    assert sorted(new) == ["t-dpn-00-seed-1", "t-dpn-01-seed-1", "t-dpn-02", "t-dpn-02-seed-1", "t-fastv-free"]
+    assert len(third.points) == 9
+    [fastv] = [point for point in third.points if point.method == "fastv"]
+    assert fastv.checkpoint_uri == f"{config.storage.runs_uri}/s-dense/export"
+    header = Ledger(config.storage.runs_uri, "t").header()
+    [extension] = header.extensions
+    assert header.state == "finished"
+    assert extension["number"] == 1
+    assert extension["duration_s"] >= 0
+    assert any(line.startswith("sweep.replicates: 1 -> 2") for line in extension["changes"])
+    trials = Ledger(config.storage.runs_uri, "t").trials()
+    assert {trial.extension for trial in trials.values() if trial.key in new or f"t-{trial.key}" in new} == {1}
+
+    # Asked more questions, what is trained answers them, in a folder of its own; nothing is trained again.
+    asked = changed(more, eval={"limit": 20})
+    start(asked, pretend(calls), tracker, study_name="t", resume=True, extend=True)
+    again = [name for name, _ in calls_of(calls)[12:]]
+    assert len(again) == 9
+    assert "s-dense" in again, "the run that trained it"
+    trials = Ledger(config.storage.runs_uri, "t").trials()
+    assert all(trial.evaluation_folder.startswith("evaluation-") for trial in trials.values())
+
+    # What would not be comparable is refused, and nothing is written.
+    before = Ledger(config.storage.runs_uri, "t").header()
+    with pytest.raises(DpnError, match=r"not be comparable: train.lr: 0.001 -> 0.5; keep them apart with --branch"):
+        start(changed(asked, train={"lr": 0.5}), pretend(calls), tracker, study_name="t", resume=True, extend=True)
+    assert Ledger(config.storage.runs_uri, "t").header() == before
+
+
+def test_a_study_at_its_limit_starts_nothing_more_and_goes_on_with_a_higher_one(
+    config: ExperimentConfig, tmp_path: Path
+) -> None:
+    tracker, calls, events = MemoryTracker(), tmp_path / "calls", list[StudyEvent]()
+    short = changed(config, sweep={"limits": {"device_hours": 1e-9}, "max_concurrent_trials": 1})
+    result = start(short, pretend(calls), tracker, on_event=events.append)
+    assert [name for name, _ in calls_of(calls)] == ["s-dense"]
+    assert "device-hours are spent" in result.meta["limit"]
+    assert "3 trials are left" in events[-1].message
+    assert Ledger(config.storage.runs_uri, "s").header().state == "running"
+    assert Ledger(config.storage.runs_uri, "s").trial("dense").device_hours > 0
+    longer = changed(config, sweep={"limits": {"device_hours": 9.0}})
+    assert len(start(longer, pretend(calls), tracker, resume=True).points) == 4
+
+
+def changed(config: ExperimentConfig, **sections: dict[str, Any]) -> ExperimentConfig:
+    values = config.model_dump(mode="json")
+    return parse_config(values | {name: {**values[name], **more} for name, more in sections.items()})

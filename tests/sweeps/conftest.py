@@ -20,10 +20,13 @@ from dpn_platform.training.run_folder import TrainingOutcome
 def make_config(tmp_path: Path) -> Callable[..., ExperimentConfig]:
     """A sweep's config whose runs lie in the test's folder."""
 
-    def make(train: dict[str, Any] | None = None, **sweep: Any) -> ExperimentConfig:
+    def make(
+        train: dict[str, Any] | None = None, method: dict[str, Any] | None = None, **sweep: Any
+    ) -> ExperimentConfig:
         return parse_config(
             {
                 "name": "try",
+                "method": method or {},
                 "model": {"base": "tiny"},
                 "storage": {"runs_uri": str(tmp_path / "runs")},
                 "train": {"steps": 4, **(train or {})},

@@ -14,8 +14,9 @@ WEIGHT, TARGET, EXPERTS = "method.routing_loss.weight", "method.routing_loss.tar
 
 
 class Notes(dict):
-    def put(self, trial):
+    def put(self, trial, known):
         self[trial.key] = trial
+        return trial
 
 
 def open_search(sweep, known=None):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dpn_model import RoutingReport
-from dpn_platform.config.schema import EarlyStopping
+from dpn_platform.config.sweep import EarlyStopping
 from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.callbacks import EarlyStop
 from dpn_platform.training.loop import StepResult

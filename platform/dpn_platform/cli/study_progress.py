@@ -34,6 +34,7 @@ class StudyProgress:
         self._running: dict[str, tuple[float, str]] = {}
         self._began: tuple[float, float] | None = None
         self._done = self._total = 0
+        self._spent = ""
 
     def __call__(self, event: StudyEvent) -> None:
         """Show one event."""
@@ -41,6 +42,7 @@ class StudyProgress:
             self._note(event.message)
         if event.total:
             self._done, self._total = event.done, event.total
+            self._spent = f", {event.spent}" if event.spent else ""
         if event.trial is not None:
             self._follow(event)
         if self._began is None and event.kind == "started":
@@ -64,7 +66,7 @@ class StudyProgress:
 
     def _description(self) -> str:
         running = " | ".join(text for _, text in list(self._running.values())) or "between trials"
-        return f"{running}{self._time_left()}"
+        return f"{running}{self._time_left()}{self._spent}"
 
     def _time_left(self) -> str:
         if self._began is None:

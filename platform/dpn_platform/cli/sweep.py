@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -39,14 +39,40 @@ def sweep(
     if experiment.sweep is None:
         raise DpnError(f"{config}: has no section 'sweep'; use `dpn train`, or add the section")
     with clean_stdout(), services_of(experiment):
-        _check_words(experiment)
-        result = _run(experiment, name, resume)
-        record, paths = _report(experiment, result)
-    _show(record, paths, as_json)
-    for trial, reason in result.failed.items():
+        ended = run_to_report(experiment, name, resume=resume)
+    show_ended(ended, f"dpn sweep {config} --name {ended.result.study_name} --resume", as_json)
+
+
+class Ended(NamedTuple):
+    """A study that has come to its end, and its report."""
+
+    result: StudyResult
+    record: StudyRecord
+    paths: ReportPaths
+
+
+def run_to_report(
+    experiment: ExperimentConfig, name: str | None, *, resume: bool = False, extend: bool = False
+) -> Ended:
+    """Run, continue or extend a study, and report it. The services must be there."""
+    _check_words(experiment)
+    result = _run(experiment, name, resume=resume, extend=extend)
+    return Ended(result, *_report(experiment, result))
+
+
+def show_ended(ended: Ended, again: str, as_json: bool) -> None:
+    """The front for people or machines; exit code 1 where trials have failed.
+
+    Args:
+        ended: what to show.
+        again: command that tries the failed ones again.
+        as_json: for machines.
+    """
+    _show(ended.record, ended.paths, as_json)
+    for trial, reason in ended.result.failed.items():
         note(f"trial {trial} failed: {reason}")
-    if result.failed:
-        note(f"try the failed ones again: dpn sweep {config} --name {result.study_name} --resume")
+    if ended.result.failed:
+        note(f"try the failed ones again: {again}")
         raise typer.Exit(1)
 
 
@@ -59,11 +85,12 @@ def _check_words(config: ExperimentConfig) -> None:
         note(told)
 
 
-def _run(config: ExperimentConfig, name: str | None, resume: bool) -> StudyResult:
+def _run(config: ExperimentConfig, name: str | None, *, resume: bool, extend: bool) -> StudyResult:
     from dpn_platform.sweeps.study import run_study
 
     with progress("starting the study") as advance:
-        return run_study(config, study_name=name, resume=resume, on_event=StudyProgress(advance, note))
+        on_event = StudyProgress(advance, note)
+        return run_study(config, study_name=name, resume=resume, extend=extend, on_event=on_event)
 
 
 def _report(config: ExperimentConfig, result: StudyResult) -> tuple[StudyRecord, ReportPaths]:

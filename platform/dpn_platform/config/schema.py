@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, create_model, model_validator
 
-from dpn_model.methods.registry import DEFAULT, DEFAULT_CONTROLS, DENSE, find_method
-from dpn_model.methods.settings import per_site_settings
-from dpn_platform.config.controls import Control, all_control_trials
+from dpn_model.methods.registry import DEFAULT
 from dpn_platform.config.errors import ConfigError
-from dpn_platform.config.evaluation import Budget, EvalConfig
-from dpn_platform.config.method import MethodConfig, laid_over, method_config, method_section, without_others
-from dpn_platform.config.search import SearchConfig, with_defaults
+from dpn_platform.config.evaluation import EvalConfig
+from dpn_platform.config.method import MethodConfig, method_config, method_section, without_others
+from dpn_platform.config.search import SECTIONS, with_defaults
 from dpn_platform.config.section import Section
+from dpn_platform.config.study_checks import check_study
+from dpn_platform.config.sweep import SweepConfig
 from dpn_platform.config.tracking import TrackingConfig
 from dpn_platform.config.training import TrainConfig
 
@@ -71,56 +71,6 @@ class StorageConfig(Section):
     runs_uri: str = "s3://dpn/runs"
 
 
-class EarlyStopping(Section):
-    """A trial is hopeless when the running mean of its training loss is far above the study's best."""
-
-    enabled: bool = True
-    grace_steps: int = Field(80, gt=0, description="no trial is judged before this step")
-    loss_margin: float = Field(
-        1.0, gt=0, description="stopped when loss_lm exceeds the dense control's by more, in nats per token"
-    )
-
-
-class SweepConfig(Section):
-    """A study: controls always, then `num_trials` trials of the searched method that Optuna proposes."""
-
-    num_trials: int = Field(6, ge=0, description="0: the controls alone")
-    max_concurrent_trials: int = Field(1, gt=0)
-    search: SearchConfig = Field(SearchConfig(), validate_default=False)
-    controls: tuple[Control, ...] = Field(DEFAULT_CONTROLS, description="always run, under the same recipe")
-    budgets: tuple[Budget, ...] = Field(
-        (), description="shares of the visual tokens, weighted by depth, at which the study's own controls run"
-    )
-    controls_at_front: bool = Field(False, description="own controls also at the budgets of the search's own front")
-    early_stopping: EarlyStopping = EarlyStopping()
-    flops_convention: Literal["eq8", "swiglu", "executed"] = Field(
-        "swiglu", description="cost axis: the decoder's prefill, or executed: tower, projector, method and head as well"
-    )
-    seed: int = 0
-
-    @property
-    def carries_controls(self) -> bool:
-        """Whether the study brings controls of its own."""
-        return bool(self.budgets) or self.controls_at_front
-
-    @property
-    def control_names(self) -> set[str]:
-        """Methods of the controls that are named."""
-        return {trial.key for trial in all_control_trials(self.controls)}
-
-    @model_validator(mode="after")
-    def _on_something(self) -> SweepConfig:
-        trials = all_control_trials(self.controls)
-        trained = {trial.key for trial in trials if trial.on is None}
-        for trial in trials:
-            if trial.on is not None and trial.on not in trained:
-                raise ValueError(
-                    f"control {trial.key} is to run on '{trial.on}', which is not among those that are trained: "
-                    f"{', '.join(sorted(trained)) or 'none'}"
-                )
-        return self
-
-
 class ExperimentConfig(Section):
     """Everything one run or study needs; `sweep` is present in a sweep's YAML only."""
 
@@ -144,45 +94,14 @@ class ExperimentConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _sweep_decides(self) -> ExperimentConfig:
-        """What trials set cannot be set beside them; entries per site are as many as sites."""
-        if self.sweep is None:
-            return self
-        settings = self.method.model_dump()
-        if self.eval.budgets:
-            raise ValueError(
-                "eval.budgets: most of a study's checkpoints have no calibrated dial; give `dial` to the one control "
-                "that has, or budgets to `dpn evaluate`"
-            )
-        searched = self.sweep.search.dimensions if self.sweep.num_trials else {}
-        if self.sweep.num_trials and not searched:
-            raise ValueError(f"sweep.search: {self.sweep.search.method} varies nothing by default; name a setting")
-        varied = {dimension.setting for dimension in searched.values()}
-        for per_site, plain in per_site_settings(self.method.spec.settings).items():
-            if plain in varied and settings[per_site] is not None:
-                raise ValueError(f"method.{per_site} cannot be set in a sweep that varies {plain}")
-        if self.sweep.carries_controls and DENSE not in self.sweep.control_names:
-            raise ValueError("sweep.budgets: the study's own controls run on the control 'dense'; name it in controls")
-        for trial in all_control_trials(self.sweep.controls):
-            sites = trial.method.get("sites", settings.get("sites"))
-            num_sites = 3 if sites is None else len(sites)
-            for key in per_site_settings(find_method(trial.method["name"]).settings):
-                if (entries := trial.method.get(key)) is not None and len(entries) != num_sites:
-                    what = key.removeprefix("site_")
-                    raise ValueError(f"control {trial.key} has {len(entries)} {what} for {num_sites} sites")
-        return self
-
-    @model_validator(mode="after")
-    def _dials_are_calibrated(self) -> ExperimentConfig:
-        for trial in [] if self.sweep is None else all_control_trials(self.sweep.controls):
-            if trial.dial is None:
-                continue
-            section = method_config(laid_over(self.method.model_dump(mode="json"), trial.method))
-            if not section.settings.calibrates_dial:
+    def _is_a_study(self) -> ExperimentConfig:
+        if self.sweep is not None:
+            if self.eval.budgets:
                 raise ValueError(
-                    f"control {trial.key}: the training of method {section.name} with these settings leaves no "
-                    "calibrated dial; allowed: route_fit.samples above 0"
+                    "eval.budgets: most of a study's checkpoints have no calibrated dial; give `dial` to the one "
+                    "control that has, or budgets to `dpn evaluate`"
                 )
+            check_study(self.sweep, self.method, {name: getattr(self, name) for name in SECTIONS})
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ Only exact dominance counts here; whether a difference is larger than its uncert
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dpn_platform.evaluation.points import Convention, Point
@@ -28,8 +28,11 @@ def flops_ratio(point: Point, convention: Convention = "swiglu") -> float:
 
 
 def is_measured(point: Point, convention: Convention = "swiglu") -> bool:
-    """Whether both coordinates are finite; other points can neither be on a front nor dominate."""
-    return math.isfinite(point.accuracy) and math.isfinite(flops_ratio(point, convention))
+    """Whether both coordinates are finite and the study's constraints kept.
+
+    Other points can neither be on a front nor dominate.
+    """
+    return point.is_feasible and math.isfinite(point.accuracy) and math.isfinite(flops_ratio(point, convention))
 
 
 def dominates(winner: Point, loser: Point, convention: Convention = "swiglu") -> bool:
@@ -73,12 +76,18 @@ def hypervolume(points: Sequence[Point], reference: Reference = REFERENCE, conve
     A point that is no cheaper than the reference adds nothing. With the default corner and accuracies as fractions
     the value lies in [0, 1]; 1 would be every answer right at no cost.
     """
+    corners = [(flops_ratio(point, convention), point.accuracy) for point in front_points(points, convention)]
+    return dominated_area(corners, reference)
+
+
+def dominated_area(corners: Iterable[tuple[float, float]], reference: Reference = REFERENCE) -> float:
+    """`hypervolume` of (cost, accuracy) pairs, whichever of them are on the front."""
     area, height = 0.0, reference.accuracy
-    for point in front_points(points, convention):
-        width = reference.flops_ratio - flops_ratio(point, convention)
-        if width > 0 and point.accuracy > height:
-            area += width * (point.accuracy - height)
-            height = point.accuracy
+    for cost, accuracy in sorted(corners):
+        width = reference.flops_ratio - cost
+        if width > 0 and accuracy > height:
+            area += width * (accuracy - height)
+            height = accuracy
     return area
 
 

@@ -8,6 +8,7 @@ benchmarks keep the unit that papers print and name it (`benchmarks.contract.UNI
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -51,6 +52,7 @@ class Point(BaseModel):
         n: questions evaluated.
         on: name of the trained point whose checkpoint this is, with another method or on one route; None: its own.
         seeds: name -> accuracy of the runs that this is the mean of; empty for a single run.
+        is_feasible: it keeps the study's constraints; what does not is on no front.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -73,6 +75,7 @@ class Point(BaseModel):
     outcomes_uri: str | None = None
     on: str | None = None
     seeds: dict[str, float] = {}
+    is_feasible: bool = True
 
     @model_validator(mode="before")
     @classmethod
@@ -138,6 +141,14 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+_SEED = re.compile(r"-seed-\d+(?=$|-dial-)")
+
+
+def without_seed(name: str) -> str:
+    """A point's name without its seed."""
+    return _SEED.sub("", name)
 
 
 #: setting of points that are another's checkpoint with its dial turned

@@ -62,9 +62,14 @@ def planned_methods(config: ExperimentConfig, base: DpnConfig) -> list[tuple[str
         name = control.key if control.seed == 0 else control.key.rpartition("-seed-")[0] + "-seed-0"
         methods, trials = runs.get(name, ([method_config(laid_over(before, control.method))], 0))
         runs[name] = (methods, trials + (control.on is None))
-    search = config.sweep.search
-    searched = _corners(laid_over(before, {"name": search.method}), list(search.dimensions.values()))
-    return [*((name, *run) for name, run in runs.items()), (search.method, searched, config.sweep.num_trials)]
+    found = [(name, *run) for name, run in runs.items()]
+    spaces = config.sweep.search.spaces if config.sweep.num_proposals else {}
+    # Which method a proposal is for, the sampler decides: each is planned with its share.
+    trials = -(-config.sweep.num_proposals * config.sweep.replicates // max(1, len(spaces)))
+    for name in spaces:
+        corners = _corners(laid_over(before, {"name": name}), config.sweep.search.of_method(name))
+        found.append((name, corners, trials))
+    return found
 
 
 def settled_controls(config: ExperimentConfig, base: DpnConfig) -> tuple[list[ControlTrial], list[str]]:

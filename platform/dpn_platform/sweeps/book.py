@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from dpn_model.methods.registry import find_method
 from dpn_platform.config.errors import DpnError
+from dpn_platform.config.objectives import ACCURACY, FLOPS_RATIO
 from dpn_platform.config.redact import without_credentials
 from dpn_platform.evaluation.pareto import front_points
 from dpn_platform.evaluation.points import Point
@@ -18,9 +20,11 @@ from dpn_platform.storage import write_bytes
 from dpn_platform.sweeps.budgets import budgets_of_front
 from dpn_platform.sweeps.events import Kind, OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.ledger import Ledger
-from dpn_platform.sweeps.search import ACCURACY, FLOPS_RATIO
+from dpn_platform.sweeps.limits import Spending
+from dpn_platform.sweeps.measures import is_feasible
+from dpn_platform.sweeps.search import VALUES
 from dpn_platform.sweeps.tracking import StudyTracking
-from dpn_platform.sweeps.trials import REFERENCE, Trial, method_name, route_trials, run_name, shown_params
+from dpn_platform.sweeps.trials import REFERENCE, Trial, method_name, route_trials, shown_params, trained_run
 from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome
 
@@ -36,7 +40,13 @@ class StudyBook:
     """
 
     def __init__(
-        self, ledger: Ledger, tracking: StudyTracking, num_trials: int, stop: StopSign, on_event: OnEvent
+        self,
+        ledger: Ledger,
+        tracking: StudyTracking,
+        num_trials: int,
+        stop: StopSign,
+        on_event: OnEvent,
+        note_result: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
         self.ledger = ledger
         self.tracking = tracking
@@ -46,6 +56,9 @@ class StudyBook:
             for trial in ledger.trials().values()
         }
         self.stop = stop
+        self.spending: Spending | None = None
+        self._note_result = note_result
+        self._began: dict[str, float] = {}
         self._num_trials = num_trials
         self._on_event = on_event
         self._last_step: dict[str, int] = {}
@@ -68,6 +81,7 @@ class StudyBook:
             run_id = self.tracking.open_trial(trial)
             trial = self._set(trial.become("running", reason=None, run_id=run_id))
             self._last_step[key] = 0
+            self._began[key] = time.monotonic()
             self._tell("started", f"{key} started", trial)
 
     def reported(self, key: str, report: Mapping[str, Any]) -> None:
@@ -134,6 +148,10 @@ class StudyBook:
             checkpoint_uri=result.key.get("checkpoint_uri"),
             on=trial.on,
         )
+        assert self.tracking.config.sweep is not None
+        constraints, dense = self.tracking.config.sweep.constraints, self.trials.get(REFERENCE)
+        if constraints and not is_feasible(trial.values, constraints, {} if dense is None else dense.values):
+            point = point.model_copy(update={"is_feasible": False})
         return point, result
 
     def budgets_of_front(self) -> list[float]:
@@ -158,18 +176,34 @@ class StudyBook:
                 found += route_trials(trial, routes)
         return found
 
+    @property
+    def hours_of_running(self) -> float:
+        """Device-hours that the present attempts have taken so far."""
+        return sum(map(self._attempt_hours, list(self._began)))
+
+    def _attempt_hours(self, key: str) -> float:
+        began = self._began.get(key)
+        return 0.0 if began is None else self._devices * (time.monotonic() - began) / 3600
+
+    @property
+    def _devices(self) -> int:
+        config = self.tracking.config
+        return max(config.train.num_workers, config.eval.num_actors)
+
     def _finished(
         self, trial: Trial, outcome: TrainingOutcome | None, evaluation_uri: str, report: Mapping[str, Any]
     ) -> None:
-        values = {name: float(report[name]) for name in (ACCURACY, FLOPS_RATIO)}
+        values = {**report.get(VALUES, {}), **{name: float(report[name]) for name in (ACCURACY, FLOPS_RATIO)}}
         resumed_from = 0 if outcome is None else outcome.resumed_from
         trial = trial.become("finished", values=values, evaluation_uri=evaluation_uri, resumed_from=resumed_from)
         point, result = self.point(trial)
         self.tracking.finish_trial(trial, outcome, result, point)
         # After the tracker: a driver killed in between does both again, and nothing twice.
         self._set(replace(trial, point=point.to_json()))
+        self._note_result(trial)
         summary = f"accuracy {100 * point.accuracy:.1f}%, FLOPs ratio {values[FLOPS_RATIO]:.3f}"
-        self._tell("finished", f"{trial.key}: {summary}", trial)
+        whence = "" if trial.reused_from is None else f", as {trial.reused_from} did"
+        self._tell("finished", f"{trial.key}: {summary}{whence}", trial)
 
     def _stopped(self, trial: Trial, outcome: TrainingOutcome) -> None:
         reason = outcome.stop_reason or "stopped early"
@@ -179,6 +213,10 @@ class StudyBook:
         self._tell("stopped", f"{trial.key} stopped early: {reason}", trial)
 
     def _set(self, trial: Trial) -> Trial:
+        if trial.state != "running":
+            hours = round(trial.device_hours + self._attempt_hours(trial.key), 6)
+            trial = replace(trial, device_hours=hours)
+            self._began.pop(trial.key, None)
         self.trials[trial.key] = trial
         self.ledger.put(trial)
         return trial
@@ -200,7 +238,7 @@ class StudyBook:
                 return  # storage is away for a moment; the lines stay there
 
     def _log_new_lines(self, trial: Trial) -> None:
-        run_uri = f"{self.ledger.runs_uri}/{run_name(self.ledger.study, trial)}"
+        run_uri = f"{self.ledger.runs_uri}/{trained_run(self.ledger.study, trial)}"
         for line in read_metrics(run_uri):
             step = int(line["step"])
             if step > self._last_step.get(trial.key, 0):
@@ -214,4 +252,5 @@ class StudyBook:
         self, kind: Kind, message: str, trial: Trial, step: int = 0, num_steps: int = 0, loss: float | None = None
     ) -> None:
         done = sum(one.is_settled for one in self.trials.values())
-        self._on_event(StudyEvent(kind, message, trial.key, step, num_steps, loss, done, self._num_trials))
+        spent = "" if self.spending is None or not self.spending.is_limited else self.spending.line()
+        self._on_event(StudyEvent(kind, message, trial.key, step, num_steps, loss, done, self._num_trials, spent))

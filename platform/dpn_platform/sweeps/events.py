@@ -22,6 +22,7 @@ class StudyEvent:
         step, num_steps: of its training, for "progress".
         loss: its latest `train/loss_lm`.
         done, total: trials settled, and trials in all.
+        spent: what the study has taken so far, for a progress line.
     """
 
     kind: Kind
@@ -32,6 +33,7 @@ class StudyEvent:
     loss: float | None = None
     done: int = 0
     total: int = 0
+    spent: str = ""
 
 
 OnEvent = Callable[[StudyEvent], None]

@@ -12,7 +12,7 @@ Each object is replaced in one step and written by one process, the driver that 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -26,14 +26,20 @@ from dpn_platform.sweeps.trials import Trial
 from dpn_platform.training.run_folder import NOT_THE_RUN
 
 SCHEMA_VERSION = 1
+#: what changes nothing of what comes out
+HOW_IT_IS_RUN = (*(key for key in NOT_THE_RUN if key not in ("eval", "sweep")), "eval.batch_size", "eval.num_actors")
 #: what may change when a study is continued: how it is run, and how far it goes
 NOT_THE_STUDY = (
-    *(key for key in NOT_THE_RUN if key not in ("eval", "sweep")),
-    "eval.batch_size",
-    "eval.num_actors",
+    *HOW_IT_IS_RUN,
+    "sweep.limits",
     "sweep.max_concurrent_trials",
     "sweep.num_trials",
+    "sweep.reuse",
 )
+#: what an extension may change beside these: what is tried, and what is asked; its trials stay comparable
+EXTENDABLE = (*NOT_THE_STUDY, "sweep", "method", "eval")
+#: where a study is kept and what its recipe is called change nothing of it
+_NOT_TOLD = ("name", "storage", "tracking")
 
 
 @dataclass(frozen=True)
@@ -92,14 +98,45 @@ class Ledger:
         """
         header = self.header()
         if header.fingerprint != fingerprint(config, NOT_THE_STUDY):
-            source = f"study '{self.study}'"
-            stored = parse_config(parse_yaml(header.config, source), source)
-            changes = [line for line in difference(stored, config) if not _is_allowed(line)]
+            stored = self.config(header)
+            changes = [line for line in difference(stored, config) if not is_among(line, NOT_THE_STUDY)]
             raise DpnError(
-                f"study '{self.study}' was started with another config ({'; '.join(changes)}); "
-                "start a new study, or resume with the same config"
+                f"study '{self.study}' was started with another config ({'; '.join(changes)}); add to it with "
+                f"`dpn study extend {self.study}`, start a new study, or resume with the same config"
             )
         return header
+
+    def extend(self, config: ExperimentConfig) -> Header:
+        """Another extension of the study, to be run with `config`; where nothing is changed, the last one goes on.
+
+        Raises:
+            DpnError: its trials would not be comparable with those that are there; the message shows what differs.
+        """
+        header = self.header()
+        stored = self.config(header)
+        changes = [line for line in difference(stored, config) if not is_among(line, _NOT_TOLD)]
+        if others := [line for line in changes if not is_among(line, EXTENDABLE)]:
+            raise DpnError(
+                f"study '{self.study}' cannot be extended so, its points would not be comparable: {'; '.join(others)}; "
+                "keep them apart with --branch NAME"
+            )
+        if changes:
+            added = {
+                "number": len(header.extensions) + 1,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "changes": changes,
+                "config_fingerprint": fingerprint(config),
+            }
+            header = replace(header, extensions=(*header.extensions, added))
+        print_ = fingerprint(config, NOT_THE_STUDY)
+        header = replace(header, state="running", config=dump_config(config), fingerprint=print_)
+        write_json(self.header_uri, asdict(header))
+        return header
+
+    def config(self, header: Header | None = None) -> ExperimentConfig:
+        """What the study goes on with."""
+        source = f"study '{self.study}'"
+        return parse_config(parse_yaml((header or self.header()).config, source), source)
 
     def header(self) -> Header:
         """What the study is.
@@ -113,8 +150,14 @@ class Ledger:
             raise DpnError(f"there is no study '{self.study}' in {self.runs_uri}; start it without --resume") from None
 
     def finish(self, duration_s: float) -> None:
-        """Mark the study as finished."""
-        write_json(self.header_uri, asdict(replace(self.header(), state="finished", duration_s=round(duration_s, 1))))
+        """Mark the study, and its last extension, as finished; `duration_s` of all that it took."""
+        header = self.header()
+        extensions = header.extensions
+        if extensions and "duration_s" not in extensions[-1]:
+            ended = {**extensions[-1], "duration_s": round(duration_s - header.duration_s, 1)}
+            extensions = (*extensions[:-1], ended)
+        header = replace(header, state="finished", duration_s=round(duration_s, 1), extensions=extensions)
+        write_json(self.header_uri, asdict(header))
 
     def reopen(self, config: ExperimentConfig) -> None:
         """Mark the study as running again, with the config it goes on with."""
@@ -157,6 +200,7 @@ def _header(document: Mapping[str, Any], source: str) -> Header:
     return Header(**{**document, "extensions": tuple(document.get("extensions", ()))})
 
 
-def _is_allowed(change: str) -> bool:
+def is_among(change: str, keys: Sequence[str]) -> bool:
+    """Whether a line of `difference` is about one of these keys or sections."""
     key = change.partition(":")[0]
-    return any(key == name or key.startswith(f"{name}.") for name in NOT_THE_STUDY)
+    return any(key == name or key.startswith(f"{name}.") for name in keys)

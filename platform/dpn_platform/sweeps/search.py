@@ -1,4 +1,4 @@
-"""The order of trials for Ray Tune: what the ledger still has open first, then Optuna's proposals."""
+"""The order of trials for Ray Tune: what the ledger still has open first, then what is proposed."""
 
 from __future__ import annotations
 
@@ -6,43 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.trial import FrozenTrial
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
-from dpn_platform.config.schema import SweepConfig
-from dpn_platform.config.search import SearchConfig
-from dpn_platform.sweeps.trials import REFERENCE, Trial, searched_trial
+from dpn_platform.config.objectives import ACCURACY, FLOPS_RATIO
+from dpn_platform.config.sweep import SweepConfig
+from dpn_platform.sweeps.proposals import Known, Proposals, by_proposal, root_of, values_of
+from dpn_platform.sweeps.trials import REFERENCE, Trial, members_of, searched_trial
 
-ACCURACY, FLOPS_RATIO = "accuracy", "flops_ratio"
-_STUDY = "study"
-_SEPARATOR = ","
-_DIGITS = 3
-
-
-def optuna_space(search: SearchConfig) -> dict[str, BaseDistribution]:
-    """The search space in Optuna's terms, by dotted key; a choice is known by its text, a list by its joined items."""
-    space: dict[str, BaseDistribution] = {}
-    for dimension in search.dimensions.values():
-        key = f"method.{dimension.setting}"
-        if dimension.low is None or dimension.high is None:
-            space[key] = CategoricalDistribution([_text(choice) for choice in dimension.choices])
-        else:
-            space[key] = FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
-    return space
-
-
-def evaluated(trial: Trial, values: Mapping[str, float], space: dict[str, BaseDistribution]) -> FrozenTrial:
-    """A finished trial of the ledger in Optuna's terms."""
-    return optuna.trial.create_trial(
-        params={
-            key: _text(trial.params[key]) if isinstance(kind, CategoricalDistribution) else trial.params[key]
-            for key, kind in space.items()
-        },
-        distributions=space,
-        values=[values[ACCURACY], values[FLOPS_RATIO]],
-    )
+VALUES = "values"
 
 
 class StudySearch(Searcher):
@@ -53,75 +24,81 @@ class StudySearch(Searcher):
     Args:
         sweep: how many trials, in which space.
         known: every trial of the ledger.
-        put: writes a trial into the ledger.
+        put: writes a trial into the ledger, beside those that it is told; gives it back as it stands there.
+        others: comparable proposals of other studies.
+        refusal: why no further trial may start now; None: one may.
     """
 
-    def __init__(self, sweep: SweepConfig, known: Sequence[Trial], put: Callable[[Trial], None]) -> None:
+    def __init__(
+        self,
+        sweep: SweepConfig,
+        known: Sequence[Trial],
+        put: Callable[[Trial, Mapping[str, Trial]], Trial],
+        others: Sequence[Known] = (),
+        refusal: Callable[[], str | None] = lambda: None,
+    ) -> None:
         super().__init__(metric=None, mode=None)
         self.sweep = sweep
         self.put = put
-        self.waiting = sorted((trial for trial in known if not trial.is_settled), key=_turn)
-        self.num_proposed = sum(not trial.is_control for trial in known)
+        self.refusal = refusal
+        self.trials = {trial.key: trial for trial in known}
+        groups = by_proposal(known)
+        for members in groups.values():  # what an extension asks of them beyond what they have
+            self._complete(members[0])
+        self.waiting = sorted((trial for trial in self.trials.values() if not trial.is_settled), key=_turn)
+        self.num_proposed = len(groups)
         self.live: dict[str, Trial] = {}
-        self.space = optuna_space(sweep.search)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = optuna.storages.InMemoryStorage()
-        self.study = optuna.create_study(storage=storage, study_name=_STUDY, directions=["maximize", "minimize"])
-        for trial in known:
-            if not trial.is_control and trial.state == "finished":
-                self.study.add_trial(evaluated(trial, trial.values, self.space))
-        self.optuna = OptunaSearch(
-            self.space,
-            metric=[ACCURACY, FLOPS_RATIO],
-            mode=["max", "min"],
-            storage=storage,  # OptunaSearch's own way of adding evaluated points knows one objective only
-            study_name=_STUDY,
-            # Moves on with the trials: a continued study would otherwise propose its first ones again.
-            sampler=optuna.samplers.TPESampler(seed=sweep.seed + 1000 * self.num_proposed),
-        )
-        self.asked: set[str] = set()
+        reference = self.trials[REFERENCE].values if REFERENCE in self.trials else {}
+        found = [(members[0].params, values_of(members)) for members in groups.values()]
+        self.proposals = Proposals(sweep, found, others, reference)
+
+    @property
+    def study(self) -> optuna.Study:
+        """What Optuna knows."""
+        return self.proposals.study
 
     @property
     def num_open(self) -> int:
         """Trials that are still to be run."""
-        return len(self.waiting) + max(0, self.sweep.num_trials - self.num_proposed)
+        return len(self.waiting) + self.proposals.num_open * self.sweep.replicates * (1 + len(self.sweep.dial))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial; None while a searched trial has to wait for the reference it is judged by."""
+        if self.refusal() is not None:
+            return None if self.live else str(Searcher.FINISHED)
         is_reference_running = any(trial.key == REFERENCE for trial in self.live.values())
-        if self.waiting:
-            if is_reference_running and not self.waiting[0].is_control:
-                return None
-            busy = {one.key for one in (*self.waiting, *self.live.values())}
-            free = next((place for place, one in enumerate(self.waiting) if one.on not in busy), None)
-            if free is None:
-                return None
-            trial = self.waiting.pop(free)
-        elif self.num_proposed < self.sweep.num_trials:
-            if is_reference_running:
-                return None
-            trial = searched_trial(
-                self.num_proposed, self.sweep.search.method, self._readable(self.optuna.suggest(trial_id))
-            )
-            self.asked.add(trial_id)
-            self.num_proposed += 1
-            self.put(trial)
-        else:
-            return str(Searcher.FINISHED)
-        self.live[trial_id] = trial
-        return {"key": trial.key}
+        if not self.waiting and not is_reference_running:
+            self._propose()
+        if not self.waiting:
+            return None if is_reference_running and self.num_open else str(Searcher.FINISHED)
+        if is_reference_running and not self.waiting[0].is_control:
+            return None
+        busy = {one.key for one in (*self.waiting, *self.live.values())}
+        free = next((place for place, one in enumerate(self.waiting) if one.on not in busy), None)
+        if free is None:
+            return None
+        self.live[trial_id] = self.waiting.pop(free)
+        return {"key": self.live[trial_id].key}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna what became of its proposal."""
+        """Tell Optuna what became of its proposal, once all of its trials have ended."""
         trial = self.live.pop(trial_id, None)
-        values = None if error or result is None or ACCURACY not in result else result
-        if trial_id in self.asked:
-            self.optuna.on_trial_complete(trial_id, values, error=values is None)
-        elif trial is not None and not trial.is_control and values is not None:
-            self.study.add_trial(evaluated(trial, values, self.space))
+        if trial is None:
+            return
+        if error or result is None or ACCURACY not in result:
+            trial = trial.become("stopped" if result is not None and "outcome" in result else "failed")
+        else:
+            named = {name: float(result[name]) for name in (ACCURACY, FLOPS_RATIO)}
+            trial = trial.become("finished", values={**_numbers(result.get(VALUES, {})), **named})
+        self.trials[trial.key] = trial
+        if trial.key == REFERENCE:
+            self.proposals.reference = trial.values
+        members = [] if trial.is_control else by_proposal(self.trials.values())[root_of(trial)]
+        if members and all(one.is_settled or one.state == "failed" for one in members):
+            self.proposals.tell(members[0].params, values_of(members))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: two objectives have no intermediate values."""
+        """Nothing: trials report once."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the state."""
@@ -132,23 +109,27 @@ class StudySearch(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def _readable(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Three digits say enough of a number; a choice becomes what it stands for."""
-        readable = {}
-        for dimension in self.sweep.search.dimensions.values():
-            key = f"method.{dimension.setting}"
-            if dimension.low is None or dimension.high is None:
-                choice = {_text(one): one for one in dimension.choices}[params[key]]
-                readable[key] = list(choice) if isinstance(choice, tuple) else choice
-            else:
-                readable[key] = min(max(float(f"{params[key]:.{_DIGITS}g}"), dimension.low), dimension.high)
-        return readable
+    def _propose(self) -> None:
+        params = self.proposals.next()
+        if params is not None:
+            method = str(params.pop("method.name"))
+            self.waiting = self._complete(searched_trial(self.num_proposed, method, params))
+            self.num_proposed += 1
+
+    def _complete(self, first: Trial) -> list[Trial]:
+        """What a proposal comes to and the ledger does not have, now written there."""
+        added = []
+        for trial in members_of(first, self.sweep.replicates, self.sweep.dial):
+            if trial.key not in self.trials:
+                self.trials[trial.key] = self.put(trial, self.trials)
+                added.append(self.trials[trial.key])
+        return added
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
 
 
 def _turn(trial: Trial) -> int:
     """The reference, other controls, what is evaluated on a control's checkpoint, what an earlier attempt proposed."""
     return 0 if trial.key == REFERENCE else 3 if not trial.is_control else 2 if trial.on is not None else 1
-
-
-def _text(choice: Any) -> str:
-    return _SEPARATOR.join(map(str, choice)) if isinstance(choice, list | tuple) else str(choice)

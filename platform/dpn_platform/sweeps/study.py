@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,9 @@ from dpn_platform.sweeps.budgets import Settled, settled
 from dpn_platform.sweeps.events import OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.lease import Holder, Lease
 from dpn_platform.sweeps.ledger import Header, Ledger, latest_unfinished
+from dpn_platform.sweeps.limits import Spending
+from dpn_platform.sweeps.neighbours import comparable_proposals
+from dpn_platform.sweeps.reuse import Reuse
 from dpn_platform.sweeps.search import StudySearch
 from dpn_platform.sweeps.tracking import StudyTracking
 from dpn_platform.sweeps.trainable import Execute, build_trainable, train_and_evaluate
@@ -66,6 +69,7 @@ def run_study(
     *,
     study_name: str | None = None,
     resume: bool = False,
+    extend: bool = False,
     on_event: OnEvent = lambda event: None,
     tracker: Tracker | None = None,
     execute: Execute = train_and_evaluate,
@@ -79,6 +83,7 @@ def run_study(
         config: an experiment with a `sweep` section.
         study_name: default: the config's name and the time; for a resume, the newest unfinished study of that name.
         resume: continue the study of that name.
+        extend: add to the study of that name what `config` asks for beyond what it holds.
         on_event: told of everything that happens, partly from a thread.
         tracker: default: as `config.tracking` says.
         execute: what one trial is.
@@ -97,7 +102,7 @@ def run_study(
     controls = settled(config)
     ensure_bucket(runs_uri)
     ledger = Ledger(runs_uri, _study_name(config, runs_uri, study_name, resume))
-    header = ledger.open(config) if resume else ledger.create(config)
+    header = ledger.extend(config) if extend else ledger.open(config) if resume else ledger.create(config)
     stop = StopSign()
     with Lease(f"{ledger.uri}/lease", _holder(), stop.take_over) as lease:
         if lease.predecessor is not None and not lease.predecessor.released:
@@ -105,11 +110,12 @@ def run_study(
             wait_until_gone(lease.predecessor)
         tracker = tracker or open_tracker(config.tracking, runs_uri)
         tracking = StudyTracking(tracker, ledger.study, config, manifest.fingerprint)
-        if resume:
+        if resume and not extend:
             ledger.reopen(config)
         with _ending_run(tracking, stop):
             started = time.monotonic()
-            running = _Running(config, ledger, tracking, stop, execute, on_event)
+            reuse = Reuse(ledger, config, manifest.fingerprint)
+            running = _Running(config, ledger, tracking, stop, execute, on_event, reuse, len(header.extensions))
             book = running.to_its_end(controls)
             return _result(running, book, header, manifest, time.monotonic() - started)
 
@@ -134,7 +140,10 @@ class _Running:
     """A study while this driver runs it.
 
     Attributes:
+        reuse: what equal trials have left.
+        extension: number of the one that runs; 0: the study itself.
         left_out: why some of the study's own controls are not among its trials.
+        limit: why no more was started.
     """
 
     config: ExperimentConfig
@@ -143,15 +152,19 @@ class _Running:
     stop: StopSign
     execute: Execute
     on_event: OnEvent
+    reuse: Reuse
+    extension: int = 0
     left_out: list[str] = field(default_factory=list)
+    limit: str | None = None
 
     def to_its_end(self, controls: Settled) -> StudyBook:
         """Everything that is open; then what follows from the front that the search has found."""
         assert self.config.sweep is not None
+        self._ask_again()
         self._put(controls)
         self.on_event(StudyEvent("study", f"study {self.ledger.study}: {self.tracking.url() or self.ledger.uri}"))
         book = self._run_open()
-        if self.config.sweep.controls_at_front:
+        if self.config.sweep.controls_at_front and self.limit is None:
             self._put(settled(self.config, book.budgets_of_front()))
             self._put_trials(book.routes_of_dynamic_trials())
             book = self._run_open()
@@ -165,27 +178,65 @@ class _Running:
         self._put_trials(control_trials(controls.kept))
 
     def _put_trials(self, trials: Sequence[Trial]) -> None:
-        """Into the ledger, those that it does not know."""
+        """Into the ledger, those that it does not know, under this name or another."""
         known = self.ledger.trials()
+        names = {trial.fingerprint: trial.key for trial in known.values()}
         for trial in trials:
-            if trial.key not in known:
-                self.ledger.put(trial)
+            if trial.key in known:
+                continue
+            name = names.get(self.reuse.fingerprint(trial, known))
+            # A control with more seeds than before is called otherwise; its first seed is the one that is there.
+            known[trial.key] = known[name] if name is not None else self._put_trial(trial, known)
+            names.setdefault(known[trial.key].fingerprint, known[trial.key].key)
+
+    def _put_trial(self, trial: Trial, known: Mapping[str, Trial]) -> Trial:
+        """Into the ledger, with the result of an equal one where there is such."""
+        on = None if trial.on is None else known[trial.on].key
+        trial = self.reuse.taken_over(replace(trial, extension=self.extension, on=on), known)
+        self.ledger.put(trial)
+        return trial
+
+    def _ask_again(self) -> None:
+        """An extension may ask more questions: what has been trained stays, and answers them anew."""
+        known = self.ledger.trials()
+        for trial in known.values():
+            if trial.state != "finished" or not trial.fingerprint:
+                continue
+            print_ = self.reuse.fingerprint(trial, known)
+            if print_ != trial.fingerprint:
+                folder = f"evaluation-{print_[:8]}"
+                again = trial.become("waiting", fingerprint=print_, evaluation_folder=folder, evaluation_uri=None)
+                self.ledger.put(again)
 
     def _run_open(self) -> StudyBook:
         """What is open in the ledger and what the search still proposes."""
         assert self.config.sweep is not None
         known = self.ledger.trials()
-        search = StudySearch(self.config.sweep, list(known.values()), self.ledger.put)
+        others = comparable_proposals(self.ledger, self.config) if self.config.sweep.reuse == "all" else []
+        search = StudySearch(
+            self.config.sweep,
+            list(known.values()),
+            self._put_trial,
+            others,
+            lambda: spending.refusal(),
+        )
         num_trials = sum(trial.is_settled for trial in known.values()) + search.num_open
-        book = StudyBook(self.ledger, self.tracking, num_trials, self.stop, self.on_event)
+        book = StudyBook(self.ledger, self.tracking, num_trials, self.stop, self.on_event, self.reuse.note)
+        spending = Spending(
+            self.config.sweep.limits, book.trials.values, lambda: book.hours_of_running, lambda: search.num_open
+        )
+        book.spending = spending
         trainable = build_trainable(self.config, self.ledger.runs_uri, self.ledger.study, self.execute)
         with book:
             try:
                 run_tuner(trainable, search, book, self.config)
             finally:
                 was_cut_short = book.put_back()
-            if was_cut_short or search.num_open:
+            self.limit = spending.refusal() if search.num_open else None
+            if was_cut_short or (search.num_open and self.limit is None):
                 raise KeyboardInterrupt  # Tune answers Ctrl-C by returning
+        if self.limit is not None:
+            self.on_event(StudyEvent("note", f"{self.limit}; {search.num_open} trials are left for an extension"))
         return book
 
 
@@ -195,7 +246,7 @@ def _result(running: _Running, book: StudyBook, header: Header, manifest: Manife
     evaluated = [book.point(trial) for trial in trials if trial.state == "finished"]
     stopped = {trial.key: str(trial.reason) for trial in trials if trial.state == "stopped"}
     failed = {trial.key: str(trial.reason) for trial in trials if trial.state == "failed"}
-    if not failed:
+    if not failed and running.limit is None:
         ledger.finish(header.duration_s + spent_s)
     versions, axis = manifest_of_versions(), axis_of(config.eval)
     meta = {
@@ -217,6 +268,7 @@ def _result(running: _Running, book: StudyBook, header: Header, manifest: Manife
         **({"stopped": stopped} if stopped else {}),
         **({"failed": failed} if failed else {}),
         **({"left_out": running.left_out} if running.left_out else {}),
+        **({"limit": running.limit} if running.limit else {}),
     }
     return StudyResult(
         study_name=ledger.study,

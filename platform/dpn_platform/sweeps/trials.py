@@ -38,6 +38,8 @@ class Trial:
         extension: number of the extension of the study that brought it; 0: the study began with it.
         fingerprint: of all that decides its result; trials that share it are one, in whatever study.
         reused_from: `study/key` of the trial whose result it has, where it was not run again.
+        evaluation_folder: in its run's; another one where it was evaluated again, on more or other questions.
+        device_hours: that all its attempts took.
     """
 
     key: str
@@ -56,6 +58,8 @@ class Trial:
     extension: int = 0
     fingerprint: str = ""
     reused_from: str | None = None
+    evaluation_folder: str = "evaluation"
+    device_hours: float = 0.0
 
     @property
     def is_settled(self) -> bool:
@@ -118,9 +122,25 @@ def searched_trial(number: int, method: str, params: Mapping[str, Any]) -> Trial
     return Trial(f"{method}-{number:02d}", {"method.name": method, **params})
 
 
+def members_of(first: Trial, replicates: int, dial: Sequence[float]) -> list[Trial]:
+    """The trials that a proposal comes to: its seeds, and each one's checkpoint at these ratios of its dial."""
+    found = []
+    for seed in range(replicates):
+        own = first if seed == 0 else Trial(f"{first.key}-seed-{seed}", {**first.params, "seed": seed})
+        kept = {key: value for key, value in own.params.items() if key in ("method.name", "seed")}
+        turned = [Trial(f"{own.key}-dial-{one:g}", {**kept, "dial": one}, on=own.key, dial=one) for one in dial]
+        found += [own, *turned]
+    return found
+
+
 def run_name(study: str, trial: Trial) -> str:
-    """Name of the trial's training run: fixed, so that an interrupted one continues."""
+    """Name of the trial's own run: fixed, so that an interrupted one continues."""
     return f"{study}-{trial.key}"
+
+
+def trained_run(study: str, trial: Trial) -> str:
+    """Name of the run in which the trial was trained: that of an equal trial, where its result was taken over."""
+    return run_name(study, trial) if trial.reused_from is None else trial.reused_from.replace("/", "-", 1)
 
 
 def trial_config(config: ExperimentConfig, trial: Trial) -> ExperimentConfig:
@@ -129,18 +149,17 @@ def trial_config(config: ExperimentConfig, trial: Trial) -> ExperimentConfig:
     # The rest was checked beside the study's own method, and need not fit this one's sites.
     kept = {key: values["sweep"][key] for key in ("early_stopping", "flops_convention", "seed")}
     values["sweep"] = {"num_trials": 0, "controls": [], **kept}
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"method": {}}
     for key, value in trial.params.items():
-        *sections, last = key.split(".")
-        target = given
-        for section in sections:
-            target = target.setdefault(section, {})
-        target[last] = value
-    values["train"]["seed"] += given.pop("seed", 0)  # a replicate's, beside the study's own
-    given.pop("route", None)
-    given.pop("dial", None)
+        if "." in key:  # others (seed, route, dial) are no keys of an experiment
+            *sections, last = key.split(".")
+            target = given if sections[0] == "method" else values
+            for section in sections:
+                target = target.setdefault(section, {})
+            target[last] = value
+    values["train"]["seed"] += trial.params.get("seed", 0)  # a replicate's, beside the study's own
     values["method"] = laid_over(values["method"], given["method"])
-    if trial.on is not None or not find_method(given["method"]["name"]).takes_routes:
+    if trial.on is not None or not find_method(method_name(trial)).takes_routes:
         values["eval"]["routes"] = "own"  # there are none, or they are answered where the checkpoint is trained
     return parse_config(values, f"trial {trial.key}")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from dpn_platform.config.schema import EarlyStopping
+from dpn_platform.config.sweep import EarlyStopping
 from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.checkpoints import CheckpointWriter
 from dpn_platform.training.loop import StepResult

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from dpn_platform.evaluation.points import FamilyScore, Point
-
-_SEED = re.compile(r"-seed-\d+$")
-
-
-def without_seed(name: str) -> str:
-    """A point's name without the seed at its end."""
-    return _SEED.sub("", name)
+from dpn_platform.evaluation.points import FamilyScore, Point, without_seed
 
 
 def by_seed_group(points: Sequence[Point]) -> dict[str, list[Point]]:
@@ -51,6 +43,8 @@ def _mean(name: str, members: Sequence[Point]) -> Point:
         "per_family": families,
         "flops_ratio": {key: fmean(one.flops_ratio[key] for one in members) for key in first.flops_ratio},
         "visual_tokens_mean": fmean(one.visual_tokens_mean for one in members),
+        "on": None if first.on is None else without_seed(first.on),
+        "is_feasible": all(one.is_feasible for one in members),
         "seeds": {one.name: one.accuracy for one in members},
     }
     return first.model_copy(update=changes)

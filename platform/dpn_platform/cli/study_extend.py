@@ -1,0 +1,61 @@
+"""`dpn study extend`: more trials, another space, new methods, more seeds or questions, for a study that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dpn_platform.cli.console import clean_stdout, note
+from dpn_platform.cli.starting import services_for, services_of
+from dpn_platform.cli.sweep import run_to_report, show_ended
+from dpn_platform.config.errors import ConfigError
+from dpn_platform.config.load import apply_overrides, load_config, parse_config
+from dpn_platform.config.schema import ExperimentConfig, StorageConfig
+
+
+def extend(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="A recipe; single keys, dotted.")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=0, help="So many proposals more than it asks for now.")] = 0,
+    branch: Annotated[
+        str | None, typer.Option(help="Name of a new study for what is not comparable; equal trials are shared.")
+    ] = None,
+    runs_uri: Annotated[str, typer.Option(help="Where the study is kept.")] = StorageConfig().runs_uri,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Add to a study. What it holds is not run again; without changes, what was interrupted goes on."""
+    with clean_stdout():
+        with services_for(runs_uri, ray=False):
+            from dpn_platform.sweeps.ledger import Ledger
+
+            stored = Ledger(runs_uri, study).config()
+        experiment = extended(stored, changes or [], trials)
+        with services_of(experiment):
+            if branch is not None:
+                note(f"{branch} is a study of its own; what equals a trial of {study} is taken over")
+            ended = run_to_report(experiment, branch or study, extend=branch is None)
+    show_ended(ended, f"dpn study extend {branch or study}", as_json)
+
+
+def extended(stored: ExperimentConfig, changes: list[str], trials: int) -> ExperimentConfig:
+    """The study's config with what is asked for: a recipe in its place, single keys over it, more proposals.
+
+    Raises:
+        ConfigError: a change that is none, or a recipe without a sweep.
+    """
+    recipe = [change for change in changes[:1] if "=" not in change]
+    given = changes[len(recipe) :]
+    if recipe:
+        config = load_config(Path(recipe[0]), given)
+    else:
+        values: dict[str, Any] = apply_overrides(stored.model_dump(mode="json"), given)
+        config = parse_config(values, f"study '{stored.name}'")
+    if config.sweep is None:
+        raise ConfigError(f"{recipe[0]}: has no section 'sweep'; a study is extended by a sweep")
+    # Where a study is kept is its own business, whatever a recipe says.
+    sweep = config.sweep.model_copy(update={"num_trials": config.sweep.num_trials + trials})
+    return config.model_copy(update={"sweep": sweep, "storage": stored.storage, "tracking": stored.tracking})

@@ -1,0 +1,112 @@
+"""The section `sweep` of an experiment: how a study searches, what it carries, and how far it may go."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from dpn_model.methods.registry import DEFAULT_CONTROLS
+from dpn_platform.config.controls import Control, all_control_trials
+from dpn_platform.config.evaluation import Budget
+from dpn_platform.config.objectives import ACCURACY, FLOPS_RATIO, ConstraintText, Objective
+from dpn_platform.config.search import SearchConfig
+from dpn_platform.config.section import Section
+
+
+class EarlyStopping(Section):
+    """A trial is hopeless when the running mean of its training loss is far above the study's best."""
+
+    enabled: bool = True
+    grace_steps: int = Field(80, gt=0, description="no trial is judged before this step")
+    loss_margin: float = Field(
+        1.0, gt=0, description="stopped when loss_lm exceeds the dense control's by more, in nats per token"
+    )
+
+
+class StudyLimits(Section):
+    """What a study may take. Once reached, running trials end their work, nothing new starts; more goes on with more.
+
+    Attributes:
+        device_hours: of trainings and evaluations together, interrupted attempts included.
+        currency: of these hours at `price_per_hour`, in whatever you count.
+        until: local time, ISO 8601 (2026-11-26T06:00).
+    """
+
+    device_hours: float | None = Field(None, gt=0)
+    currency: float | None = Field(None, gt=0)
+    price_per_hour: float | None = Field(None, gt=0)
+    until: datetime | None = None
+
+    @model_validator(mode="after")
+    def _has_a_price(self) -> StudyLimits:
+        if self.currency is not None and self.price_per_hour is None:
+            raise ValueError("currency needs price_per_hour, of one device")
+        return self
+
+    @property
+    def hours(self) -> float | None:
+        """Device-hours that hours and currency allow; None: any number."""
+        paid = None if self.currency is None else self.currency / (self.price_per_hour or 1.0)
+        return min((one for one in (self.device_hours, paid) if one is not None), default=None)
+
+
+class SweepConfig(Section):
+    """A study: controls always, then `num_trials` trials of the searched method that Optuna proposes."""
+
+    num_trials: int = Field(6, ge=0, description="that the sampler proposes; 0: the controls and points alone")
+    max_concurrent_trials: int = Field(1, gt=0)
+    search: SearchConfig = Field(SearchConfig(), validate_default=False)
+    sampler: str = Field(
+        "tpe",
+        pattern=r"^(tpe|random|grid|nsga2|nsga3|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="of Optuna; grid: the whole space, whatever num_trials; or module:function, called with a seed",
+    )
+    points: tuple[dict[str, Any], ...] = Field((), description="run first: method, settings and keys as in search")
+    replicates: int = Field(1, ge=1, le=100, description="seeds of every searched trial; they make one point")
+    dial: tuple[Budget, ...] = Field((), description="FLOPs ratios at which what a searched trial trained is run again")
+    objectives: tuple[Objective, ...] = Field((ACCURACY, FLOPS_RATIO), min_length=1)
+    constraints: tuple[ConstraintText, ...] = Field((), description="what a point keeps to, or is on no front")
+    reuse: Literal["all", "study", "none"] = Field(
+        "all", description="equal trials are not run again: of all studies in storage, of this one, or they are"
+    )
+    limits: StudyLimits = StudyLimits()
+    controls: tuple[Control, ...] = Field(DEFAULT_CONTROLS, description="always run, under the same recipe")
+    budgets: tuple[Budget, ...] = Field(
+        (), description="shares of the visual tokens, weighted by depth, at which the study's own controls run"
+    )
+    controls_at_front: bool = Field(False, description="own controls also at the budgets of the search's own front")
+    early_stopping: EarlyStopping = EarlyStopping()
+    flops_convention: Literal["eq8", "swiglu", "executed"] = Field(
+        "swiglu", description="cost axis: the decoder's prefill, or executed: tower, projector, method and head as well"
+    )
+    seed: int = 0
+
+    @property
+    def num_proposals(self) -> int:
+        """Trials of the search, replicates and dials not counted: explicit points, then what the sampler proposes."""
+        is_grid = self.sampler == "grid" and self.num_trials > 0
+        return len(self.points) + (len(self.search.grid()) if is_grid else self.num_trials)
+
+    @property
+    def carries_controls(self) -> bool:
+        """Whether the study brings controls of its own."""
+        return bool(self.budgets) or self.controls_at_front
+
+    @property
+    def control_names(self) -> set[str]:
+        """Methods of the controls that are named."""
+        return {trial.key for trial in all_control_trials(self.controls)}
+
+    @model_validator(mode="after")
+    def _on_something(self) -> SweepConfig:
+        trials = all_control_trials(self.controls)
+        trained = {trial.key for trial in trials if trial.on is None}
+        for trial in trials:
+            if trial.on is not None and trial.on not in trained:
+                raise ValueError(
+                    f"control {trial.key} is to run on '{trial.on}', which is not among those that are trained: "
+                    f"{', '.join(sorted(trained)) or 'none'}"
+                )
+        return self
