@@ -23,6 +23,7 @@ VERBS = (
     "plan",
     "train",
     "sweep",
+    "pipeline",
     "evaluate",
     "score",
     "report",
@@ -34,6 +35,7 @@ VERBS = (
 TO_CONTINUE = {
     "train": "run the same command to continue",
     "sweep": "run the same command with --resume to continue",
+    "pipeline": "run the same command, with the same --slot, to continue",
     "submit": "a submitted job goes on by itself",
 }
 

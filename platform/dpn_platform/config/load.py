@@ -21,7 +21,7 @@ from dpn_platform.config.schema import ExperimentConfig, experiment_section, par
 from dpn_platform.config.yaml_text import parse_yaml
 
 # What an experiment is called and where its results are kept does not change what it computes.
-NOT_THE_EXPERIMENT = ("name", "storage", "tracking", "data.allow_unknown_answers")
+NOT_THE_EXPERIMENT = ("name", "storage", "tracking", "pipeline", "data.allow_unknown_answers")
 
 _FINGERPRINT_DIGITS = 16
 

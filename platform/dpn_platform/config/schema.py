@@ -16,6 +16,7 @@ from dpn_model.methods.registry import DEFAULT
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.evaluation import EvalConfig
 from dpn_platform.config.method import MethodConfig, method_config, method_section, without_others
+from dpn_platform.config.pipeline import PipelineConfig
 from dpn_platform.config.search import SECTIONS, with_defaults
 from dpn_platform.config.section import Section
 from dpn_platform.config.study_checks import check_study
@@ -72,7 +73,7 @@ class StorageConfig(Section):
 
 
 class ExperimentConfig(Section):
-    """Everything one run or study needs; `sweep` is present in a sweep's YAML only."""
+    """Everything one run or study needs; `sweep` is present in a sweep's YAML only, `pipeline` in a schedule's."""
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: DataConfig = DataConfig()
@@ -83,6 +84,7 @@ class ExperimentConfig(Section):
     storage: StorageConfig = StorageConfig()
     tracking: TrackingConfig = TrackingConfig()
     sweep: SweepConfig | None = None
+    pipeline: PipelineConfig | None = None
 
     @model_validator(mode="after")
     def _captions_have_no_router(self) -> ExperimentConfig:
@@ -91,6 +93,17 @@ class ExperimentConfig(Section):
                 "model.template plain has no question that <ROUTER> could end; allowed: methods that need none, "
                 f"this is {self.method.name}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pipeline_has_a_study(self) -> ExperimentConfig:
+        if self.pipeline is None:
+            return self
+        if self.sweep is None:
+            raise ValueError("pipeline: a pipeline goes on with a study; add the section sweep")
+        asked = [entry.name for entry in self.eval.benchmarks]
+        if missing := [name for name in self.pipeline.guards if name not in asked]:
+            raise ValueError(f"pipeline.guards: {missing[0]} is not among eval.benchmarks: {', '.join(asked)}")
         return self
 
     @model_validator(mode="after")

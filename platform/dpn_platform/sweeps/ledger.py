@@ -49,6 +49,7 @@ class Header:
     Attributes:
         config: the resolved YAML it goes on with.
         created: ISO time in UTC.
+        data_fingerprint: of the data set; empty in studies of earlier versions.
         extensions: what was added to it since, the first first: `{number, created, changes, config_fingerprint}` and
             once it has ended `{duration_s}`.
     """
@@ -61,6 +62,7 @@ class Header:
     state: Literal["running", "finished"] = "running"
     duration_s: float = 0.0
     extensions: tuple[dict[str, Any], ...] = ()
+    data_fingerprint: str = ""
     schema_version: int = SCHEMA_VERSION
 
 
@@ -73,7 +75,7 @@ class Ledger:
         self.header_uri = f"{self.runs_uri}/studies/{study}.json"
         self.uri = f"{self.runs_uri}/studies/{study}"
 
-    def create(self, config: ExperimentConfig) -> Header:
+    def create(self, config: ExperimentConfig, data_fingerprint: str = "") -> Header:
         """Open a new study.
 
         Raises:
@@ -85,34 +87,37 @@ class Ledger:
             config=dump_config(config),
             fingerprint=fingerprint(config, NOT_THE_STUDY),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            data_fingerprint=data_fingerprint,
         )
         if not create_bytes(self.header_uri, json.dumps(asdict(header)).encode()):
             raise DpnError(f"study '{self.study}' exists already: continue it with --resume, or choose another --name")
         return header
 
-    def open(self, config: ExperimentConfig) -> Header:
+    def open(self, config: ExperimentConfig, data_fingerprint: str = "") -> Header:
         """The header of the study, to be continued with `config`.
 
         Raises:
             DpnError: no such study, or its config is another one; the message shows the difference.
         """
         header = self.header()
-        if header.fingerprint != fingerprint(config, NOT_THE_STUDY):
-            stored = self.config(header)
-            changes = [line for line in difference(stored, config) if not is_among(line, NOT_THE_STUDY)]
+        self._check_data(header, data_fingerprint)
+        # Not by its fingerprint: a later version knows more keys.
+        stored = self.config(header)
+        if changes := [line for line in difference(stored, config) if not is_among(line, NOT_THE_STUDY)]:
             raise DpnError(
                 f"study '{self.study}' was started with another config ({'; '.join(changes)}); add to it with "
                 f"`dpn study extend {self.study}`, start a new study, or resume with the same config"
             )
         return header
 
-    def extend(self, config: ExperimentConfig) -> Header:
+    def extend(self, config: ExperimentConfig, data_fingerprint: str = "") -> Header:
         """Another extension of the study, to be run with `config`; where nothing is changed, the last one goes on.
 
         Raises:
             DpnError: its trials would not be comparable with those that are there; the message shows what differs.
         """
         header = self.header()
+        self._check_data(header, data_fingerprint)
         stored = self.config(header)
         changes = [line for line in difference(stored, config) if not is_among(line, _NOT_TOLD)]
         if others := [line for line in changes if not is_among(line, EXTENDABLE)]:
@@ -132,6 +137,14 @@ class Ledger:
         header = replace(header, state="running", config=dump_config(config), fingerprint=print_)
         write_json(self.header_uri, asdict(header))
         return header
+
+    def _check_data(self, header: Header, data_fingerprint: str) -> None:
+        """Refuses a data set that was published anew: its questions are others."""
+        if header.data_fingerprint and data_fingerprint and header.data_fingerprint != data_fingerprint:
+            raise DpnError(
+                f"study '{self.study}' is about data set {header.data_fingerprint}, its address now holds "
+                f"{data_fingerprint}; points would not be comparable: start a new study"
+            )
 
     def config(self, header: Header | None = None) -> ExperimentConfig:
         """What the study goes on with."""

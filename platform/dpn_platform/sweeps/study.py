@@ -102,7 +102,8 @@ def run_study(
     controls = settled(config)
     ensure_bucket(runs_uri)
     ledger = Ledger(runs_uri, _study_name(config, runs_uri, study_name, resume))
-    header = ledger.extend(config) if extend else ledger.open(config) if resume else ledger.create(config)
+    open_it = ledger.extend if extend else ledger.open if resume else ledger.create
+    header = open_it(config, manifest.fingerprint)
     stop = StopSign()
     with Lease(f"{ledger.uri}/lease", _holder(), stop.take_over) as lease:
         if lease.predecessor is not None and not lease.predecessor.released:

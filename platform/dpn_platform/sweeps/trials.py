@@ -149,6 +149,7 @@ def trial_config(config: ExperimentConfig, trial: Trial) -> ExperimentConfig:
     # The rest was checked beside the study's own method, and need not fit this one's sites.
     kept = {key: values["sweep"][key] for key in ("early_stopping", "flops_convention", "seed")}
     values["sweep"] = {"num_trials": 0, "controls": [], **kept}
+    values["pipeline"] = None
     given: dict[str, Any] = {"method": {}}
     for key, value in trial.params.items():
         if "." in key:  # others (seed, route, dial) are no keys of an experiment

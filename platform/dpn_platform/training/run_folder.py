@@ -29,6 +29,7 @@ NOT_THE_RUN = (
     "name",
     "data.allow_unknown_answers",
     "eval",
+    "pipeline",
     "storage",
     "sweep",
     "tracking",

@@ -1,0 +1,1 @@
+"""Pipelines: a study that goes on night after night, one slot of a schedule at a time."""
