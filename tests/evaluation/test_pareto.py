@@ -83,9 +83,7 @@ def test_front_and_winners_agree_with_their_definition_on_random_points(seed: in
     points = [point(str(index), value(), value()) for index in range(draw.randint(0, 60))]
     winners = [[other.name for other in points if dominates(other, one)] for one in points]
     assert dominated_by(points) == winners
-    assert pareto_front(points) == [
-        is_measured(one) and not names for one, names in zip(points, winners, strict=True)
-    ]
+    assert pareto_front(points) == [is_measured(one) and not names for one, names in zip(points, winners, strict=True)]
 
 
 def test_of_many_winners_the_most_accurate_are_named() -> None:

@@ -84,7 +84,7 @@ def dominated_by(
         winners = np.flatnonzero(no_worse & ((accuracies > accuracy) | (costs < cost)))
         if at_most is not None and len(winners) > at_most:
             winners = winners[np.argsort(-accuracies[winners], kind="stable")[:at_most]]
-        found.append([points[place].name for place in winners])
+        found.append([points[int(place)].name for place in winners])
     return found
 
 
@@ -93,6 +93,12 @@ def front_points(points: Sequence[Point], convention: Convention = "swiglu") -> 
     flags = pareto_front(points, convention)
     front = [point for point, on_front in zip(points, flags, strict=True) if on_front]
     return sorted(front, key=lambda point: (flops_ratio(point, convention), point.name))
+
+
+def best_within(points: Sequence[Point], budget: float, convention: Convention = "swiglu") -> Point | None:
+    """The most accurate point at no more than this FLOPs ratio; None where every one is dearer."""
+    within = [point for point in front_points(points, convention) if flops_ratio(point, convention) <= budget]
+    return within[-1] if within else None
 
 
 def hypervolume(points: Sequence[Point], reference: Reference = REFERENCE, convention: Convention = "swiglu") -> float:
