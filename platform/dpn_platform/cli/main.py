@@ -26,6 +26,7 @@ VERBS = (
     "evaluate",
     "score",
     "report",
+    "study",
     "flops",
     "submit",
 )

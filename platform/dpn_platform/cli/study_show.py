@@ -28,7 +28,7 @@ def show(
     runs_uri: RunsUri = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Show a study as it stands, from its ledger alone: points, front, best under budgets, what is open, who runs it."""
+    """Show a study as it stands, from its ledger alone: points, front, best under budgets, what is open."""
     with clean_stdout():
         ledger = locate(study, runs_uri)
         from dpn_platform.reports.study.build import with_front

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.load import apply_overrides, difference, dump_config, parse_config
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.yaml_text import parse_yaml
@@ -50,6 +51,8 @@ def cloned(ledger: Ledger, overrides: Sequence[str]) -> Clone:
     before = parse_config(values, source)
     changed = apply_overrides({**values, "name": _next_name(before.name)}, overrides)
     after = parse_config(changed, f"{source} with changes")
+    if after.sweep is None:
+        raise ConfigError(f"{source} with changes: no section 'sweep' is left, so it is no recipe of a study")
     return Clone(ledger.study, after, difference(before, after))
 
 

@@ -36,6 +36,7 @@ from dpn_platform.sweeps.trials import Trial
 from dpn_platform.training.run_folder import NOT_THE_RUN
 
 SCHEMA_VERSION = 1
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 #: what may change when a study is continued: how it is run, and how far it goes
 NOT_THE_STUDY = (
     *(key for key in NOT_THE_RUN if key not in ("eval", "sweep")),
