@@ -9,7 +9,7 @@ import pytest
 from dpn_platform.evaluation.pareto import upper_hull
 from dpn_platform.reports.look.labels import seeds_text
 from dpn_platform.reports.look.methods import kind_of, styles_of
-from dpn_platform.reports.study.build import with_front
+from dpn_platform.reports.study.front import with_front
 from dpn_platform.reports.study.page import report_page
 from dpn_platform.reports.study.picture import front_png
 from dpn_platform.reports.study.record import StudyRecord

@@ -1,4 +1,4 @@
-"""Studies written into a store as a driver leaves them, without running any: ledger, results, outcome tables, weights."""
+"""Studies written into a store as a driver leaves them, none of them run: ledger, results, outcome tables, weights."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def show(
     """Show a study as it stands, from its ledger alone: points, front, best under budgets, what is open."""
     with clean_stdout():
         ledger = locate(study, runs_uri)
-        from dpn_platform.reports.study.build import with_front
+        from dpn_platform.reports.study.front import with_front
         from dpn_platform.reports.study.record import StudyRecord
         from dpn_platform.sweeps.catalogue import read_study
 

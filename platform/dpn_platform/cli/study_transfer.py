@@ -10,6 +10,8 @@ import typer
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_text, progress
 from dpn_platform.cli.study_place import DEFAULT_RUNS, AsJson, RunsUri, Study, locate, open_store
 
+_MOST_NAMED = 8
+
 
 def export(
     study: Study,
@@ -44,7 +46,7 @@ def import_(
     """Put the study of an exported file into the store; its digests are verified first."""
     with clean_stdout(), progress("unpacking the study"):
         open_store(runs_uri)
-        from dpn_platform.sweeps.importing import import_study
+        from dpn_platform.sweeps.importing import ORIGIN, import_study
 
         done = import_study(file, runs_uri, name)
     if as_json:
@@ -52,5 +54,7 @@ def import_(
         print_json({**about, "num_files": len(done.manifest["files"]), "checkpoints_absent": done.absent})
         return
     print_text(f"study {done.ledger.study}: {done.ledger.uri} ({len(done.manifest['files'])} files, digests verified)")
-    for uri in done.absent:
+    for uri in done.absent[:_MOST_NAMED]:
         note(f"not here: checkpoint {uri}")
+    if len(done.absent) > _MOST_NAMED:
+        note(f"not here: {len(done.absent) - _MOST_NAMED} checkpoints more; {ORIGIN} in the study's folder names all")

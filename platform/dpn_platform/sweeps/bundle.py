@@ -91,7 +91,7 @@ class BundleWriter:
             reader = _Digesting(source)
             if isinstance(self._archive, zipfile.ZipFile):
                 with self._archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as target:
-                    for block in iter(lambda: reader.read(_BLOCK), b""):
+                    while block := reader.read(_BLOCK):
                         target.write(block)
             else:
                 info = tarfile.TarInfo(name)
@@ -137,22 +137,10 @@ def verified_manifest(file: Path) -> dict[str, Any]:
     Raises:
         DpnError: no archive of a study, of another version, damaged, or with a path that leaves its folder.
     """
-    found: dict[str, dict[str, Any]] = {}
-    manifest: dict[str, Any] | None = None
-    for name, source in members(file):
-        _check_path(file, name)
-        if name in found:
-            raise DpnError(f"{file}: holds {name} twice")
-        reader, size = _Digesting(source), 0
-        kept = []
-        for block in iter(lambda reader=reader: reader.read(_BLOCK), b""):  # type: ignore[misc]
-            size += len(block)
-            kept += [block] if name == MANIFEST else []
-        found[name] = {"bytes": size, "sha256": reader.digest.hexdigest()}
-        manifest = _parsed(file, b"".join(kept)) if name == MANIFEST else manifest
+    with _explained(file):
+        found, manifest = _digested(file)
     if manifest is None:
         raise DpnError(f"{file}: holds no {MANIFEST}; it is not what `dpn study export` writes")
-    del found[MANIFEST]
     expected: dict[str, Any] = manifest["files"]
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
@@ -162,6 +150,24 @@ def verified_manifest(file: Path) -> dict[str, Any]:
         if found[name] != expected[name]:
             raise DpnError(f"{file}: {name} is not what was exported, its digest differs")
     return manifest
+
+
+def _digested(file: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+    """Size and digest of every file, and the manifest, where there is one."""
+    found: dict[str, dict[str, Any]] = {}
+    manifest = None
+    for name, source in members(file):
+        _check_path(file, name)
+        if name in found:
+            raise DpnError(f"{file}: holds {name} twice")
+        if name == MANIFEST:
+            manifest = _parsed(file, source.read())
+            continue
+        reader, size = _Digesting(source), 0
+        while block := reader.read(_BLOCK):
+            size += len(block)
+        found[name] = {"bytes": size, "sha256": reader.digest.hexdigest()}
+    return found, manifest
 
 
 def members(file: Path) -> Iterator[tuple[str, IO[bytes]]]:

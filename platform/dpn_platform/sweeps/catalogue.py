@@ -109,7 +109,7 @@ def list_studies(
 def study_names(runs_uri: str) -> list[str]:
     """Names of all studies, sorted; of damaged ones too."""
     uris = list_files(join_uri(runs_uri, "studies"), ".json", recursive=False)
-    return [uri.rpartition("/")[2].removesuffix(".json") for uri in uris]
+    return sorted(uri.rpartition("/")[2].removesuffix(".json") for uri in uris)
 
 
 def find_study(runs_uri: str, what: str) -> Ledger:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -104,8 +105,7 @@ def _write(file: Path, targets: dict[str, str], moved: Moved, ledger: Ledger) ->
                 target = weights / place / name.removeprefix(f"{place}/")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("wb") as copy:
-                    for block in iter(lambda source=source: source.read(1 << 20), b""):  # type: ignore[misc]
-                        copy.write(block)
+                    shutil.copyfileobj(source, copy)
             elif name != MANIFEST:
                 data = source.read()
                 waiting.append((targets[name], _as_of_today(name, data, moved, ledger)))
