@@ -140,6 +140,7 @@ def _show_front(record: StudyRecord, picks: dict[str, Any]) -> None:
     from rich.console import Console
 
     from dpn_platform.reports.look.labels import interval, percent, ratio
+    from dpn_platform.reports.look.methods import is_dense
     from dpn_platform.reports.study.terminal import front_drawing
 
     if not record.points:
@@ -152,7 +153,7 @@ def _show_front(record: StudyRecord, picks: dict[str, Any]) -> None:
     lines = {"knee": picks["knee"], "cheapest as good as dense": picks["cheapest_as_good_as_dense"]}
     lines |= {f"best at no more than {one['budget']:g}": one["point"] for one in picks["within"]}
     named = [point["name"] for point in lines.values() if point is not None]
-    dense = [point.name for point in record.points if point.method == "dense"]
+    dense = [point.name for point in record.points if is_dense(point.method)]
     console.print(front_drawing(record.points, record.convention, console.width, [*named, *dense]), soft_wrap=True)
     for what, point in lines.items():
         if point is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
+from dpn_model.methods.registry import DENSE
 from dpn_platform.evaluation.pareto import flops_ratio, front_points, is_measured
 from dpn_platform.evaluation.points import Convention, Point
 from dpn_platform.reports.look.labels import AXIS_ACCURACY
@@ -18,7 +19,7 @@ _MOST_LABELS = 12
 _BELOW = "↓"
 _DIM, _QUIET, _FRONT = "dim", "", "bold green"
 #: (on the front, elsewhere, name) of every kind of point
-_MARKS = {"dense": ("◆", "◇", "dense"), "control": ("■", "□", "control"), "searched": ("●", "○", "searched")}
+_MARKS = {DENSE: ("◆", "◇", DENSE), "control": ("■", "□", "control"), "searched": ("●", "○", "searched")}
 
 
 class _Canvas:
@@ -108,7 +109,7 @@ def _floor(points: Sequence[Point], front: Sequence[Point]) -> float:
 
 
 def _kind(point: Point) -> str:
-    return "dense" if is_dense(point.method) else "control" if point.is_control else "searched"
+    return DENSE if is_dense(point.method) else "control" if point.is_control else "searched"
 
 
 def _draw_steps(canvas: _Canvas, corners: Sequence[tuple[int, int]]) -> None:
