@@ -132,7 +132,7 @@ def test_what_is_only_called_alike_is_no_move(points_of):
     changed = [replace(trials[2], trial=other), *trials[3:]]
     moves, front = changes_between(points_of("a"), points_of("b", changed), "swiglu")
     assert {move.names[0]: move.same_settings for move in moves} == {"dpn-00": False, "dpn-01": True, "dpn-02": True}
-    assert "Of 2 points with the same settings" in conclusion("a", "b", moves, front)[1]
+    assert any("Of 2 points with the same settings" in line for line in conclusion("a", "b", moves, front))
 
 
 def test_of_very_many_only_those_on_a_front_are_read(points_of, monkeypatch):
@@ -148,5 +148,15 @@ def test_no_point_in_both_is_said(points_of):
     trials = small_trials()
     moves, front = changes_between(points_of("a", trials[:1]), points_of("b", trials[2:3]), "swiglu")
     assert moves == []
-    assert conclusion("a", "b", moves, front)[1] == "No point with the same settings is in both studies."
+    assert conclusion("a", "b", moves, front)[-1] == "No point with the same settings is in both studies."
     assert front.unknown == "no point is cheaper than the dense model"
+
+
+def test_a_front_of_more_trials_is_said_to_be_one(points_of):
+    trials = small_trials()
+    moves, front = changes_between(points_of("a", trials[:3]), points_of("b", trials), "swiglu")
+    assert front.found_among == (3, 5)
+    assert front.change.low > 0
+    text = conclusion("a", "b", moves, front)
+    assert text[0].startswith("The front of b reaches further")
+    assert text[1].startswith("The fronts were found among 3 points in a and among 5 in b: ")

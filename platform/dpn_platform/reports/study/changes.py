@@ -65,12 +65,14 @@ class FrontChange:
     Attributes:
         hypervolumes: of the first and the second study.
         fronts: names of the points on them.
+        found_among: measured points of the studies.
         change: second minus first; None: no interval can be given, for the reason `unknown`.
         n: questions that both answered.
     """
 
     hypervolumes: tuple[float, float]
     fronts: tuple[list[str], list[str]]
+    found_among: tuple[int, int]
     change: Difference | None
     unknown: str | None
     n: int
@@ -83,6 +85,7 @@ class FrontChange:
             "hypervolume": list(self.hypervolumes),
             **change,
             "front": [list(names) for names in self.fronts],
+            "found_among": list(self.found_among),
             "reason": self.unknown,
             "n": self.n,
         }
@@ -218,13 +221,18 @@ def _front_change(
     fronts = [[side.points[name] for name in names] for side, names in zip(sides, on_front, strict=True)]
     volumes = hypervolume(fronts[0], convention=convention), hypervolume(fronts[1], convention=convention)
     names = on_front[0], on_front[1]
+    among = _num_measured(sides[0], convention), _num_measured(sides[1], convention)
     try:
         runs = [_volume_run(side, front, convention) for side, front in zip(sides, fronts, strict=True)]
         change = paired_change(runs[1], runs[0], seed)
     except DpnError as error:
-        return FrontChange(volumes, names, None, str(error), 0)
+        return FrontChange(volumes, names, among, None, str(error), 0)
     n = sum(map(len, runs[0].benchmarks.values()))
-    return FrontChange(volumes, names, change, None, n)
+    return FrontChange(volumes, names, among, change, None, n)
+
+
+def _num_measured(side: _Side, convention: Convention) -> int:
+    return sum(is_measured(point, convention) for point in side.points.values())
 
 
 def _volume_run(side: _Side, front: Sequence[Point], convention: Convention) -> ScoredRun:

@@ -20,7 +20,7 @@ def conclusion(first: str, second: str, moves: Sequence[Move], front: FrontChang
         moves: of the points.
         front: what became of the front.
     """
-    return [_front_sentence(first, second, front), *_moves_sentences(second, moves)]
+    return [_front_sentence(first, second, front), *_luck(first, second, front), *_moves_sentences(second, moves)]
 
 
 def _front_sentence(first: str, second: str, front: FrontChange) -> str:
@@ -33,6 +33,15 @@ def _front_sentence(first: str, second: str, front: FrontChange) -> str:
     if not front.change.is_resolved:
         return f"The fronts are not told apart: {told}."
     return f"The front of {second if low > 0 else first} reaches further: {told}."
+
+
+def _luck(first: str, second: str, front: FrontChange) -> list[str]:
+    """The interval draws questions, not trials: that more of these were tried is no merit of what was changed."""
+    few, many = front.found_among
+    if few == many:
+        return []
+    told = f"found among {few} points in {first} and among {many} in {second}"
+    return [f"The fronts were {told}: of more points the front is finer and luckier, whatever else differs."]
 
 
 def _moves_sentences(second: str, moves: Sequence[Move]) -> list[str]:
