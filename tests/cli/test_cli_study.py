@@ -155,6 +155,20 @@ def test_clone(study, document, tmp_path):
     study("clone", "alpha", "train.steps=9")  # the same again is no harm
 
 
+def test_what_was_not_measured_is_null(document, runs):
+    """A point without interval, one without accuracy: documents stay strict JSON."""
+    for key, changes in {"dpn-01": {"accuracy_ci": [None, None]}, "dpn-02": {"accuracy": None}}.items():
+        trial = read_json(f"{runs}/studies/alpha/trials/{key}.json")
+        write_json(f"{runs}/studies/alpha/trials/{key}.json", {**trial, "point": {**trial["point"], **changes}})
+    (row,) = document("list", "--long", "--match", "alpha")["studies"]
+    assert (row["points"], row["on_front"]) == (5, 4)
+    found = document("show", "alpha", "--budget", "0.7")
+    assert found["picks"]["within"][0]["point"]["ci"] == [None, None]
+    moves = {move["names"][0]: move for move in document("diff", "alpha", "beta")["points"]}
+    assert moves["dpn-01"]["paired"], "its outcomes are there all the same"
+    assert "dpn-02" not in moves
+
+
 def test_archive(study, document, refused, runs):
     assert "archived" in study("archive", "alpha").out
     assert [row["name"] for row in document("list")["studies"]] == ["beta"]

@@ -28,6 +28,7 @@ def diff(
     """Compare two studies: settings, trials of one alone, points that moved, fronts, with paired intervals."""
     with clean_stdout():
         ledgers = [locate(name, runs_uri) for name in (first, second)]
+        from dpn_platform.evaluation.points import without_nan
         from dpn_platform.reports.study.changes import changes_between
         from dpn_platform.reports.study.changes_text import conclusion
         from dpn_platform.sweeps.catalogue import read_study
@@ -52,7 +53,7 @@ def diff(
             "conclusion": sentences,
             "faults": faults,
         }
-        print_json(document)
+        print_json(without_nan(document))
         return
     _show(names, changed, trials, moves, convention)
     for line in sentences:

@@ -31,12 +31,13 @@ def list_(
     """List the studies in storage, the newest first."""
     with clean_stdout():
         open_store(runs_uri)
+        from dpn_platform.evaluation.points import without_nan
         from dpn_platform.sweeps.catalogue import list_studies
 
         chosen = _states(state, everything)
         rows = [_row(one) for one in list_studies(runs_uri, match, states=chosen, long=long)]
     if as_json:
-        print_json({"runs_uri": runs_uri, "studies": rows})
+        print_json(without_nan({"runs_uri": runs_uri, "studies": rows}))
         return
     if not rows:
         note(f"no study in {runs_uri} fits; --all shows archived ones too, --runs-uri looks elsewhere")

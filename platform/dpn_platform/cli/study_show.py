@@ -31,6 +31,7 @@ def show(
     """Show a study as it stands, from its ledger alone: points, front, best under budgets, what is open."""
     with clean_stdout():
         ledger = locate(study, runs_uri)
+        from dpn_platform.evaluation.points import without_nan
         from dpn_platform.reports.study.front import with_front
         from dpn_platform.reports.study.record import StudyRecord
         from dpn_platform.sweeps.catalogue import read_study
@@ -39,7 +40,7 @@ def show(
         record = with_front(StudyRecord(found.name, found.points, convention=found.convention))
         picks = _picks(record, budget or ())
     if as_json:
-        print_json(_document(found, record, picks))
+        print_json(without_nan(_document(found, record, picks)))
         return
     print_facts(f"study {found.name}", _facts(found))
     _show_front(record, picks)
