@@ -27,6 +27,7 @@ PUBLIC_VERBS = {
     "evaluate",
     "score",
     "report",
+    "study",
     "flops",
     "submit",
 }

@@ -11,9 +11,11 @@ import pytest
 from dpn_platform.evaluation.pareto import (
     Reference,
     dominated_by,
+    dominates,
     flops_spread,
     front_points,
     hypervolume,
+    is_measured,
     knee,
     pareto_front,
 )
@@ -69,18 +71,25 @@ def test_front_convention_decides_the_cost() -> None:
     assert pareto_front(points, "eq8") == [True, True]
 
 
-def test_front_agrees_with_its_definition_on_random_points() -> None:
-    draw = random.Random(0)
-    points = [point(str(index), draw.randint(0, 8) / 8, draw.randint(1, 8) / 8) for index in range(60)]
-    for candidate, on_front in zip(points, pareto_front(points), strict=True):
-        better = [
-            other
-            for other in points
-            if other.accuracy >= candidate.accuracy
-            and other.flops_ratio["swiglu"] <= candidate.flops_ratio["swiglu"]
-            and (other.accuracy, other.flops_ratio["swiglu"]) != (candidate.accuracy, candidate.flops_ratio["swiglu"])
-        ]
-        assert on_front == (not better)
+@pytest.mark.parametrize("seed", range(30))
+def test_front_and_winners_agree_with_their_definition_on_random_points(seed: int) -> None:
+    """Few distinct values, so that ties are common; some points were not measured."""
+    draw = random.Random(seed)
+    odd = [math.nan, math.inf, -math.inf]
+
+    def value() -> float:
+        return draw.choice(odd) if draw.random() < 0.05 else draw.randint(1, 1 + seed) / (1 + seed)
+
+    points = [point(str(index), value(), value()) for index in range(draw.randint(0, 60))]
+    winners = [[other.name for other in points if dominates(other, one)] for one in points]
+    assert dominated_by(points) == winners
+    assert pareto_front(points) == [is_measured(one) and not names for one, names in zip(points, winners, strict=True)]
+
+
+def test_of_many_winners_the_most_accurate_are_named() -> None:
+    points = [point("loser", 0.1, 0.9), *(point(str(index), index / 10, 0.5) for index in range(2, 8))]
+    assert dominated_by(points, at_most=3)[0] == ["7", "6", "5"]
+    assert dominated_by(points, at_most=6)[0] == ["2", "3", "4", "5", "6", "7"]
 
 
 def test_hypervolume_by_hand() -> None:

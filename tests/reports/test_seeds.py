@@ -8,8 +8,8 @@ import pytest
 
 from dpn_platform.evaluation.pareto import upper_hull
 from dpn_platform.reports.look.labels import seeds_text
-from dpn_platform.reports.look.methods import kind_of, styles_of
-from dpn_platform.reports.study.build import with_front
+from dpn_platform.reports.look.methods import kinds_of, styles_of
+from dpn_platform.reports.study.front import with_front
 from dpn_platform.reports.study.page import report_page
 from dpn_platform.reports.study.picture import front_png
 from dpn_platform.reports.study.record import StudyRecord
@@ -51,7 +51,7 @@ def many_methods() -> StudyRecord:
 
 def test_many_methods_are_drawn_by_kind() -> None:
     record = many_methods()
-    kinds = {point.name: kind_of(point, record.points) for point in record.points}
+    kinds = kinds_of(record.points)
     assert kinds["dpn-00"] == "dpn"
     assert kinds["uniform_grid-0.3"] == kinds["static-0.5"] == "controls"
     assert kinds["pyramiddrop-0.5"] == kinds["m3-0.3"] == "trained rivals"

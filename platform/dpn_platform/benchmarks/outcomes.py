@@ -123,14 +123,12 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> list[dict[str,
         DpnError: nothing there, or no parquet.
     """
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(uri)))
+        file = pq.ParquetFile(io.BytesIO(read_bytes(uri)))
+        names = {name: _OLD_NAMES.get(name, name) for name in file.schema_arrow.names}
+        table = file.read([name for name, today in names.items() if columns is None or today in columns])
     except pa.ArrowInvalid as error:
         raise DpnError(f"{uri}: cannot be read as parquet: {error}") from None
-    if not _OLD_NAMES.keys().isdisjoint(table.column_names):
-        table = table.rename_columns([_OLD_NAMES.get(name, name) for name in table.column_names])
-    if columns is not None:
-        table = table.select([name for name in columns if name in table.column_names])
-    return table.to_pylist()
+    return table.rename_columns([names[name] for name in table.column_names]).to_pylist()
 
 
 def _text(value: Any) -> str | None:

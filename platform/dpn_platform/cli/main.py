@@ -27,6 +27,7 @@ VERBS = (
     "evaluate",
     "score",
     "report",
+    "study",
     "flops",
     "submit",
 )

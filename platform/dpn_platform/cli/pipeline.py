@@ -63,7 +63,9 @@ def status(
         print_json(_document(slots[-1]))
         return
     last = slots[-1]
-    rows = [(name, ", ".join(f"{key} {value}" for key, value in found.items())[:100]) for name, found in last.stages.items()]
+    rows = [
+        (name, ", ".join(f"{key} {value}" for key, value in found.items())[:100]) for name, found in last.stages.items()
+    ]
     print_table(f"slot {last.name}: {_state(last)}", ("stage", "what it came to"), rows)
     for remark in last.remarks:
         note(remark)
@@ -83,7 +85,9 @@ def history(
     for slot in slots:
         study: dict[str, Any] = slot.stages.get("study", {})
         decisions = slot.stages.get("promote", {}).get("decisions", [])
-        moved = ", ".join(f"{one['alias']}: {one['holder']}" for one in decisions if one["action"] in ("first", "moved"))
+        moved = ", ".join(
+            f"{one['alias']}: {one['holder']}" for one in decisions if one["action"] in ("first", "moved")
+        )
         new = len(study["new"]) if study else ""
         rows.append((slot.name, _state(slot), study.get("study", ""), new, moved or "-", "; ".join(slot.remarks)))
     print_table("slots", ("slot", "state", "study", "new points", "aliases moved", "remarks"), rows)
@@ -114,4 +118,6 @@ def _document(slot: Slot) -> dict[str, Any]:
 
 
 def _state(slot: Slot) -> str:
-    return f"ended {slot.ended}" if slot.ended else f"open, after {list(slot.stages)[-1] if slot.stages else 'its start'}"
+    return (
+        f"ended {slot.ended}" if slot.ended else f"open, after {list(slot.stages)[-1] if slot.stages else 'its start'}"
+    )

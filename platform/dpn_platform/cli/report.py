@@ -60,8 +60,9 @@ def report(
 ) -> None:
     """Draw the front, the tables and the pictures of a study again, from its stored points."""
     with clean_stdout():
-        from dpn_platform.reports.study.build import build_report, with_front
+        from dpn_platform.reports.study.build import build_report
         from dpn_platform.reports.study.export import study_document
+        from dpn_platform.reports.study.front import with_front
 
         record = with_front(_load(study))
         paths = build_report(record, out or _default_folder(study, record.name))

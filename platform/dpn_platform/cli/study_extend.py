@@ -9,14 +9,15 @@ import typer
 
 from dpn_platform.cli.console import clean_stdout, note
 from dpn_platform.cli.starting import services_for, services_of
+from dpn_platform.cli.study_place import DEFAULT_RUNS, AsJson, RunsUri, Study
 from dpn_platform.cli.sweep import run_to_report, show_ended
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.load import apply_overrides, load_config, parse_config
-from dpn_platform.config.schema import ExperimentConfig, StorageConfig
+from dpn_platform.config.schema import ExperimentConfig
 
 
 def extend(
-    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    study: Study,
     changes: Annotated[
         list[str] | None, typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="A recipe; single keys, dotted.")
     ] = None,
@@ -24,15 +25,16 @@ def extend(
     branch: Annotated[
         str | None, typer.Option(help="Name of a new study for what is not comparable; equal trials are shared.")
     ] = None,
-    runs_uri: Annotated[str, typer.Option(help="Where the study is kept.")] = StorageConfig().runs_uri,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    runs_uri: RunsUri = DEFAULT_RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Add to a study. What it holds is not run again; without changes, what was interrupted goes on."""
     with clean_stdout():
-        with services_for(runs_uri, ray=False):
-            from dpn_platform.sweeps.ledger import Ledger
+        with services_for(study if "/" in study else runs_uri, ray=False):
+            from dpn_platform.sweeps.catalogue import find_study
 
-            stored = Ledger(runs_uri, study).config()
+            ledger = find_study(runs_uri, study)
+            study, stored = ledger.study, ledger.config()
         experiment = extended(stored, changes or [], trials)
         with services_of(experiment):
             if branch is not None:

@@ -112,7 +112,12 @@ def fingerprint(config: ExperimentConfig, exclude: Collection[str] = NOT_THE_EXP
 
 def difference(old: ExperimentConfig, new: ExperimentConfig) -> list[str]:
     """What changed, one `key: old -> new` per leaf; `absent` where one side has no such section."""
-    before, after = dict(flatten(old)), dict(flatten(new))
+    return difference_of_values(old.model_dump(mode="json"), new.model_dump(mode="json"))
+
+
+def difference_of_values(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """As `difference`, of plain values that need not be a config."""
+    before, after = dict(_leaves(old, "")), dict(_leaves(new, ""))
     keys = [*before, *(key for key in after if key not in before)]
     return [
         without_credentials(f"{key}: {_show(before, key)} -> {_show(after, key)}")

@@ -40,7 +40,7 @@ def _one(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'|(\d+)", details.get("ctx", {}).get("expected", ""))
         names = [text or number for text, number in allowed]
-        return f"{path} = {_short(value)}: allowed are {', '.join(names)}{_did_you_mean(str(value), names)}"
+        return f"{path} = {_short(value)}: allowed are {', '.join(names)}{did_you_mean(str(value), names)}"
     text = details["msg"].removeprefix("Value error, ")
     text = text.replace("Input should be", "must be").replace("a valid tuple", "a list")
     # A section's own check speaks of several keys at once: its whole content would only hide the sentence.
@@ -100,7 +100,8 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     return next((kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
-def _did_you_mean(value: str, names: list[str]) -> str:
+def did_you_mean(value: str, names: list[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing where no name is near."""
     near = difflib.get_close_matches(value, names, n=1, cutoff=_NEAR)
     return f" (did you mean '{near[0]}'?)" if near else ""
 

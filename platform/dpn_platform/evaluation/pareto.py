@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple
+
+import numpy as np
 
 from dpn_platform.evaluation.points import Convention, Point
 
@@ -52,15 +55,40 @@ def pareto_front(points: Sequence[Point], convention: Convention = "swiglu") -> 
     Returns:
         One flag per point, in order.
     """
-    return [
-        is_measured(point, convention) and not any(dominates(other, point, convention) for other in points)
-        for point in points
-    ]
+    flags = [False] * len(points)
+    measured = [place for place, point in enumerate(points) if is_measured(point, convention)]
+    best = -math.inf  # accuracy of all that is cheaper
+    by_cost = sorted(measured, key=lambda place: flops_ratio(points[place], convention))
+    for _, group in groupby(by_cost, key=lambda place: flops_ratio(points[place], convention)):
+        places = list(group)
+        highest = max(points[place].accuracy for place in places)
+        for place in places:
+            flags[place] = points[place].accuracy == highest > best
+        best = max(best, highest)
+    return flags
 
 
-def dominated_by(points: Sequence[Point], convention: Convention = "swiglu") -> list[list[str]]:
-    """For each point, the names of the points that dominate it (empty on the front)."""
-    return [[other.name for other in points if dominates(other, point, convention)] for point in points]
+def dominated_by(
+    points: Sequence[Point], convention: Convention = "swiglu", at_most: int | None = None
+) -> list[list[str]]:
+    """For each point, the names of the points that dominate it (empty on the front).
+
+    Args:
+        points: of one study.
+        convention: of the cost.
+        at_most: names of a point, the most accurate first; None: all, in the order of `points`.
+    """
+    measured = np.array([is_measured(point, convention) for point in points], dtype=bool)
+    accuracies = np.where(measured, [point.accuracy for point in points], np.nan)
+    costs = np.where(measured, [flops_ratio(point, convention) for point in points], np.nan)
+    found = []
+    for accuracy, cost in zip(accuracies, costs, strict=True):
+        no_worse = (accuracies >= accuracy) & (costs <= cost)
+        winners = np.flatnonzero(no_worse & ((accuracies > accuracy) | (costs < cost)))
+        if at_most is not None and len(winners) > at_most:
+            winners = winners[np.argsort(-accuracies[winners], kind="stable")[:at_most]]
+        found.append([points[int(place)].name for place in winners])
+    return found
 
 
 def front_points(points: Sequence[Point], convention: Convention = "swiglu") -> list[Point]:
@@ -68,6 +96,12 @@ def front_points(points: Sequence[Point], convention: Convention = "swiglu") -> 
     flags = pareto_front(points, convention)
     front = [point for point, on_front in zip(points, flags, strict=True) if on_front]
     return sorted(front, key=lambda point: (flops_ratio(point, convention), point.name))
+
+
+def best_within(points: Sequence[Point], budget: float, convention: Convention = "swiglu") -> Point | None:
+    """The most accurate point at no more than this FLOPs ratio; None where every one is dearer."""
+    within = [point for point in front_points(points, convention) if flops_ratio(point, convention) <= budget]
+    return within[-1] if within else None
 
 
 def hypervolume(points: Sequence[Point], reference: Reference = REFERENCE, convention: Convention = "swiglu") -> float:

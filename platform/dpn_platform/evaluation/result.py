@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dpn_platform.benchmarks.contract import FRACTION
-from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.points import FamilyScore, Point, with_flops_ratio, without_nan
+from dpn_platform.storage import DamagedObjectError
 
 SCHEMA_VERSION = 1
 
@@ -65,11 +65,11 @@ class EvaluationResult:
         """The result that `to_json` wrote, in this version or one with a field per convention.
 
         Raises:
-            DpnError: of another version, or not a result.
+            DamagedObjectError: of another version, or not a result.
         """
         values = with_flops_ratio(document)
         if values.pop("schema_version", None) != SCHEMA_VERSION:
-            raise DpnError(f"{source}: not an evaluation result of schema_version {SCHEMA_VERSION}")
+            raise DamagedObjectError(f"{source}: not an evaluation result of schema_version {SCHEMA_VERSION}")
         try:
             for name in ("accuracy", "visual_tokens_mean"):
                 values[name] = _number(values[name])
@@ -79,7 +79,7 @@ class EvaluationResult:
             values["examples"], values["variants"] = tuple(values["examples"]), tuple(values.get("variants", ()))
             return cls(**values)
         except (KeyError, TypeError, AttributeError) as error:
-            raise DpnError(f"{source}: cannot be read: {error}") from error
+            raise DamagedObjectError(f"{source}: cannot be read: {error}") from error
 
     def metrics(self) -> dict[str, float]:
         """The metrics a tracker is given; what was not measured is left out.

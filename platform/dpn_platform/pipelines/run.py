@@ -1,7 +1,7 @@
 """One slot of a pipeline: refresh the data, extend the study, report, promote, tell.
 
-Each stage is recorded when it has ended; a slot that was killed goes on at the stage it was in, and a study at the trial
-it was in. A slot that is done does nothing more.
+Each stage is recorded when it has ended; a slot that was killed goes on at the stage it was in, and a study at the
+trial it was in. A slot that is done does nothing more.
 """
 
 from __future__ import annotations

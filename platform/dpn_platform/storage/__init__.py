@@ -1,6 +1,6 @@
 """Storage: one URI (`s3://`, `file://` or a plain path) in, a filesystem and whole-object operations out."""
 
-from dpn_platform.storage.errors import MissingObjectError
+from dpn_platform.storage.errors import DamagedObjectError, MissingObjectError
 from dpn_platform.storage.objects import (
     create_bytes,
     delete_folder,
@@ -18,10 +18,12 @@ from dpn_platform.storage.objects import (
     write_json,
 )
 from dpn_platform.storage.retry import PATIENCE_VARIABLE, with_retries
+from dpn_platform.storage.together import together
 from dpn_platform.storage.uri import Location, filesystem_of, join_uri, open_uri
 
 __all__ = [
     "PATIENCE_VARIABLE",
+    "DamagedObjectError",
     "Location",
     "MissingObjectError",
     "create_bytes",
@@ -38,6 +40,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "require_bucket",
+    "together",
     "upload_folder",
     "with_retries",
     "write_bytes",

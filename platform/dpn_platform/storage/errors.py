@@ -41,6 +41,10 @@ class MissingObjectError(DpnError):
     """Nothing is at the URI (as opposed to: it could not be reached)."""
 
 
+class DamagedObjectError(DpnError):
+    """The object is there, and is not what it should be."""
+
+
 class TruncatedBodyError(OSError):
     """Fewer bytes arrived than the object has."""
 

@@ -19,7 +19,7 @@ from pyarrow import fs
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.storage.client import s3_client
-from dpn_platform.storage.errors import MissingObjectError, TruncatedBodyError, explained
+from dpn_platform.storage.errors import DamagedObjectError, MissingObjectError, TruncatedBodyError, explained
 from dpn_platform.storage.retry import with_retries
 from dpn_platform.storage.uri import Location, S3Settings, open_uri, s3_filesystem
 
@@ -128,13 +128,14 @@ def read_json(uri: str | Path) -> Any:
     """The object parsed as JSON.
 
     Raises:
-        DpnError: as `read_bytes`, or the object is not JSON.
+        DamagedObjectError: the object is not JSON.
+        DpnError: as `read_bytes`.
     """
     data = read_bytes(uri)
     try:
         return json.loads(data)
     except ValueError as error:
-        raise DpnError(f"{uri}: not valid JSON ({error})") from error
+        raise DamagedObjectError(f"{uri}: not valid JSON ({error})") from error
 
 
 def write_json(uri: str | Path, value: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.storage import create_bytes, exists, list_files, read_json, write_json
+from dpn_platform.storage import DamagedObjectError, create_bytes, exists, list_files, read_json, write_json
 
 HEARTBEAT_S = 5.0
 STALE_S = 30.0
@@ -63,6 +63,33 @@ class Holder:
             return True
 
 
+def latest_holder(uri: str) -> Holder | None:
+    """Who holds a study's lease, or held it last; None where nobody ever did.
+
+    Args:
+        uri: folder of the study's leases.
+    """
+    latest = _latest(uri)
+    return None if latest is None else holder_at(latest)
+
+
+def holder_at(uri: str) -> Holder:
+    """The holder that a lease names.
+
+    Raises:
+        DamagedObjectError: it is none.
+    """
+    try:
+        return Holder(**read_json(uri))
+    except TypeError as error:
+        raise DamagedObjectError(f"{uri}: not a lease of this version: {error}") from None
+
+
+def _latest(uri: str) -> str | None:
+    held = list_files(uri, ".json", recursive=False)
+    return held[-1] if held else None
+
+
 class Lease:
     """Context manager: holds the study's lease inside.
 
@@ -88,14 +115,14 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        held = list_files(self.uri, ".json", recursive=False)
-        if held:
-            self.predecessor = Holder(**read_json(held[-1]))
-            self._number = int(held[-1].rpartition("/")[2].removesuffix(".json")) + 1
+        latest = _latest(self.uri)
+        if latest is not None:
+            self.predecessor = holder_at(latest)
+            self._number = int(latest.rpartition("/")[2].removesuffix(".json")) + 1
             if not self.predecessor.is_gone(time.time()):
                 raise self._refusal(self.predecessor)
         if not create_bytes(self._object(self._number), json.dumps(asdict(self._holder)).encode()):
-            raise self._refusal(Holder(**read_json(self._object(self._number))))
+            raise self._refusal(holder_at(self._object(self._number)))
         self._thread.start()
         return self
 

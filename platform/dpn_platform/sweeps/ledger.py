@@ -21,11 +21,22 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import difference, dump_config, fingerprint, parse_config
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.yaml_text import parse_yaml
-from dpn_platform.storage import MissingObjectError, create_bytes, join_uri, list_files, read_json, write_json
+from dpn_platform.storage import (
+    DamagedObjectError,
+    MissingObjectError,
+    create_bytes,
+    join_uri,
+    list_files,
+    read_json,
+    together,
+    write_json,
+)
+from dpn_platform.sweeps.lease import Holder, Lease
 from dpn_platform.sweeps.trials import Trial
 from dpn_platform.training.run_folder import NOT_THE_RUN
 
 SCHEMA_VERSION = 1
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 #: what changes nothing of what comes out
 HOW_IT_IS_RUN = (*(key for key in NOT_THE_RUN if key not in ("eval", "sweep")), "eval.batch_size", "eval.num_actors")
 #: what may change when a study is continued: how it is run, and how far it goes
@@ -52,6 +63,7 @@ class Header:
         data_fingerprint: of the data set; empty in studies of earlier versions.
         extensions: what was added to it since, the first first: `{number, created, changes, config_fingerprint}` and
             once it has ended `{duration_s}`.
+        archived: since when it is put away, ISO time in UTC; None: it is not.
     """
 
     name: str
@@ -63,6 +75,7 @@ class Header:
     duration_s: float = 0.0
     extensions: tuple[dict[str, Any], ...] = ()
     data_fingerprint: str = ""
+    archived: str | None = None
     schema_version: int = SCHEMA_VERSION
 
 
@@ -86,7 +99,7 @@ class Ledger:
             config_name=config.name,
             config=dump_config(config),
             fingerprint=fingerprint(config, NOT_THE_STUDY),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=_now(),
             data_fingerprint=data_fingerprint,
         )
         if not create_bytes(self.header_uri, json.dumps(asdict(header)).encode()):
@@ -97,10 +110,10 @@ class Ledger:
         """The header of the study, to be continued with `config`.
 
         Raises:
-            DpnError: no such study, or its config is another one; the message shows the difference.
+            DpnError: no such study, it is archived, or its config is another one; the message shows the difference.
         """
         header = self.header()
-        self._check_data(header, data_fingerprint)
+        self._check_is_open(header, data_fingerprint)
         # Not by its fingerprint: a later version knows more keys.
         stored = self.config(header)
         if changes := [line for line in difference(stored, config) if not is_among(line, NOT_THE_STUDY)]:
@@ -117,7 +130,7 @@ class Ledger:
             DpnError: its trials would not be comparable with those that are there; the message shows what differs.
         """
         header = self.header()
-        self._check_data(header, data_fingerprint)
+        self._check_is_open(header, data_fingerprint)
         stored = self.config(header)
         changes = [line for line in difference(stored, config) if not is_among(line, _NOT_TOLD)]
         if others := [line for line in changes if not is_among(line, EXTENDABLE)]:
@@ -128,7 +141,7 @@ class Ledger:
         if changes:
             added = {
                 "number": len(header.extensions) + 1,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "created": _now(),
                 "changes": changes,
                 "config_fingerprint": fingerprint(config),
             }
@@ -138,8 +151,13 @@ class Ledger:
         write_json(self.header_uri, asdict(header))
         return header
 
-    def _check_data(self, header: Header, data_fingerprint: str) -> None:
-        """Refuses a data set that was published anew: its questions are others."""
+    def _check_is_open(self, header: Header, data_fingerprint: str) -> None:
+        """Refuses a study that is put away, and a data set that was published anew: its questions are others."""
+        if header.archived is not None:
+            raise DpnError(
+                f"study '{self.study}' is archived since {header.archived}; "
+                f"take it out first: dpn study archive {self.study} --undo"
+            )
         if header.data_fingerprint and data_fingerprint and header.data_fingerprint != data_fingerprint:
             raise DpnError(
                 f"study '{self.study}' is about data set {header.data_fingerprint}, its address now holds "
@@ -158,7 +176,7 @@ class Ledger:
             DpnError: there is no such study.
         """
         try:
-            return _header(read_json(self.header_uri), self.header_uri)
+            return header_at(self.header_uri)
         except MissingObjectError:
             raise DpnError(f"there is no study '{self.study}' in {self.runs_uri}; start it without --resume") from None
 
@@ -176,18 +194,31 @@ class Ledger:
         """Mark the study as running again, with the config it goes on with."""
         write_json(self.header_uri, asdict(replace(self.header(), state="running", config=dump_config(config))))
 
+    def archive(self, *, undo: bool = False) -> Header:
+        """Put the study away, or take it out again; nothing of it is deleted.
+
+        The lease is held meanwhile, so that no driver goes on with it at the same moment.
+
+        Raises:
+            DpnError: there is no such study, or a driver runs it.
+        """
+        self.header()  # no lease is left beside a study that is none
+        with Lease(f"{self.uri}/lease", Holder.this_process(), lambda: None):
+            header = replace(self.header(), archived=None if undo else _now())
+            write_json(self.header_uri, asdict(header))
+        return header
+
     def put(self, trial: Trial) -> None:
         """Write a trial as it stands."""
         write_json(f"{self.uri}/trials/{trial.key}.json", trial.to_json())
 
     def trial(self, key: str) -> Trial:
         """One trial as it stands."""
-        uri = f"{self.uri}/trials/{key}.json"
-        return Trial.from_json(read_json(uri), uri)
+        return trial_at(f"{self.uri}/trials/{key}.json")
 
     def trials(self) -> dict[str, Trial]:
         """All trials the ledger knows, by key: controls first, then the search's in order."""
-        found = [Trial.from_json(read_json(uri), uri) for uri in list_files(f"{self.uri}/trials", ".json")]
+        found = together(trial_at, list_files(f"{self.uri}/trials", ".json"))
         return {trial.key: trial for trial in sorted(found, key=lambda trial: (not trial.is_control, trial.key))}
 
 
@@ -198,19 +229,52 @@ def latest_unfinished(runs_uri: str, config_name: str) -> str:
         DpnError: there is none.
     """
     uris = list_files(join_uri(runs_uri, "studies"), ".json", recursive=False)
-    headers = [_header(read_json(uri), uri) for uri in uris]
-    open_ones = [header for header in headers if header.config_name == config_name and header.state != "finished"]
+    of_config = [header for header in together(header_at, uris) if header.config_name == config_name]
+    open_ones = [header for header in of_config if header.state != "finished" and header.archived is None]
     if not open_ones:
         raise DpnError(f"no unfinished study of '{config_name}' in {runs_uri}; name one with --name, or start without")
     return max(open_ones, key=lambda header: header.created).name
 
 
-def _header(document: Mapping[str, Any], source: str) -> Header:
+def trial_at(uri: str) -> Trial:
+    """The trial in an object.
+
+    Raises:
+        DamagedObjectError: not a trial of this version.
+    """
+    return Trial.from_json(read_json(uri), uri)
+
+
+def header_at(uri: str) -> Header:
+    """The header in an object.
+
+    Raises:
+        MissingObjectError: nothing is there.
+        DamagedObjectError: not a header of this version.
+    """
+    return parse_header(read_json(uri), uri)
+
+
+def parse_header(document: Any, source: str) -> Header:
+    """The header in a document; `source` is named in messages.
+
+    Raises:
+        DamagedObjectError: not a header of this version.
+    """
+    if not isinstance(document, Mapping):
+        raise DamagedObjectError(f"{source}: not the header of a study, expected an object")
     if document.get("schema_version") != SCHEMA_VERSION:
-        raise DpnError(
+        raise DamagedObjectError(
             f"{source}: schema_version {document.get('schema_version')}, this version reads {SCHEMA_VERSION}"
         )
-    return Header(**{**document, "extensions": tuple(document.get("extensions", ()))})
+    try:
+        return Header(**{**document, "extensions": tuple(document.get("extensions", ()))})
+    except TypeError as error:
+        raise DamagedObjectError(f"{source}: not the header of a study of this version: {error}") from None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def is_among(change: str, keys: Sequence[str]) -> bool:

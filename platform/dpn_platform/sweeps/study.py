@@ -26,7 +26,7 @@ from dpn_platform.sweeps.book import StudyBook
 from dpn_platform.sweeps.budgets import Settled, settled
 from dpn_platform.sweeps.events import OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.lease import Holder, Lease
-from dpn_platform.sweeps.ledger import Header, Ledger, latest_unfinished
+from dpn_platform.sweeps.ledger import NAME_PATTERN, Header, Ledger, latest_unfinished
 from dpn_platform.sweeps.limits import Spending
 from dpn_platform.sweeps.neighbours import comparable_proposals
 from dpn_platform.sweeps.reuse import Reuse
@@ -36,8 +36,6 @@ from dpn_platform.sweeps.trainable import Execute, build_trainable, train_and_ev
 from dpn_platform.sweeps.trials import Trial, control_trials
 from dpn_platform.sweeps.tuning import run_tuner, wait_until_gone
 from dpn_platform.tracking import Status, Tracker, open_tracker
-
-NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 @dataclass(frozen=True)

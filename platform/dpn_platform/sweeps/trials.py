@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dpn_model.methods.registry import DENSE, find_method
 from dpn_platform.config.controls import ControlTrial
-from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.method import laid_over
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.storage import DamagedObjectError
 
 State = Literal["waiting", "running", "finished", "stopped", "failed"]
 REFERENCE = DENSE  # the control that hopeless trials are compared with
@@ -79,12 +79,15 @@ class Trial:
         """The trial that `to_json` wrote.
 
         Raises:
-            DpnError: not a trial of this version.
+            DamagedObjectError: not a trial of this version.
         """
         try:
-            return cls(**document)
+            trial = cls(**document)
         except TypeError as error:
-            raise DpnError(f"{source}: not a trial of this version: {error}") from error
+            raise DamagedObjectError(f"{source}: not a trial of this version: {error}") from error
+        if trial.state not in get_args(State) or not isinstance(trial.params, dict):
+            raise DamagedObjectError(f"{source}: not a trial of this version: its state is {trial.state!r}")
+        return trial
 
 
 def control_trials(controls: Sequence[ControlTrial]) -> list[Trial]:

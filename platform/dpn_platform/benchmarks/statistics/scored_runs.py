@@ -16,6 +16,8 @@ from dpn_platform.storage import exists, list_files, open_uri, read_bytes
 
 SUFFIXES = (".jsonl", ".json")
 Key = tuple[str, ...]
+#: of an outcome table: what `scored_question` reads, and what tells whose rows they are
+_COLUMNS = ("benchmark", "variant", "question_id", "parsed", "gold", "score", "part", "unit", "in_headline")
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def _read_tables(uri: str, location: str, tables: Sequence[str], benchmarks: Seq
     """
     found: dict[str, list[QuestionScore]] = {}
     for table in tables:
-        for row in read_table(table):
+        for row in read_table(table, _COLUMNS):
             if row.get("score") is not None and not row.get("variant"):
                 found.setdefault(row["benchmark"], []).append(scored_question(row))
     absent = [name for name in benchmarks if name not in found]

@@ -70,10 +70,14 @@ def is_yardstick(method: str) -> bool:
     return spec is not None and (is_dense(method) or spec.control is not None)
 
 
-def kind_of(point: Point, points: Sequence[Point]) -> str:
-    """Under which name a point is drawn: its method's, or in a study of many methods what kind of rival it is."""
-    methods = {one.method for one in points}
-    if len(methods) <= _MOST_METHODS or is_dense(point.method) or not point.is_control:
+def kinds_of(points: Sequence[Point]) -> dict[str, str]:
+    """Under which name each point is drawn: its method's, or in a study of many methods what kind of rival it is."""
+    are_many = len({one.method for one in points}) > _MOST_METHODS
+    return {point.name: _rival(point) if are_many else point.method for point in points}
+
+
+def _rival(point: Point) -> str:
+    if is_dense(point.method) or not point.is_control:
         return point.method
     if is_yardstick(point.method):
         return "controls"
@@ -81,13 +85,13 @@ def kind_of(point: Point, points: Sequence[Point]) -> str:
 
 
 def styles_of(points: Sequence[Point]) -> dict[str, Style]:
-    """The style of each of `kind_of`, in the order of the legend: searched ones, the dense one, other controls.
+    """The style of each of `kinds_of`, in the order of the legend: searched ones, the dense one, other controls.
 
     Within these, methods follow their first point. More than three methods of a kind share looks.
     """
-    kinds = {point.name: kind_of(point, points) for point in points}
+    kinds = kinds_of(points)
     methods = list(dict.fromkeys(kinds.values()))
-    control_only = {method for method in methods if all(one.is_control for one in points if kinds[one.name] == method)}
+    control_only = set(methods) - {kinds[point.name] for point in points if not point.is_control}
     searched = [method for method in methods if method not in control_only and not is_dense(method)]
     dense = [method for method in methods if is_dense(method)]
     controls = [method for method in methods if method in control_only and not is_dense(method)]

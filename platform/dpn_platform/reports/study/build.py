@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.evaluation.pareto import pareto_front
 from dpn_platform.reports.dynamic.prove import proofs_of_points
 from dpn_platform.reports.look.gallery import gallery_png
 from dpn_platform.reports.study.claims import claims_of
 from dpn_platform.reports.study.export import document_json, points_csv
+from dpn_platform.reports.study.front import with_front
 from dpn_platform.reports.study.page import featured_with_routes, report_page
 from dpn_platform.reports.study.picture import front_png
 from dpn_platform.reports.study.record import RECORD_NAME, StudyRecord
-from dpn_platform.reports.study.seeds import seeds_together
 
 HTML_NAME, PNG_NAME, JSON_NAME, CSV_NAME, GALLERY_NAME = (
     "report.html",
@@ -101,21 +99,6 @@ def study_record(record: StudyRecord, examples: Mapping[str, Sequence[Mapping[st
     candidates = (*featured_with_routes(record), *(point for point in record.points if not point.is_control))
     chosen = next((point.name for point in candidates if examples.get(point.name)), None)
     return record if chosen is None else replace(record, examples=tuple(examples[chosen]), examples_point=chosen)
-
-
-def with_front(record: StudyRecord) -> StudyRecord:
-    """The record with seeds of one setting as one point, and each point's `on_front` set from all points.
-
-    Raises:
-        DpnError: two points share a name.
-    """
-    repeated = [name for name, count in Counter(point.name for point in record.points).items() if count > 1]
-    if repeated:
-        raise DpnError(f"study '{record.name}': more than one point is named '{repeated[0]}', names must differ")
-    record = replace(record, points=seeds_together(record.points))
-    flags = pareto_front(record.points, record.convention)
-    points = (point.model_copy(update={"on_front": flag}) for point, flag in zip(record.points, flags, strict=True))
-    return replace(record, points=tuple(points))
 
 
 def _write(folder: Path, contents: dict[Path, bytes]) -> None:

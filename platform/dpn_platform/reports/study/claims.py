@@ -11,14 +11,9 @@ it is dynamic is a longer proof, `reports/dynamic`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-
-from dpn_platform.benchmarks.statistics.bootstrap import interval
 from dpn_platform.benchmarks.statistics.mixtures import best_mixture, mixed
-from dpn_platform.benchmarks.statistics.paired import paired_difference
-from dpn_platform.benchmarks.statistics.scored_runs import ScoredRun, read_runs
+from dpn_platform.benchmarks.statistics.scored_runs import ScoredRun
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.pareto import flops_ratio, is_measured
 from dpn_platform.evaluation.points import Convention, Point
@@ -27,18 +22,7 @@ from dpn_platform.reports.dynamic.prove import shuffled_gain
 from dpn_platform.reports.dynamic.table import route_table
 from dpn_platform.reports.look.methods import is_yardstick
 from dpn_platform.reports.study.difference import Claim, Difference
-from dpn_platform.reports.study.seeds import by_seed_group
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A point, its seeds together; `run` holds the scores of its questions."""
-
-    name: str
-    method: str
-    cost: float
-    accuracy: float
-    run: ScoredRun
+from dpn_platform.reports.study.scored import Entry, entries_of, is_mean_of, paired_change, run_of
 
 
 def claims_of(points: Sequence[Point], convention: Convention, seed: int = 0) -> tuple[Claim, ...]:
@@ -53,10 +37,10 @@ def claims_of(points: Sequence[Point], convention: Convention, seed: int = 0) ->
     """
     measured = [point for point in points if is_measured(point, convention) and point.outcomes_uri]
     try:
-        runs = {point.name: read_runs([str(point.outcomes_uri)])[0] for point in measured}
-        measured = [point for point in measured if abs(_accuracy(runs[point.name]) - point.accuracy) < 1e-6]
+        runs = {point.name: run_of(point) for point in measured}
+        measured = [point for point in measured if is_mean_of(runs[point.name], point)]
         chosen = [point for point in measured if ROUTE not in point.params]
-        entries = _entries(chosen, runs, convention)
+        entries = entries_of(chosen, runs, convention)
         yardsticks = [one for one in entries if is_yardstick(one.method)]
         claims = [_against_controls(one, yardsticks, seed) for one in entries if not is_yardstick(one.method)]
         dealt = materials_of_points([point for point in measured if ROUTE in point.params or _num_routes(point) > 1])
@@ -70,22 +54,7 @@ def claims_of(points: Sequence[Point], convention: Convention, seed: int = 0) ->
     return tuple(claim for claim in claims if claim is not None)
 
 
-def _accuracy(run: ScoredRun) -> float:
-    """The mean over benchmarks of the mean score of their questions."""
-    means = [np.mean([question.score for question in questions.values()]) for questions in run.benchmarks.values()]
-    return float(np.mean(means))
-
-
-def _entries(points: Sequence[Point], runs: dict[str, ScoredRun], convention: Convention) -> list[_Entry]:
-    found = []
-    for name, members in by_seed_group(points).items():
-        together = mixed(name, [runs[one.name] for one in members], [1 / len(members)] * len(members))
-        cost = float(np.mean([flops_ratio(one, convention) for one in members]))
-        found.append(_Entry(name, members[0].method, cost, _accuracy(together), together))
-    return found
-
-
-def _against_controls(point: _Entry, yardsticks: Sequence[_Entry], seed: int) -> Claim | None:
+def _against_controls(point: Entry, yardsticks: Sequence[Entry], seed: int) -> Claim | None:
     shares = best_mixture(point.cost, [one.cost for one in yardsticks], [one.accuracy for one in yardsticks])
     if shares is None:
         return None
@@ -111,8 +80,5 @@ def _num_routes(point: Point) -> int:
 
 
 def _change(run: ScoredRun, rivals: Sequence[ScoredRun], shares: Sequence[float], seed: int) -> Difference:
-    """`run` minus the mixture, the mean over benchmarks, with its paired interval; fractions."""
-    rival = mixed(" + ".join(one.name for one in rivals), rivals, shares)
-    found = [paired_difference(rival, run, benchmark, seed) for benchmark in run.benchmarks]
-    low, high = interval(np.mean([one.draws for one in found], axis=0))
-    return Difference(float(np.mean([one.value for one in found])) / 100, low / 100, high / 100)
+    """`run` minus the mixture."""
+    return paired_change(run, mixed(" + ".join(one.name for one in rivals), rivals, shares), seed)

@@ -27,6 +27,9 @@ from dpn_platform.reports.study.controls import (
 )
 from dpn_platform.reports.study.record import StudyRecord
 
+#: named beside a dominated point; all of them, of every point, would be the square of a large study
+_MOST_WINNERS = 20
+
 
 def study_document(record: StudyRecord, report_path: str | None = None) -> dict[str, Any]:
     """The study as one JSON-ready document (no NaN: what was not measured is None).
@@ -64,7 +67,7 @@ def document_json(record: StudyRecord, report_path: str | None = None) -> str:
 
 def _points(record: StudyRecord) -> list[dict[str, Any]]:
     flags = pareto_front(record.points, record.convention)
-    winners = dominated_by(record.points, record.convention)
+    winners = dominated_by(record.points, record.convention, _MOST_WINNERS)
     changes = against_dense(record.points)
     rows = []
     for point, on_front, names in zip(record.points, flags, winners, strict=True):

@@ -18,7 +18,7 @@ from dpn_platform.reports.look.labels import (
     seeds_text,
     short_params,
 )
-from dpn_platform.reports.look.methods import HULL, HULL_LINE, Style, is_yardstick, kind_of, styles_of
+from dpn_platform.reports.look.methods import HULL, HULL_LINE, Style, is_yardstick, kinds_of, styles_of
 from dpn_platform.reports.study.record import StudyRecord
 
 FIGURE_ID = "front"
@@ -37,11 +37,10 @@ def front_figure(record: StudyRecord) -> go.Figure:
     )
     _add_hull(figure, record)
     _add_curves(figure, record)
+    kinds = kinds_of(record.points)
     for kind, style in styles_of(record.points).items():
         points = [
-            point
-            for point in record.points
-            if kind_of(point, record.points) == kind and is_measured(point, record.convention)
+            point for point in record.points if kinds[point.name] == kind and is_measured(point, record.convention)
         ]
         on_front = [point for point in points if flags[point.name]]
         dominated = [point for point in points if not flags[point.name]]
@@ -122,7 +121,7 @@ def _add_curves(figure: go.Figure, record: StudyRecord) -> None:
             x=[cost for cost, _ in places],
             y=[accuracy for _, accuracy in places],
             mode="lines",
-            line={"width": 1.2, "color": styles_of(record.points)[kind_of(curve[0], record.points)].colour},
+            line={"width": 1.2, "color": styles_of(record.points)[kinds_of(record.points)[curve[0].name]].colour},
             opacity=0.5,
             showlegend=False,
             hoverinfo="skip",

@@ -31,7 +31,7 @@ from dpn_platform.reports.look.methods import (
     HULL_LINE,
     is_dense,
     is_yardstick,
-    kind_of,
+    kinds_of,
     label_of_method,
     styles_of,
 )
@@ -119,13 +119,14 @@ def _draw_points(axes: Axes, record: StudyRecord) -> None:
     if record.claims:
         costs, heights = [cost for cost, _ in hull], [100 * accuracy for _, accuracy in hull]
         axes.plot(costs, heights, color=HULL_LINE, linestyle="--", zorder=2)
+    kinds, styles = kinds_of(record.points), styles_of(record.points)
     for curve in dial_curves(_measured(record)):
         places = sorted((flops_ratio(point, record.convention), 100 * point.accuracy) for point in curve)
-        colour = styles_of(record.points)[kind_of(curve[0], record.points)].colour
+        colour = styles[kinds[curve[0].name]].colour
         axes.plot(*zip(*places, strict=True), color=colour, linewidth=1.2, alpha=_FADED, zorder=2)
     is_crowded = len(record.points) > _MOST_BARS
-    for kind, style in styles_of(record.points).items():
-        points = [point for point in _measured(record) if kind_of(point, record.points) == kind]
+    for kind, style in styles.items():
+        points = [point for point in _measured(record) if kinds[point.name] == kind]
         for point in points:
             has_bars = point.name in on_front or not (is_crowded and point.is_control)
             bars = [[100 * (point.accuracy - point.accuracy_ci[0])], [100 * (point.accuracy_ci[1] - point.accuracy)]]
@@ -150,11 +151,11 @@ def _labels(record: StudyRecord) -> list[tuple[float, float, str, str]]:
 
     Of many controls, those on the front and the dense one; of a dial, none: its points are one curve.
     """
-    labels, styles = [], styles_of(record.points)
+    labels, styles, kinds = [], styles_of(record.points), kinds_of(record.points)
     controls = [point for point in _measured(record) if point.is_control and DIAL not in point.params]
     is_crowded = len(controls) > _MOST_LABELS
     for point in controls:
-        cost, colour = flops_ratio(point, record.convention), styles[kind_of(point, record.points)].colour
+        cost, colour = flops_ratio(point, record.convention), styles[kinds[point.name]].colour
         text = label_of_method(point.method) if is_crowded else point.name.replace("_", " ")
         if not is_crowded or point.on_front or is_dense(point.method):
             labels.append((cost, 100 * point.accuracy, text, colour))
@@ -162,7 +163,7 @@ def _labels(record: StudyRecord) -> list[tuple[float, float, str, str]]:
     for point in {point.name: point for point in notable if point is not None and point not in controls}.values():
         cost = flops_ratio(point, record.convention)
         text = f"{percent(point.accuracy)}% at {cost:.2f} of the FLOPs"
-        labels.append((cost, 100 * point.accuracy, text, styles[kind_of(point, record.points)].colour))
+        labels.append((cost, 100 * point.accuracy, text, styles[kinds[point.name]].colour))
     return labels
 
 

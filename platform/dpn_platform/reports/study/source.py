@@ -9,10 +9,11 @@ from pathlib import Path
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.points import POINT_ARTIFACT, Point
+from dpn_platform.evaluation.trial_points import point_of_trial
 from dpn_platform.reports.dynamic.prove import proofs_of_points
 from dpn_platform.reports.study.claims import claims_of
 from dpn_platform.reports.study.record import RECORD_NAME, StudyRecord, parse_record
-from dpn_platform.storage import exists, list_files, read_bytes, read_json
+from dpn_platform.storage import exists, list_files, read_bytes, read_json, together
 
 REPORT_ARTIFACTS = "report"
 _UNFINISHED = {"state": "unfinished: rebuilt from the trials' points"}
@@ -55,30 +56,12 @@ def is_study(place: str) -> bool:
 
 def points_of_trials(place: str) -> tuple[Point, ...]:
     """The points of a study's finished trials, controls first, each seed by itself; none without a ledger there."""
-    found = (_point_of_trial(uri) for uri in list_files(f"{place.rstrip('/')}/trials", ".json"))
+    found = together(_point_at, list_files(f"{place.rstrip('/')}/trials", ".json"))
     return tuple(sorted((one for one in found if one is not None), key=lambda one: (not one.is_control, one.name)))
 
 
-def _point_of_trial(uri: str) -> Point | None:
-    """The point of a finished trial of the ledger; None for another one."""
-    from dpn_platform.evaluation.run import read_result
-
-    trial = read_json(uri)
-    if trial.get("state") != "finished":
-        return None
-    result = read_result(str(trial["evaluation_uri"]))
-    if result is None:
-        raise DpnError(f"{uri}: the evaluation {trial['evaluation_uri']} is missing")
-    params = dict(trial["params"])
-    return result.to_point(
-        trial["key"],
-        params.pop("method.name"),
-        params=params,
-        is_control=trial["is_control"],
-        run_id=trial["run_id"],
-        checkpoint_uri=result.key.get("checkpoint_uri"),
-        on=trial.get("on"),
-    )
+def _point_at(uri: str) -> Point | None:
+    return point_of_trial(read_json(uri), uri)
 
 
 def study_from_mlflow(name: str, tracking_uri: str | None = None) -> StudyRecord:

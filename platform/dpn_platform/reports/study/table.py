@@ -25,6 +25,8 @@ from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.summary import claims_sentence, interval_note
 
 _MOST_ROWS = 40
+#: of what the search proposed; of more, the front alone is read
+_MOST_SEARCHED = 120
 
 
 def front_table(record: StudyRecord) -> Table:
@@ -54,13 +56,19 @@ def front_table(record: StudyRecord) -> Table:
 
 
 def _shown(record: StudyRecord, flags: dict[str, bool]) -> list[Point]:
-    """All points; of very many the front, the search's own and the controls that claims are held against."""
+    """All points; of very many the front, the search's own and the controls that claims are held against.
+
+    Of a search that proposed very many, those on the front alone.
+    """
     if len(record.points) <= _MOST_ROWS:
         return list(record.points)
+    is_long = sum(not point.is_control for point in record.points) > _MOST_SEARCHED
     return [
         point
         for point in record.points
-        if flags[point.name] or not point.is_control or (is_yardstick(point.method) and point.on is None)
+        if flags[point.name]
+        or (not point.is_control and not is_long)
+        or (is_yardstick(point.method) and point.on is None)
     ]
 
 

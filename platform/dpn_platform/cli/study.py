@@ -1,0 +1,30 @@
+"""`dpn study`: the studies in storage. A verb is a file of its own and a line here."""
+
+from __future__ import annotations
+
+import typer
+
+from dpn_platform.cli.study_archive import archive
+from dpn_platform.cli.study_clone import clone
+from dpn_platform.cli.study_diff import diff
+from dpn_platform.cli.study_extend import extend
+from dpn_platform.cli.study_list import list_
+from dpn_platform.cli.study_show import show
+from dpn_platform.cli.study_transfer import export, import_
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `dpn study`."""
+    group = typer.Typer(
+        help="List studies, look at one, extend one, compare two, write a recipe of one, move one, put one away.",
+        no_args_is_help=True,
+    )
+    group.command("list")(list_)
+    group.command("show")(show)
+    group.command("extend")(extend)
+    group.command("diff")(diff)
+    group.command("clone")(clone)
+    group.command("export")(export)
+    group.command("import")(import_)
+    group.command("archive")(archive)
+    app.add_typer(group, name="study")
