@@ -8,6 +8,7 @@ benchmarks keep the unit that papers print and name it (`benchmarks.contract.UNI
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -51,6 +52,7 @@ class Point(BaseModel):
         n: questions evaluated.
         on: name of the trained point whose checkpoint this is, with another method or on one route; None: its own.
         seeds: name -> accuracy of the runs that this is the mean of; empty for a single run.
+        extension: number of the extension of the study that brought it; 0: the study began with it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -73,6 +75,7 @@ class Point(BaseModel):
     outcomes_uri: str | None = None
     on: str | None = None
     seeds: dict[str, float] = {}
+    extension: int = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -151,3 +154,19 @@ def dial_curves(points: Sequence[Point]) -> list[list[Point]]:
         [point for point in points if point.name == name or (point in turned and point.on == name)]
         for name in dict.fromkeys(point.on for point in turned)
     ]
+
+
+_SEED = re.compile(r"-seed-\d+$")
+
+
+def without_seed(name: str) -> str:
+    """A point's name without the seed at its end."""
+    return _SEED.sub("", name)
+
+
+def by_seed_group(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Name without the seed -> its points, in the order of the first."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(without_seed(point.name), []).append(point)
+    return groups

@@ -192,7 +192,7 @@ class _Running:
 def _result(running: _Running, book: StudyBook, header: Header, manifest: Manifest, spent_s: float) -> StudyResult:
     config, ledger = running.config, running.ledger
     trials = ledger.trials().values()
-    evaluated = [book.point(trial) for trial in trials if trial.state == "finished"]
+    evaluated = [(*book.point(trial), trial.extension) for trial in trials if trial.state == "finished"]
     stopped = {trial.key: str(trial.reason) for trial in trials if trial.state == "stopped"}
     failed = {trial.key: str(trial.reason) for trial in trials if trial.state == "failed"}
     if not failed:
@@ -222,8 +222,8 @@ def _result(running: _Running, book: StudyBook, header: Header, manifest: Manife
         study_name=ledger.study,
         run_id=book.tracking.run_id,
         mlflow_uri=book.tracking.url() if config.tracking.backend == "mlflow" else "",
-        points=tuple(point for point, _ in evaluated),
-        examples={point.name: result.examples for point, result in evaluated},
+        points=tuple(point.model_copy(update={"extension": number}) for point, _, number in evaluated),
+        examples={point.name: result.examples for point, result, _ in evaluated},
         stopped=stopped,
         failed=failed,
         ledger_uri=ledger.uri,

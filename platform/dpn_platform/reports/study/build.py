@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.front_statistics import statistics_of_points
 from dpn_platform.evaluation.pareto import pareto_front
 from dpn_platform.reports.dynamic.prove import proofs_of_points
 from dpn_platform.reports.look.gallery import gallery_png
@@ -97,7 +98,7 @@ def study_record(record: StudyRecord, examples: Mapping[str, Sequence[Mapping[st
     """
     points, convention = record.points, record.convention
     shown = replace(record, claims=claims_of(points, convention), proofs=proofs_of_points(points, convention))
-    record = with_front(shown)
+    record = with_front(replace(shown, statistics=statistics_of_points(points, convention)))
     candidates = (*featured_with_routes(record), *(point for point in record.points if not point.is_control))
     chosen = next((point.name for point in candidates if examples.get(point.name)), None)
     return record if chosen is None else replace(record, examples=tuple(examples[chosen]), examples_point=chosen)

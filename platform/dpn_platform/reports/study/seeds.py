@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from dpn_platform.evaluation.points import FamilyScore, Point
-
-_SEED = re.compile(r"-seed-\d+$")
-
-
-def without_seed(name: str) -> str:
-    """A point's name without the seed at its end."""
-    return _SEED.sub("", name)
-
-
-def by_seed_group(points: Sequence[Point]) -> dict[str, list[Point]]:
-    """Name without the seed -> its points, in the order of the first."""
-    groups: dict[str, list[Point]] = {}
-    for point in points:
-        groups.setdefault(without_seed(point.name), []).append(point)
-    return groups
+from dpn_platform.evaluation.points import FamilyScore, Point, by_seed_group
 
 
 def seeds_together(points: Sequence[Point]) -> tuple[Point, ...]:
@@ -52,6 +36,7 @@ def _mean(name: str, members: Sequence[Point]) -> Point:
         "flops_ratio": {key: fmean(one.flops_ratio[key] for one in members) for key in first.flops_ratio},
         "visual_tokens_mean": fmean(one.visual_tokens_mean for one in members),
         "seeds": {one.name: one.accuracy for one in members},
+        "extension": min(one.extension for one in members),
     }
     return first.model_copy(update=changes)
 

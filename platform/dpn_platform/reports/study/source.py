@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.front_statistics import statistics_of_points
 from dpn_platform.evaluation.points import POINT_ARTIFACT, Point
 from dpn_platform.reports.dynamic.prove import proofs_of_points
 from dpn_platform.reports.study.claims import claims_of
@@ -42,8 +43,8 @@ def read_study(place: str) -> StudyRecord:
     if not points:
         raise DpnError(f"{place}: no {RECORD_NAME} here, in {REPORT_ARTIFACTS}/, and no finished trial in trials/")
     record = StudyRecord(place.rpartition("/")[2], points, meta=_UNFINISHED)
-    proofs = proofs_of_points(points, record.convention)
-    return replace(record, claims=claims_of(points, record.convention), proofs=proofs)
+    proofs, statistics = proofs_of_points(points, record.convention), statistics_of_points(points, record.convention)
+    return replace(record, claims=claims_of(points, record.convention), proofs=proofs, statistics=statistics)
 
 
 def is_study(place: str) -> bool:
@@ -70,7 +71,7 @@ def _point_of_trial(uri: str) -> Point | None:
     if result is None:
         raise DpnError(f"{uri}: the evaluation {trial['evaluation_uri']} is missing")
     params = dict(trial["params"])
-    return result.to_point(
+    point = result.to_point(
         trial["key"],
         params.pop("method.name"),
         params=params,
@@ -79,6 +80,7 @@ def _point_of_trial(uri: str) -> Point | None:
         checkpoint_uri=result.key.get("checkpoint_uri"),
         on=trial.get("on"),
     )
+    return point.model_copy(update={"extension": trial.get("extension", 0)})
 
 
 def study_from_mlflow(name: str, tracking_uri: str | None = None) -> StudyRecord:
