@@ -73,10 +73,10 @@ class Pictures:
 
     def _weights(self, count_RC: Floats) -> Floats:
         """Of a picture's sum in every draw's mean; in place of the counts."""
-        num_benchmarks = int(self.benchmark_C[-1]) + 1
-        for place in range(num_benchmarks):
-            members = self.benchmark_C == place
-            sizes = num_benchmarks * (count_RC[:, members] @ self.size_C[members])
+        counts = np.bincount(self.benchmark_C)
+        for count, end in zip(counts, counts.cumsum(), strict=True):
+            members = slice(end - count, end)  # they are in order
+            sizes = len(counts) * (count_RC[:, members] @ self.size_C[members])
             count_RC[:, members] /= np.where(sizes > 0, sizes, np.nan)[:, None]
         return count_RC
 
@@ -84,15 +84,15 @@ class Pictures:
         """How often each picture is drawn, (some draws, C); within a benchmark as many as it has."""
         num_pictures = len(self.size_C)
         generator = generator_of(seed, self.digest)
-        first_B = np.searchsorted(self.benchmark_C, np.arange(self.benchmark_C[-1] + 2))
-        low_C, high_C = first_B[self.benchmark_C], first_B[self.benchmark_C + 1]
+        of_benchmarks = np.bincount(self.benchmark_C).tolist()
         step = max(1, _ENTRIES_AT_ONCE // num_pictures)
         for start in range(0, num_draws, step):
             size = min(step, num_draws - start)
-            drawn = generator.integers(low_C, high_C, size=(size, num_pictures))
-            drawn += num_pictures * np.arange(size)[:, None]
-            counts = np.bincount(drawn.ravel(), minlength=size * num_pictures)
-            yield counts.reshape(size, num_pictures).astype(np.float64)
+            first_R, found = np.arange(size)[:, None], []
+            for count in of_benchmarks:
+                drawn = generator.integers(count, size=(size, count)) + count * first_R
+                found.append(np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count))
+            yield np.concatenate(found, axis=1).astype(np.float64)
 
 
 def generator_of(seed: int, what: str) -> np.random.Generator:

@@ -13,7 +13,7 @@ from dpn_platform.benchmarks.statistics.pictures import Floats, Pictures
 
 
 class VarianceParts(NamedTuple):
-    """Of the variance of a mean over seeds and questions: `seeds` falls with more seeds, `questions` with more of these."""
+    """Of a mean's variance: `seeds` falls with more seeds, `questions` with more of these."""
 
     seeds: float
     questions: float

@@ -29,8 +29,8 @@ def certainty_sentence(statistics: FrontStatistics) -> str:
     return (
         f"{statistics.draws:,} fronts, each from other draws of the same {statistics.n:,} questions "
         f"({statistics.pictures:,} pictures, drawn as wholes): {firm} points are on at least 95% of them, {ever} on "
-        "any. What chooses is flattered by its questions, so choices are also measured on those that a draw left out, and "
-        f"the 95% intervals lie around that.{left}"
+        "any. What chooses is flattered by its questions, so choices are also measured on those that a draw left out, "
+        f"and the 95% intervals lie around that.{left}"
     )
 
 
