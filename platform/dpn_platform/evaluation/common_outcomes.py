@@ -142,7 +142,9 @@ def _part(rows: pa.Table, costs: tuple[str, str]) -> _Part:
     named = [str(sha or unit or one) for sha, unit, one in pictures]
     digest = hashlib.sha256(repr((identity, named)).encode()).hexdigest()
     _, picture_N = np.unique(named, return_inverse=True)
-    score_C, macs_C, dense_C = (np.bincount(picture_N, _numbers(rows[name])) for name in ("score", *costs))
+    score_C, macs_C, dense_C = (
+        np.bincount(picture_N, _numbers(rows[name])).astype(np.float64) for name in ("score", *costs)
+    )
     return _Part(digest, np.bincount(picture_N).astype(np.float64), Answered(score_C, macs_C, dense_C))
 
 

@@ -158,7 +158,7 @@ class DrawnPoints:
 def statistics_of_points(
     points: Sequence[Point], convention: Convention, seed: int = 0, num_draws: int = NUM_DRAWS
 ) -> FrontStatistics | None:
-    """The statistics of a study's front; None where no outcomes can be compared.
+    """The statistics of a study's front; None where no outcomes can be compared, or all are of one picture.
 
     Args:
         points: of a study, each seed by itself, with their outcome tables in storage.
@@ -171,6 +171,8 @@ def statistics_of_points(
         outcomes = common_outcomes(measured, convention)
     except DpnError:
         return None
+    if np.bincount(outcomes.pictures.benchmark_C).min() < 2:
+        return None  # no draw leaves anything out
     drawn = DrawnPoints(convention, seed, num_draws)
     drawn.add(measured, outcomes)
     return front_statistics([point for point in measured if point.name in outcomes.of], outcomes, drawn)
