@@ -130,7 +130,7 @@ def test_a_record_with_a_broken_proof_is_refused_in_one_line(tmp_path: Path) -> 
     record = study_record(StudyRecord("s", tuple(in_one_table(tmp_path))), {})
     document = record.to_json()
     document["proofs"][0].pop("accuracy")
-    with pytest.raises(Exception, match=r"study.json: a point or proof cannot be read, accuracy"):
+    with pytest.raises(Exception, match=r"study.json: a point, a proof or the statistics cannot be read, accuracy"):
         StudyRecord.from_json(document)
 
 

@@ -122,13 +122,19 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> list[dict[str,
     Raises:
         DpnError: nothing there, or no parquet.
     """
+    return read_columns(uri, columns).to_pylist()
+
+
+def read_columns(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The same as columns, which many tables of many questions are compared by."""
     try:
         file = pq.ParquetFile(io.BytesIO(read_bytes(uri)))
-        names = {name: _OLD_NAMES.get(name, name) for name in file.schema_arrow.names}
-        table = file.read([name for name, today in names.items() if columns is None or today in columns])
+        stored = file.schema_arrow.names
+        names = {_OLD_NAMES.get(name, name): name for name in stored}
+        chosen = [name for name in names if columns is None or name in columns]
+        return file.read([names[name] for name in chosen]).rename_columns(chosen)
     except pa.ArrowInvalid as error:
         raise DpnError(f"{uri}: cannot be read as parquet: {error}") from None
-    return table.rename_columns([names[name] for name in table.column_names]).to_pylist()
 
 
 def _text(value: Any) -> str | None:

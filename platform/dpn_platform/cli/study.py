@@ -9,6 +9,7 @@ from dpn_platform.cli.study_clone import clone
 from dpn_platform.cli.study_diff import diff
 from dpn_platform.cli.study_extend import extend
 from dpn_platform.cli.study_list import list_
+from dpn_platform.cli.study_promote import aliases, promote
 from dpn_platform.cli.study_show import show
 from dpn_platform.cli.study_transfer import export, import_
 
@@ -24,6 +25,8 @@ def register(app: typer.Typer) -> None:
     group.command("extend")(extend)
     group.command("diff")(diff)
     group.command("clone")(clone)
+    group.command("promote")(promote)
+    group.command("aliases")(aliases)
     group.command("export")(export)
     group.command("import")(import_)
     group.command("archive")(archive)

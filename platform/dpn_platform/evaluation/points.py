@@ -53,6 +53,7 @@ class Point(BaseModel):
         on: name of the trained point whose checkpoint this is, with another method or on one route; None: its own.
         seeds: name -> accuracy of the runs that this is the mean of; empty for a single run.
         is_feasible: it keeps the study's constraints; what does not is on no front.
+        extension: number of the extension of the study that brought it; 0: the study began with it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -76,6 +77,7 @@ class Point(BaseModel):
     on: str | None = None
     seeds: dict[str, float] = {}
     is_feasible: bool = True
+    extension: int = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -162,3 +164,11 @@ def dial_curves(points: Sequence[Point]) -> list[list[Point]]:
         [point for point in points if point.name == name or (point in turned and point.on == name)]
         for name in dict.fromkeys(point.on for point in turned)
     ]
+
+
+def by_seed_group(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Name without the seed -> its points, in the order of the first."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(without_seed(point.name), []).append(point)
+    return groups

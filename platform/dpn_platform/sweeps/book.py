@@ -150,9 +150,8 @@ class StudyBook:
         )
         assert self.tracking.config.sweep is not None
         constraints, dense = self.tracking.config.sweep.constraints, self.trials.get(REFERENCE)
-        if constraints and not is_feasible(trial.values, constraints, {} if dense is None else dense.values):
-            point = point.model_copy(update={"is_feasible": False})
-        return point, result
+        is_kept = is_feasible(trial.values, constraints, {} if dense is None else dense.values)
+        return point.model_copy(update={"extension": trial.extension, "is_feasible": is_kept}), result
 
     def budgets_of_front(self) -> list[float]:
         """Shares of visual tokens at which searched trials lie on the front that they form among themselves."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.front_statistics import statistics_of_points
 from dpn_platform.reports.dynamic.prove import proofs_of_points
 from dpn_platform.reports.look.gallery import gallery_png
 from dpn_platform.reports.study.claims import claims_of
@@ -95,7 +96,7 @@ def study_record(record: StudyRecord, examples: Mapping[str, Sequence[Mapping[st
     """
     points, convention = record.points, record.convention
     shown = replace(record, claims=claims_of(points, convention), proofs=proofs_of_points(points, convention))
-    record = with_front(shown)
+    record = with_front(replace(shown, statistics=statistics_of_points(points, convention)))
     candidates = (*featured_with_routes(record), *(point for point in record.points if not point.is_control))
     chosen = next((point.name for point in candidates if examples.get(point.name)), None)
     return record if chosen is None else replace(record, examples=tuple(examples[chosen]), examples_point=chosen)

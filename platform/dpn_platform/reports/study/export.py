@@ -50,6 +50,7 @@ def study_document(record: StudyRecord, report_path: str | None = None) -> dict[
         "flops_ratio_spread": flops_spread(record.points, record.convention),
         "hypervolume": hypervolume(record.points, convention=record.convention),
         "hypervolume_reference": {"accuracy": REFERENCE.accuracy, "flops_ratio": REFERENCE.flops_ratio},
+        "statistics": None if record.statistics is None else record.statistics.model_dump(mode="json"),
         "claims": [claim.to_json() for claim in record.claims],
         "proofs": [proof_document(proof) for proof in record.proofs],
         "family_losses": _family_losses(record),
@@ -69,11 +70,13 @@ def _points(record: StudyRecord) -> list[dict[str, Any]]:
     flags = pareto_front(record.points, record.convention)
     winners = dominated_by(record.points, record.convention, _MOST_WINNERS)
     changes = against_dense(record.points)
+    shares = {} if record.statistics is None else record.statistics.membership
     rows = []
     for point, on_front, names in zip(record.points, flags, winners, strict=True):
         change = changes.get(point.name)
         extra = {
             "on_front": on_front,
+            "front_share": shares.get(point.name),
             "dominated_by": names,
             "against_dense": change.to_json() if change is not None else None,
             "families_above_guessing": {

@@ -12,6 +12,7 @@ from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.dynamic.proof import summary_of
 from dpn_platform.reports.dynamic.tables import verdicts_table
 from dpn_platform.reports.look.style import SCRIPT, embedded_png, html_document
+from dpn_platform.reports.study.certainty import certainty_sentence, history_table, picks_table, seeds_table
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
 from dpn_platform.reports.study.figure import figure_div
 from dpn_platform.reports.study.record import StudyRecord
@@ -50,6 +51,7 @@ def report_page(record: StudyRecord, gallery: bytes | None) -> str:
         for part in (
             _top(record),
             _front_section(record),
+            _certainty_section(record),
             _claims_section(record),
             _choice_section(record),
             _section("All points", differences_sentence(record), points_table(record)),
@@ -84,6 +86,15 @@ def _top(record: StudyRecord) -> str:
 def _front_section(record: StudyRecord) -> str:
     note = f"{interval_note(record)}. Faded points are dominated. Hover for parameters; click a name to hide it."
     return f"<figure>{figure_div(record)}<figcaption class='note'>{escape(note)}</figcaption></figure>"
+
+
+def _certainty_section(record: StudyRecord) -> str:
+    """Which parts of the front would be there with other questions; what every extension has added."""
+    if record.statistics is None:
+        return ""
+    tables = (picks_table, history_table, seeds_table)
+    content = "".join(make(record.statistics) for make in tables)
+    return _section("How sure the front is", certainty_sentence(record.statistics), content)
 
 
 def _claims_section(record: StudyRecord) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.front_statistics import FrontStatistics
 from dpn_platform.evaluation.points import Convention, Point
 from dpn_platform.reports.dynamic.proof import Proof
 from dpn_platform.reports.study.difference import Claim
@@ -39,6 +40,7 @@ class StudyRecord:
         convention: the FLOPs convention on the x axis, of the front and of the hypervolume.
         claims: what each point gains over the best mixture of controls at its cost.
         proofs: of points that choose per sample and were measured on each of their routes; seeds each by itself.
+        statistics: of the front over draws of the questions; None where no outcomes could be compared.
     """
 
     name: str
@@ -50,6 +52,7 @@ class StudyRecord:
     convention: Convention = "swiglu"
     claims: tuple[Claim, ...] = ()
     proofs: tuple[Proof, ...] = ()
+    statistics: FrontStatistics | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
@@ -62,6 +65,7 @@ class StudyRecord:
             "points": [point.to_json() for point in self.points],
             "claims": [claim.to_json() for claim in self.claims],
             "proofs": [proof.model_dump(mode="json") for proof in self.proofs],
+            "statistics": None if self.statistics is None else self.statistics.model_dump(mode="json"),
             "examples_point": self.examples_point,
             "examples": [dict(example) for example in self.examples],
         }
@@ -88,13 +92,16 @@ class StudyRecord:
                 convention=document.get("convention", "swiglu"),
                 claims=tuple(Claim.from_json(claim) for claim in document.get("claims") or ()),
                 proofs=tuple(Proof.model_validate(proof) for proof in document.get("proofs") or ()),
+                statistics=FrontStatistics.model_validate(stated) if (stated := document.get("statistics")) else None,
             )
         except KeyError as error:
             raise DpnError(f"{source}: not a study record, {error} is missing") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise DpnError(f"{source}: a point or proof cannot be read, {where}: {first['msg']}") from None
+            raise DpnError(
+                f"{source}: a point, a proof or the statistics cannot be read, {where}: {first['msg']}"
+            ) from None
 
 
 def parse_record(text: str | bytes, source: str) -> StudyRecord:

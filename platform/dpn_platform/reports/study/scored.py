@@ -13,9 +13,8 @@ from dpn_platform.benchmarks.statistics.paired import paired_difference
 from dpn_platform.benchmarks.statistics.scored_runs import ScoredRun, read_runs
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.pareto import flops_ratio
-from dpn_platform.evaluation.points import Convention, Point
+from dpn_platform.evaluation.points import Convention, Point, by_seed_group
 from dpn_platform.reports.study.difference import Difference
-from dpn_platform.reports.study.seeds import by_seed_group
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from dpn_platform.reports.look.labels import (
 )
 from dpn_platform.reports.look.methods import is_yardstick
 from dpn_platform.reports.look.tables import change_cell, table
+from dpn_platform.reports.study.certainty import share_text
 from dpn_platform.reports.study.controls import (
     against_dense,
     dense_control,
@@ -49,12 +50,23 @@ def points_table(record: StudyRecord) -> str:
     dense, common = dense_control(record.points), common_params(record.points)
     shown = [short_params(point.params, () if point.is_control else common) for point in record.points]
     conventions = conventions_shown(record.convention)
+    shares = {} if record.statistics is None else record.statistics.membership
     rows = [
         _point_row(point, shown[i], flags[i], winners[i], changes.get(point.name), point is dense, conventions)
+        + (f'<td class="number">{escape(share_text(shares.get(point.name)))}</td></tr>' if shares else "</tr>")
         for i, point in ((i, record.points[i]) for i in order)
     ]
     costs = [f"FLOPs {name}" for name in conventions]
-    head = ("point", "parameters", "accuracy %", *costs, "visual tokens", "against dense", "front")
+    head = (
+        "point",
+        "parameters",
+        "accuracy %",
+        *costs,
+        "visual tokens",
+        "against dense",
+        "front",
+        *(["on it in draws"] * bool(shares)),
+    )
     note = f'<p class="note">All points of the search: {escape(short_params(common))}</p>' if common else ""
     return table(head, rows, frozenset(range(2, 4 + len(conventions)))) + note
 
@@ -84,7 +96,7 @@ def _point_row(
     )
     return (
         f'<tr class="{"front" if on_front else "dominated"}"><td>{escape(point.name)}{control}</td>'
-        f"<td><code>{escape(params)}</code></td>{numbers}<td>{compared}</td><td>{place}</td></tr>"
+        f"<td><code>{escape(params)}</code></td>{numbers}<td>{compared}</td><td>{place}</td>"
     )
 
 

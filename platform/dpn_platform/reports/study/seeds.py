@@ -6,15 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from dpn_platform.evaluation.points import FamilyScore, Point, without_seed
-
-
-def by_seed_group(points: Sequence[Point]) -> dict[str, list[Point]]:
-    """Name without the seed -> its points, in the order of the first."""
-    groups: dict[str, list[Point]] = {}
-    for point in points:
-        groups.setdefault(without_seed(point.name), []).append(point)
-    return groups
+from dpn_platform.evaluation.points import FamilyScore, Point, by_seed_group, without_seed
 
 
 def seeds_together(points: Sequence[Point]) -> tuple[Point, ...]:
@@ -46,6 +38,7 @@ def _mean(name: str, members: Sequence[Point]) -> Point:
         "on": None if first.on is None else without_seed(first.on),
         "is_feasible": all(one.is_feasible for one in members),
         "seeds": {one.name: one.accuracy for one in members},
+        "extension": min(one.extension for one in members),
     }
     return first.model_copy(update=changes)
 

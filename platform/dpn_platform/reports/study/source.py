@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.front_statistics import statistics_of_points
 from dpn_platform.evaluation.points import POINT_ARTIFACT, Point
 from dpn_platform.evaluation.trial_points import point_of_trial
 from dpn_platform.reports.dynamic.prove import proofs_of_points
@@ -43,8 +44,8 @@ def read_study(place: str) -> StudyRecord:
     if not points:
         raise DpnError(f"{place}: no {RECORD_NAME} here, in {REPORT_ARTIFACTS}/, and no finished trial in trials/")
     record = StudyRecord(place.rpartition("/")[2], points, meta=_UNFINISHED)
-    proofs = proofs_of_points(points, record.convention)
-    return replace(record, claims=claims_of(points, record.convention), proofs=proofs)
+    proofs, statistics = proofs_of_points(points, record.convention), statistics_of_points(points, record.convention)
+    return replace(record, claims=claims_of(points, record.convention), proofs=proofs, statistics=statistics)
 
 
 def is_study(place: str) -> bool:

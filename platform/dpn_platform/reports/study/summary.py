@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dpn_platform.evaluation.pareto import flops_ratio, flops_spread, front_points, knee
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.labels import percent, ratio, signed_points
+from dpn_platform.reports.study.certainty import volume_text
 from dpn_platform.reports.study.controls import (
     against_dense,
     cheapest_as_good_as_dense,
@@ -132,9 +133,16 @@ def facts(record: StudyRecord, volume: float, num_questions: int) -> list[tuple[
     return [
         (f"{len(front)} of {len(record.points)}", "points on the front"),
         (ratio(flops_spread(record.points, record.convention), 2), f"FLOPs ratio spanned ({record.convention})"),
-        (f"{volume:.3f}", "hypervolume (from accuracy 0, ratio 1)"),
+        (f"{volume:.3f}", _volume_label(record)),
         (f"{num_questions:,}" if num_questions else "unknown", "held-out questions per point"),
     ]
+
+
+def _volume_label(record: StudyRecord) -> str:
+    label = "hypervolume (from accuracy 0, ratio 1)"
+    if record.statistics is None:
+        return label
+    return f"{label}; on questions that did not choose the front {volume_text(record.statistics.hypervolume)}"
 
 
 def method_notes(record: StudyRecord) -> list[str]:
