@@ -22,7 +22,7 @@ SERVER = "http://127.0.0.1:9"
 
 
 class FlakyRuns:
-    """Takes the place of MlflowRuns: records what arrives, or refuses while `is_away`."""
+    """Takes the place of MlflowModels: records what arrives, or refuses while `is_away`."""
 
     experiment_id = "7"
 
@@ -54,7 +54,7 @@ class FlakyRuns:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> FlakyRuns:
     flaky = FlakyRuns()
-    monkeypatch.setattr(mlflow_tracker, "MlflowRuns", lambda experiment, uri: flaky)
+    monkeypatch.setattr(mlflow_tracker, "MlflowModels", lambda experiment, uri: flaky)
     monkeypatch.setattr(mlflow_tracker, "_FIRST_PAUSE_S", 0.0)
     return flaky
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.pareto import pareto_front
+from dpn_platform.evaluation.seeds import seeds_together
 from dpn_platform.reports.dynamic.prove import proofs_of_points
 from dpn_platform.reports.look.gallery import gallery_png
 from dpn_platform.reports.study.claims import claims_of
@@ -18,7 +19,6 @@ from dpn_platform.reports.study.export import document_json, points_csv
 from dpn_platform.reports.study.page import featured_with_routes, report_page
 from dpn_platform.reports.study.picture import front_png
 from dpn_platform.reports.study.record import RECORD_NAME, StudyRecord
-from dpn_platform.reports.study.seeds import seeds_together
 
 HTML_NAME, PNG_NAME, JSON_NAME, CSV_NAME, GALLERY_NAME = (
     "report.html",

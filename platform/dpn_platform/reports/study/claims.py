@@ -22,12 +22,12 @@ from dpn_platform.benchmarks.statistics.scored_runs import ScoredRun, read_runs
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.pareto import flops_ratio, is_measured
 from dpn_platform.evaluation.points import Convention, Point
+from dpn_platform.evaluation.seeds import by_seed_group
 from dpn_platform.reports.dynamic.material import ROUTE, Material, materials_of_points
 from dpn_platform.reports.dynamic.prove import shuffled_gain
 from dpn_platform.reports.dynamic.table import route_table
 from dpn_platform.reports.look.methods import is_yardstick
 from dpn_platform.reports.study.difference import Claim, Difference
-from dpn_platform.reports.study.seeds import by_seed_group
 
 
 @dataclass(frozen=True)
