@@ -10,6 +10,7 @@ import pytest
 
 from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import DpnError
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Split
 from dpn_platform.reports.study.source import read_study
 from dpn_platform.storage import write_bytes
 from dpn_platform.sweeps.book import StudyBook
@@ -22,6 +23,18 @@ from dpn_platform.sweeps.tuning import BookKeeping
 from dpn_platform.tracking import MemoryTracker, Tracker
 from dpn_platform.tracking.off import OffTracker
 
+MANIFEST = Manifest(
+    schema_version=1,
+    name="set",
+    source="memory",
+    splits={
+        name: Split(rows=rows, images=rows, text_only=0, sources={}, shards=())
+        for name, rows in (("train", 40), ("test", 10))
+    },
+    quarantine=Quarantine(),
+    fingerprint="0123456789abcdef",
+).at("file:///set")
+
 
 class Study:
     """A study with its two controls in the ledger, and a book over it."""
@@ -33,7 +46,7 @@ class Study:
         self.ledger.create(config)
         for trial in control_trials(all_control_trials(config.sweep.controls)):
             self.ledger.put(trial)
-        self.tracking = StudyTracking(tracker, "s", config, "data")
+        self.tracking = StudyTracking(tracker, "s", config, MANIFEST)
         self.book = self.open()
 
     def open(self) -> StudyBook:

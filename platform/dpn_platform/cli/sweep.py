@@ -41,8 +41,8 @@ def sweep(
     with clean_stdout(), services_of(experiment):
         _check_words(experiment)
         result = _run(experiment, name, resume)
-        record, paths = _report(experiment, result)
-    _show(record, paths, as_json)
+        record, paths, chart = _report(experiment, result)
+    _show(record, paths, chart, as_json)
     for trial, reason in result.failed.items():
         note(f"trial {trial} failed: {reason}")
     if result.failed:
@@ -66,8 +66,8 @@ def _run(config: ExperimentConfig, name: str | None, resume: bool) -> StudyResul
         return run_study(config, study_name=name, resume=resume, on_event=StudyProgress(advance, note))
 
 
-def _report(config: ExperimentConfig, result: StudyResult) -> tuple[StudyRecord, ReportPaths]:
-    """Build the report, and keep it where the study is tracked and in storage."""
+def _report(config: ExperimentConfig, result: StudyResult) -> tuple[StudyRecord, ReportPaths, str]:
+    """Build the report, and keep it where the study is tracked and in storage; the last is the tracker's chart."""
     from dpn_platform.reports.study.build import build_report, study_record
     from dpn_platform.reports.study.publish import publish_report
     from dpn_platform.reports.study.record import StudyRecord
@@ -88,16 +88,17 @@ def _report(config: ExperimentConfig, result: StudyResult) -> tuple[StudyRecord,
     folder = Path("outputs").resolve() / result.study_name
     with progress("drawing the report"):
         paths = build_report(record, folder)
-        publish_report(record, paths, open_tracker(config.tracking, config.storage.runs_uri), result.run_id)
+        tracker = open_tracker(config.tracking, config.storage.runs_uri)
+        chart = publish_report(record, paths, tracker, result.run_id)
         upload_folder(folder, f"{result.ledger_uri}/report")
-    return record, paths
+    return record, paths, chart
 
 
-def _show(record: StudyRecord, paths: ReportPaths, as_json: bool) -> None:
+def _show(record: StudyRecord, paths: ReportPaths, chart: str, as_json: bool) -> None:
     from dpn_platform.reports.study.export import study_document
 
     if as_json:
-        print_json(study_document(record, str(paths.html)))
+        print_json({**study_document(record, str(paths.html)), "mlflow_chart": chart})
         return
     from rich.console import Console
 
@@ -106,4 +107,5 @@ def _show(record: StudyRecord, paths: ReportPaths, as_json: bool) -> None:
     Console(highlight=False).print(front_table(record))
     if record.mlflow_uri:
         print_text(f"MLflow: {record.mlflow_uri}")
+        print_text(f"accuracy against FLOPs: {chart}")
     print_text(f"report: {paths.html}")

@@ -10,7 +10,16 @@ from pathlib import Path
 from dpn_platform.config.errors import DpnError
 from dpn_platform.tracking.guard import Guard
 from dpn_platform.tracking.records import DataInput, Version, View
-from dpn_platform.tracking.tracker import CURRENT_TAG, KEY_TAG, NOTE_TAG, PARENT_TAG, VERSION_TAG, Status
+from dpn_platform.tracking.tracker import (
+    CURRENT_TAG,
+    KEY_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    VERSION_TAG,
+    Status,
+    checked_alias,
+    no_such_version,
+)
 
 _VALUE_LIMIT = 6000
 
@@ -173,9 +182,9 @@ class MemoryTracker:
         with self._lock:
             registered = self._registered(name)
             if version is None:
-                registered.aliases.pop(alias, None)
+                registered.aliases.pop(checked_alias(alias), None)
             elif version in registered.versions:
-                registered.aliases[alias] = version
+                registered.aliases[checked_alias(alias)] = version
             else:
                 raise no_such_version(name, version, registered.versions)
 

@@ -102,10 +102,10 @@ class MlflowModels(MlflowRuns):
         if (registered := self._registered(name)) is None:
             registered = self.client.create_registered_model(name, {_EXPERIMENT_TAG: self.experiment}, description)
         elif registered.tags.get(_EXPERIMENT_TAG) != self.experiment:
-            log.warning(
-                "MLflow: the registered model '%s' belongs to another experiment than '%s'; its versions stay as they "
-                "are. A study of another name has one of its own.", name, self.experiment
-            )  # fmt: skip
+            text = (
+                "MLflow: the registered model '%s' is another experiment's and stays as it is, nothing of '%s' is in it"
+            )
+            log.warning(text, name, self.experiment)
             return
         elif registered.description != description:
             self.client.update_registered_model(name, description)

@@ -26,7 +26,7 @@ from dpn_platform.tracking.mlflow_models import MlflowModels, model_name
 from dpn_platform.tracking.mlflow_views import view_address
 from dpn_platform.tracking.records import DataInput, Version, View
 from dpn_platform.tracking.spool import Entry, Spool
-from dpn_platform.tracking.tracker import TAG_LIMIT, MetricLine, Status, metric_line, now_ms
+from dpn_platform.tracking.tracker import TAG_LIMIT, MetricLine, Status, checked_alias, metric_line, now_ms
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,8 @@ class MlflowTracker:
 
     def describe(self, run_id: str, *, note: str | None = None, tags: Mapping[str, str] | None = None) -> None:
         """See `Tracker.describe`."""
-        safe = None if note is None else clip(self._guard.text(note), TAG_LIMIT)
+        # The server's own pages, seen from its pages: who reads may know it by another name.
+        safe = None if note is None else clip(self._guard.text(note).replace(f"{self._ui()}/#/", "#/"), TAG_LIMIT)
         self._send(self._entry("describe", run_id=run_id, note=safe, tags=self._guard.values(tags or {}, TAG_LIMIT)))
 
     def log_data(self, run_id: str, data: Sequence[DataInput]) -> None:
@@ -147,7 +148,12 @@ class MlflowTracker:
         aliases: Mapping[str, str | None] | None = None,
     ) -> None:
         """See `Tracker.register_models`."""
-        entry = self._entry("register_models", run_id=run_id, name=name, aliases=dict(aliases or {}))
+        entry = self._entry(
+            "register_models",
+            run_id=run_id,
+            name=name,
+            aliases={checked_alias(alias): one for alias, one in (aliases or {}).items()},
+        )
         entry["description"] = self._guard.text(description)
         entry["versions"] = [
             {
@@ -161,7 +167,7 @@ class MlflowTracker:
 
     def set_alias(self, name: str, alias: str, version: str | None) -> None:
         """See `Tracker.set_alias`."""
-        self._send(self._entry("set_alias", name=name, alias=alias, version=version))
+        self._send(self._entry("set_alias", name=name, alias=checked_alias(alias), version=version))
 
     def show(self, view: View) -> str:
         """See `Tracker.show`."""

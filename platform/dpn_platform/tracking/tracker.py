@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,17 @@ def metric_line(metrics: Mapping[str, float], step: int) -> MetricLine:
     """Metrics of one step, logged now."""
     plain = {key: float(value) for key, value in metrics.items()}
     return {"step": int(step), "timestamp": now_ms(), "metrics": plain}
+
+
+def checked_alias(alias: str) -> str:
+    """The alias, if every tracker takes it.
+
+    Raises:
+        DpnError: it holds other characters than letters, digits, _ and -.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", alias):
+        raise DpnError(f"alias '{alias}' of a registered model: letters, digits, _ and - are allowed")
+    return alias
 
 
 def no_such_version(name: str, version: str, known: Iterable[str]) -> DpnError:
@@ -141,7 +153,7 @@ class Tracker(Protocol):
         """Let an alias of a registered model stand for the version of that name alone; None takes it away.
 
         Raises:
-            DpnError: no such registered model or version.
+            DpnError: no such registered model or version, or no name for an alias.
         """
         ...
 
