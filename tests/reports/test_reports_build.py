@@ -172,7 +172,8 @@ def test_publish_report_twice_leaves_one_of_everything(paths: ReportPaths, recor
     run = tracker.runs[parent]
     names = {"report.html", "front.png", "pareto.json", "pareto.csv", "gallery.png", "study.json"}
     assert set(run.artifacts) == {
-        *(f"report/{name}" for name in names), "outcomes/outcomes.json", "outcomes/dpn_02.parquet"
+        *(f"report/{name}" for name in names),
+        "report/front-small.png", "outcomes/outcomes.json", "outcomes/dpn_02.parquet"
     }  # fmt: skip
     assert run.artifacts["outcomes/dpn_02.parquet"] == b"table"
     assert run.metrics["front/hypervolume"] == {0: pytest.approx(0.5196, abs=1e-4)}

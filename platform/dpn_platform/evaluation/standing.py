@@ -71,11 +71,23 @@ def point_metrics(point: Point, convention: Convention) -> dict[str, float]:
 def view_of_study(study: str, convention: Convention) -> View:
     """Accuracy against cost of a study's trials, with a table that is sorted by cost."""
     return View(
-        key=f"dpn-{study}",
+        key=study,
         title=f"{study}: accuracy against FLOPs ({convention})",
         tag=(STUDY_TAG, study),
+        metrics=(FLOPS_RATIO, ACCURACY, "cost/visual_tokens_mean"),
+        tags=(RANK_TAG, METHOD_TAG),
         across=FLOPS_RATIO,
         up=ACCURACY,
-        metrics=(ACCURACY, FLOPS_RATIO, "cost/visual_tokens_mean"),
-        tags=(RANK_TAG, METHOD_TAG, _ACCURACY_TAG),
+    )
+
+
+def view_of_studies() -> View:
+    """The studies of an experiment beside each other, the largest hypervolume first."""
+    figures = ("hypervolume", "size", "flops_spread", "best_accuracy", "accuracy_at_0.40", "accuracy_at_0.60")
+    return View(
+        key="studies",
+        title="all studies",
+        tag=("dpn.kind", "study"),
+        metrics=tuple(f"front/{name}" for name in figures),
+        is_ascending=False,
     )

@@ -17,6 +17,7 @@ from dpn_platform.evaluation.standing import (
     point_tags,
     ranks,
     standing_tags,
+    view_of_studies,
     view_of_study,
 )
 from dpn_platform.sweeps.trials import Trial, run_name, shown_params, trial_config
@@ -57,6 +58,7 @@ class StudyTracking:
             tracker, config, study, kind="study", origin=self._origin(config), data=self._data(is_trained=True)
         )
         self.run_id = self._parent.run_id
+        tracker.show(view_of_studies())
         tracker.show(view_of_study(study, self._convention))
 
     def open_trial(self, trial: Trial) -> str:

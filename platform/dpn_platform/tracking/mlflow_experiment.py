@@ -50,10 +50,3 @@ class MlflowExperiment:
         present = self.client.get_experiment(self.experiment_id).tags
         for name, value in tags_of_experiment(View(**view), present, self.experiment_id, timestamp).items():
             self.client.set_experiment_tag(self.experiment_id, name, value)
-
-
-def quoted(text: str) -> str:
-    """Text inside the single quotes of a filter: MLflow has no escape for them, so they may not occur."""
-    if "'" in text:
-        raise DpnError(f"a run's key may not hold a quote: {text}")
-    return text

@@ -16,8 +16,8 @@ from mlflow.models.utils import get_external_mlflow_model_spec
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.tracking.mlflow_experiment import quoted
 from dpn_platform.tracking.mlflow_runs import MlflowRuns, valid_key
+from dpn_platform.tracking.mlflow_views import quoted
 from dpn_platform.tracking.records import Version
 from dpn_platform.tracking.tracker import CURRENT_TAG, VERSION_TAG, no_such_version
 
@@ -142,7 +142,12 @@ class MlflowModels(MlflowRuns):
         if known is None:
             source = f"models:/{version.model_id}"
             return self.client.create_model_version(
-                name, source, tags=tags, description=version.description, model_id=version.model_id
+                name,
+                source,
+                tags=tags,
+                description=version.description,
+                await_creation_for=0,
+                model_id=version.model_id,
             )
         self._renew_tags(name, known, tags)
         if known.description != version.description:

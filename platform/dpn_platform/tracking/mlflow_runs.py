@@ -20,7 +20,8 @@ from urllib.parse import quote
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from dpn_platform.tracking.mlflow_experiment import MlflowExperiment, quoted
+from dpn_platform.tracking.mlflow_experiment import MlflowExperiment
+from dpn_platform.tracking.mlflow_views import quoted
 from dpn_platform.tracking.tracker import KEY_TAG, NOTE_TAG, PARENT_TAG, MetricLine
 
 # Limits of one request (MLflow's REST API).

@@ -172,7 +172,7 @@ class MlflowTracker:
     def show(self, view: View) -> str:
         """See `Tracker.show`."""
         self._send(self._entry("show", view=asdict(view)))
-        return view_address(self.experiment_url(), view.key)
+        return view_address(self.experiment_url(), view)
 
     def end_run(self, run_id: str, status: Status = "FINISHED") -> None:
         """See `Tracker.end_run`."""

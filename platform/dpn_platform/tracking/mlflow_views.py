@@ -10,88 +10,107 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dpn_platform.config.errors import DpnError
 from dpn_platform.tracking.records import View
 from dpn_platform.tracking.tracker import NOTE_TAG
 
 _VIEW_TAG = "mlflow.sharedViewState."
 _KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
+_CHART, _TABLE = "dpn-chart-", "dpn-table-"  # keys of views that people share begin otherwise
 _MOST_LINKS = 30
 _CHART_HEIGHT = 460  # pixels
 
 
-def view_address(experiment_url: str, key: str) -> str:
-    """Where the UI shows a view: as charts, and not in the rooms it has for chat programs."""
-    return f"{experiment_url}/runs?viewStateShareKey={key}&compareRunsMode=CHART&workflowType=machine_learning"
+def view_address(experiment_url: str, view: View) -> str:
+    """Where the UI shows a view."""
+    return _address(experiment_url, _key(view))
+
+
+def _address(experiment_url: str, key: str) -> str:
+    """Not in the rooms that the UI has for chat programs, and as a chart if there is one."""
+    mode = "&compareRunsMode=CHART" if key.startswith(_CHART) else ""
+    return f"{experiment_url}/runs?viewStateShareKey={key}{mode}&workflowType=machine_learning"
+
+
+def _key(view: View) -> str:
+    return (_CHART if view.is_drawn else _TABLE) + view.key
 
 
 def tags_of_experiment(view: View, present: Mapping[str, str], experiment_id: str, now_ms: int) -> dict[str, str]:
-    """The tags to set for a view to be there, and to be found by who opens the experiment; those that differ.
+    """The tags to set for a view to be there, and to be found by who opens the experiment.
 
     Args:
-        view: to be kept.
+        view: to be kept. One that is there stays: people may have changed it since.
         present: the experiment's tags. A description that somebody else wrote stays as it is.
         experiment_id: of the experiment.
         now_ms: time of the view, if it is new.
     """
-    key = _VIEW_TAG + view.key
-    created = _envelope(present.get(key)).get("createdAt", now_ms)
-    kept = {"name": view.title, "createdAt": created, "updatedAt": created, "state": json.dumps(_state(view))}
-    wanted = {key: json.dumps(kept)}
-    if present.get(NOTE_TAG, "") in ("", _note(present, experiment_id)):
-        wanted[NOTE_TAG] = _note({**present, **wanted}, experiment_id)
-    if _KIND_TAG not in present:
-        wanted[_KIND_TAG] = _KIND
-    return {name: value for name, value in wanted.items() if present.get(name) != value}
+    wanted = {} if _KIND_TAG in present else {_KIND_TAG: _KIND}
+    key = _VIEW_TAG + _key(view)
+    if key not in present:
+        kept = {"name": view.title, "createdAt": now_ms, "updatedAt": now_ms, "state": json.dumps(_state(view))}
+        wanted[key] = json.dumps(kept)
+    note = _note({**present, **wanted}, experiment_id)
+    if note != present.get(NOTE_TAG) in (None, "", _note(present, experiment_id)):
+        wanted[NOTE_TAG] = note
+    return wanted
 
 
 def _note(tags: Mapping[str, str], experiment_id: str) -> str:
-    """Links to the views, the newest first."""
-    views = [(name.removeprefix(_VIEW_TAG), _envelope(tags[name])) for name in tags if name.startswith(_VIEW_TAG)]
-    ours = [(key, view) for key, view in views if view]
-    newest = sorted(ours, key=lambda one: (-int(one[1]["createdAt"]), one[0]))[:_MOST_LINKS]
-    links = (f"[{view['name']}]({view_address(f'#/experiments/{experiment_id}', key)})" for key, view in newest)
-    return " · ".join(links)
+    """Links to our views: tables first, then charts, the newest first."""
+    views = []
+    for tag, value in tags.items():
+        key = tag.removeprefix(_VIEW_TAG)
+        if key != tag and key.startswith((_CHART, _TABLE)) and (kept := _envelope(value)):
+            views.append((key.startswith(_TABLE), int(kept["createdAt"]), str(kept["name"]), key))
+    newest = sorted(views, reverse=True)[:_MOST_LINKS]
+    return " · ".join(f"[{name}]({_address(f'#/experiments/{experiment_id}', key)})" for _, _, name, key in newest)
 
 
-def _envelope(value: str | None) -> dict[str, Any]:
+def _envelope(value: str) -> dict[str, Any]:
     """A named view as the UI keeps it; empty for anything else."""
     try:
-        document = json.loads(value or "")
+        document = json.loads(value)
     except ValueError:
         return {}
     return document if isinstance(document, dict) and {"name", "createdAt", "state"} <= set(document) else {}
 
 
 def _state(view: View) -> dict[str, Any]:
-    section = "dpn"
-    chart = {
-        "uuid": "dpn-scatter",
-        "type": "SCATTER",
-        "metricSectionId": section,
-        "xaxis": {"key": view.across, "type": "METRIC"},
-        "yaxis": {"key": view.up, "type": "METRIC"},
-        "runsCountToCompare": 500,
-        "deleted": False,
-        "isGenerated": False,
-    }
+    name, value = view.tag
+    ordinary = {"deleted": False, "isGenerated": False}
     room = {
-        "uuid": section,
+        "uuid": "dpn",
         "name": view.title,
         "display": True,
         "isReordered": True,
-        "deleted": False,
-        "isGenerated": False,
         "columns": 1,
         "cardHeight": _CHART_HEIGHT,
+        **ordinary,
     }
-    name, value = view.tag
+    chart = {
+        "uuid": "dpn-scatter",
+        "type": "SCATTER",
+        "metricSectionId": "dpn",
+        "xaxis": {"key": view.across, "type": "METRIC"},
+        "yaxis": {"key": view.up, "type": "METRIC"},
+        "runsCountToCompare": 500,
+        **ordinary,
+    }
     return {
-        "searchFilter": f"tags.`{name}` = '{value}'",
-        "orderByKey": f"metrics.`{view.across}`",
-        "orderByAsc": True,
+        "searchFilter": f"tags.`{name}` = '{quoted(value)}'",
+        "orderByKey": f"metrics.`{view.metrics[0]}`",
+        "orderByAsc": view.is_ascending,
         "selectedColumns": [*(f"metrics.`{key}`" for key in view.metrics), *(f"tags.`{key}`" for key in view.tags)],
         "runsHiddenMode": "SHOW_ALL",
         "isAccordionReordered": True,
-        "compareRunSections": [room],
-        "compareRunCharts": [chart],
+        "compareRunSections": [room] if view.is_drawn else None,
+        "compareRunCharts": [chart] if view.is_drawn else None,
     }
+
+
+def quoted(text: str) -> str:
+    """Text inside the single quotes of a filter: MLflow has no escape for them, so they may not occur."""
+    if "'" in text:
+        raise DpnError(f"a run's key may not hold a quote: {text}")
+    return text

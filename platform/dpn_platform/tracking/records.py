@@ -44,20 +44,28 @@ class Version:
 
 @dataclass(frozen=True)
 class View:
-    """A look at some runs of the experiment: a table of them, and one metric drawn against another.
+    """A look at some runs of the experiment: a table of them, and where it says so one metric drawn against another.
 
     Attributes:
         key: the same key is the same view.
         title: what people see.
         tag: name and value that a run has to have.
-        across, up: metrics on the two axes.
-        metrics, tags: columns of the table.
+        metrics: columns of the table, which is sorted by the first.
+        tags: more columns.
+        is_ascending: whether the smallest value of the first metric comes first.
+        across, up: metrics on the two axes; None: nothing is drawn.
     """
 
     key: str
     title: str
     tag: tuple[str, str]
-    across: str
-    up: str
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[str, ...]
     tags: tuple[str, ...] = ()
+    is_ascending: bool = True
+    across: str | None = None
+    up: str | None = None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it has a chart."""
+        return self.across is not None and self.up is not None

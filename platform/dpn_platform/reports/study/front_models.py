@@ -16,6 +16,8 @@ from dpn_platform.tracking import Tracker, Version
 #: FLOPs ratios at which a study is asked for its best point
 BUDGETS = (0.25, 0.40, 0.50, 0.60)
 BEST, KNEE = "best", "knee"
+#: of a version: where its checkpoint lies
+URI_TAG = "dpn.uri"
 
 
 def best_within(points: Sequence[Point], budget: float, convention: Convention) -> Point | None:
@@ -68,7 +70,6 @@ def _version(record: StudyRecord, point: Point, tracker: Tracker) -> Version:
         "dpn.flops_ratio": cost,
         "dpn.convention": convention,
         "dpn.method": point.method,
-        "dpn.trial": trial,
-        "dpn.uri": str(point.checkpoint_uri),
+        URI_TAG: str(point.checkpoint_uri),
     }
     return Version(point.name, model_id, " ".join(words), tags)

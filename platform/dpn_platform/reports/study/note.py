@@ -9,11 +9,13 @@ from dpn_platform.evaluation.pareto import flops_ratio, front_points, knee
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.look.labels import interval, percent, ratio, seeds_text
 from dpn_platform.reports.look.methods import label_of_method
+from dpn_platform.reports.study.front_models import BEST, URI_TAG
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.summary import headline, interval_note
 
 #: characters; a tracker adds the addresses of pictures, and cuts what is longer than its tags may be
 NOTE_LENGTH = 4600
+_GAP = "&nbsp;"  # MLflow draws tables without any room between columns
 _FLOPS = {
     "swiglu": "the language model's forward pass, text tokens and three-matrix MLPs included, vision tower left out",
     "eq8": "the paper's formula: the language model's forward pass over visual tokens alone",
@@ -40,15 +42,15 @@ def study_note(record: StudyRecord, picture: str, report: str, chart: str) -> st
 def _note(
     record: StudyRecord, front: Sequence[Point], shown: Sequence[Point], picture: str, report: str, chart: str
 ) -> str:
-    parts = [f"**{headline(record)}**"]
+    # The UI shows the first lines and folds the rest.
+    parts = [f"**{headline(record)}**", *([f"[Every trial, accuracy against cost]({chart})"] if chart else [])]
     if shown:
         parts.append(_table(record, shown))
     if len(shown) < len(front):
         parts.append(f"{len(shown)} of the {len(front)} points of the front; all of them are in `{report}`.")
     parts += [
         f"![The front]({picture})",
-        *([f"[Every trial, accuracy against cost]({chart})"] if chart else []),
-        f"Accuracy: {record.meta.get('accuracy') or 'held-out questions'}, {interval_note(record)}. "
+        f"Accuracy: of `{record.meta.get('accuracy') or 'heldout'}`, {interval_note(record)}. "
         f"FLOPs ratio `{record.convention}`: {_FLOPS[record.convention]}, relative to no compression, a mean over "
         "the questions. A point is on the front if no other is at least as accurate at no more FLOPs; neighbours may "
         f"lie inside each other's intervals. The whole report is the artifact `{report}`.",
@@ -63,26 +65,29 @@ def _note(
 def _table(record: StudyRecord, points: Sequence[Point]) -> str:
     middle = knee(record.points, record.convention)
     rows = [
-        f"| {point.name}{' (knee)' if middle is not None and point.name == middle.name else ''} "
-        f"| {label_of_method(point.method)} | {percent(point.accuracy)} | {interval(point.accuracy_ci)}"
-        f"{seeds_text(point)} | {ratio(flops_ratio(point, record.convention))} | {ratio(point.visual_tokens_mean, 1)} |"
+        f"| {point.name}{' (knee)' if middle is not None and point.name == middle.name else ''}{_GAP} "
+        f"| {label_of_method(point.method)}{_GAP} | {percent(point.accuracy)} ({interval(point.accuracy_ci)}"
+        f"{seeds_text(point)}){_GAP} | {ratio(flops_ratio(point, record.convention))} "
+        f"| {ratio(point.visual_tokens_mean, 1)} |"
         for point in points
     ]
-    head = (
-        f"| point of the front | method | accuracy % | interval | FLOPs ratio ({record.convention}) | visual tokens |"
-    )
-    return "\n".join([head, "|---|---|--:|--:|--:|--:|", *rows])
+    head = f"| front | method | accuracy % (interval){_GAP} | FLOPs ratio ({record.convention}){_GAP} | visual tokens |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def _loading(record: StudyRecord, best: Point) -> str:
     """How a model of the front becomes a folder that `from_pretrained` reads."""
-    where = f'MlflowClient().get_model_version_by_alias("{record.name}", "best").tags["dpn.uri"]'
-    return (
-        f"A model of it, here the most accurate ({best.name}); other aliases: the Model registry's page of "
-        f"`{record.name}`:\n\n```\nfrom mlflow import MlflowClient\nfrom dpn_model import DpnForConditionalGeneration\n"
-        f'from dpn_platform.storage import download_folder\n\ndownload_folder({where}, "model")\n'
-        'model = DpnForConditionalGeneration.from_pretrained("model")\n```'
-    )
+    lines = [
+        "from mlflow import MlflowClient",
+        "from dpn_model import DpnForConditionalGeneration",
+        "from dpn_platform.storage import download_folder",
+        "",
+        f'chosen = MlflowClient().get_model_version_by_alias("{record.name}", "{BEST}")',
+        f'download_folder(chosen.tags["{URI_TAG}"], "model")',
+        'model = DpnForConditionalGeneration.from_pretrained("model")',
+    ]
+    what = f"A model of it, here the most accurate ({best.name}); its versions and their other aliases"
+    return "\n".join([f"{what} are in the Model registry, as `{record.name}`:", "", "```", *lines, "```"])
 
 
 def _continuing(command: str, study: str) -> str:

@@ -6,10 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from dpn_platform.evaluation.pareto import flops_spread, front_points, hypervolume
 from dpn_platform.evaluation.points import Point
 from dpn_platform.evaluation.standing import view_of_study
-from dpn_platform.reports.study.build import HTML_NAME, PNG_NAME, ReportPaths
+from dpn_platform.reports.study.build import HTML_NAME, ReportPaths
 from dpn_platform.reports.study.front_models import BUDGETS, best_within, register_front
 from dpn_platform.reports.study.note import study_note
 from dpn_platform.reports.study.record import StudyRecord
@@ -18,6 +20,8 @@ from dpn_platform.storage import list_sizes, open_uri, read_bytes
 from dpn_platform.tracking import Tracker
 
 OUTCOMES_FOLDER = "outcomes"
+#: for the description: MLflow's page shows a picture in its own size, however narrow the page
+SMALL_PNG_NAME, _SMALL_PX = "front-small.png", 720
 #: of all tables of a front together; larger ones stay where they are, and the list says where
 MOST_BYTES = 16 << 20
 
@@ -34,14 +38,14 @@ def publish_report(record: StudyRecord, paths: ReportPaths, tracker: Tracker, ru
     Returns:
         Address of the view that draws accuracy against cost; empty where the tracker has none.
     """
-    for path in paths.all():
+    for path in (*paths.all(), _small(paths.png)):
         tracker.log_artifact(run_id, path, f"{REPORT_ARTIFACTS}/{path.name}")
     _log_outcomes(front_points(record.points, record.convention), paths.html.parent, tracker, run_id)
     # The number of the extension, so that the curve shows what each has added.
     tracker.log_metrics(run_id, front_metrics(record), len(record.meta.get("extensions") or ()))
     register_front(record, tracker, run_id)
     chart = tracker.show(view_of_study(record.name, record.convention))
-    picture, report = f"{REPORT_ARTIFACTS}/{PNG_NAME}", f"{REPORT_ARTIFACTS}/{HTML_NAME}"
+    picture, report = f"{REPORT_ARTIFACTS}/{SMALL_PNG_NAME}", f"{REPORT_ARTIFACTS}/{HTML_NAME}"
     tracker.describe(run_id, note=study_note(record, picture, report, chart))
     return chart
 
@@ -61,6 +65,13 @@ def front_metrics(record: StudyRecord) -> dict[str, float]:
         if (best := best_within(front, budget, convention)) is not None:
             metrics[f"front/accuracy_at_{budget:.2f}"] = best.accuracy
     return metrics
+
+
+def _small(png: Path) -> Path:
+    small = png.with_name(SMALL_PNG_NAME)
+    with Image.open(png) as picture:
+        picture.convert("RGB").resize((_SMALL_PX, round(picture.height * _SMALL_PX / picture.width))).save(small)
+    return small
 
 
 def _log_outcomes(front: Sequence[Point], folder: Path, tracker: Tracker, run_id: str) -> None:
