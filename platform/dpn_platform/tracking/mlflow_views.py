@@ -81,7 +81,7 @@ def _state(view: View) -> dict[str, Any]:
     ordinary = {"deleted": False, "isGenerated": False}
     room = {
         "uuid": "dpn",
-        "name": view.title,
+        "name": "Chart",
         "display": True,
         "isReordered": True,
         "columns": 1,
