@@ -18,7 +18,7 @@ _VIEW_TAG = "mlflow.sharedViewState."
 _KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
 _CHART, _TABLE = "dpn-chart-", "dpn-table-"  # keys of views that people share begin otherwise
 _MOST_LINKS = 30
-_CHART_HEIGHT = 460  # pixels
+_SECTION, _CHART_HEIGHT = "dpn-section", 460  # pixels
 
 
 def view_address(experiment_url: str, view: View) -> str:
@@ -80,7 +80,7 @@ def _state(view: View) -> dict[str, Any]:
     name, value = view.tag
     ordinary = {"deleted": False, "isGenerated": False}
     room = {
-        "uuid": "dpn",
+        "uuid": _SECTION,
         "name": "Chart",
         "display": True,
         "isReordered": True,
@@ -91,7 +91,7 @@ def _state(view: View) -> dict[str, Any]:
     chart = {
         "uuid": "dpn-scatter",
         "type": "SCATTER",
-        "metricSectionId": "dpn",
+        "metricSectionId": _SECTION,
         "xaxis": {"key": view.across, "type": "METRIC"},
         "yaxis": {"key": view.up, "type": "METRIC"},
         "runsCountToCompare": 500,
