@@ -81,9 +81,12 @@ class BackgroundTracker:
         return self._tracker.log_model(run_id, name, uri, params, metrics, step)
 
     def describe(self, run_id: str, *, note: str | None = None, tags: Mapping[str, str] | None = None) -> None:
-        """See `Tracker.describe`."""
+        """See `Tracker.describe`. What is refused, of a run that somebody deleted, is dropped with a warning."""
         self.flush()
-        self._tracker.describe(run_id, note=note, tags=tags)
+        try:
+            self._tracker.describe(run_id, note=note, tags=tags)
+        except Exception as error:  # words about a result never end the work that made it
+            log.warning("the tracker refused the description of run %s: %s", run_id, error)
 
     def log_data(self, run_id: str, data: Sequence[DataInput]) -> None:
         """See `Tracker.log_data`."""

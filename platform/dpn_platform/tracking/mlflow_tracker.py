@@ -170,9 +170,9 @@ class MlflowTracker:
         self._send(self._entry("set_alias", name=name, alias=checked_alias(alias), version=version))
 
     def show(self, view: View) -> str:
-        """See `Tracker.show`."""
+        """See `Tracker.show`; while the server is away, its address alone."""
         self._send(self._entry("show", view=asdict(view)))
-        return view_address(self.experiment_url(), view)
+        return self._ui() if len(self._spool) else view_address(self.experiment_url(), view)
 
     def end_run(self, run_id: str, status: Status = "FINISHED") -> None:
         """See `Tracker.end_run`."""
