@@ -56,6 +56,16 @@ def test_log_metrics_repeated_after_resume_is_kept_once(harness: Harness) -> Non
     assert [step for step, _ in metrics["train/lr"]] == [10, 20, 30, 40]
 
 
+def test_who_adds_to_a_run_without_opening_it_repeats_nothing(harness: Harness) -> None:
+    run = harness.tracker.start_run("study", key="study")
+    harness.tracker.log_metrics(run, {"front/size": 3.0})
+    harness.tracker.end_run(run)
+    for _ in range(2):
+        harness.reopen().log_metrics(run, {"front/size": 3.0, "front/more": 1.0})
+    seen = harness.see(run)
+    assert (seen.metrics, seen.status) == ({"front/size": [(0, 3.0)], "front/more": [(0, 1.0)]}, "FINISHED")
+
+
 def test_a_continued_run_logs_again_what_failed_to_be_sent(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     run = harness.tracker.start_run("trial", key="a")
     harness.tracker.log_metrics(run, {"train/loss": 1.0}, 1)

@@ -39,6 +39,7 @@ class MlflowRuns(MlflowExperiment):
     def __init__(self, experiment: str, uri: str) -> None:
         super().__init__(experiment, uri)
         self._lock = threading.Lock()
+        self._made: set[str] = set()
         # (key, step, value) already stored, for runs that existed before: a resumed run repeats its last steps.
         self._stored: dict[str, dict[str, set[tuple[int, float]]]] = {}
 
@@ -66,6 +67,7 @@ class MlflowRuns(MlflowExperiment):
             if run_id is None:
                 created = self.client.create_run(self.experiment_id, timestamp, {**tags, KEY_TAG: key}, name)
                 run_id = str(created.info.run_id)
+                self._made.add(run_id)
                 self._log_params(run_id, params)
                 return run_id
         self.expect_repeats(run_id)
@@ -85,6 +87,8 @@ class MlflowRuns(MlflowExperiment):
 
     def log_lines(self, run_id: str, lines: Sequence[MetricLine]) -> None:
         """Log the metrics of any number of steps, a thousand values to a request."""
+        if run_id not in self._made:  # another process has logged to it
+            self.expect_repeats(run_id)
         points: Iterable[Metric] = (
             Metric(valid_key(key), float(value), line["timestamp"], line["step"])
             for line in lines
