@@ -16,6 +16,7 @@ from dpn_platform.config.errors import DpnError
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "ray", "transformers", "deepspeed", "mlflow", "boto3", "pyarrow", "optuna", "plotly", "matplotlib")
 PUBLIC_VERBS = {
+    "pipeline",
     "up",
     "down",
     "status",

@@ -151,7 +151,7 @@ def check_mlflow(experiment: str) -> None:
     assert Counter(run.info.status for run in mlflow_runs(experiment)) == {"FINISHED": 3}
     assert set(runs) == {"s", "s/dense", "s/dpn-00"}
     parent = runs.pop("s")
-    assert {"front/hypervolume", "front/num_points"} <= set(parent.data.metrics)
+    assert {"front/hypervolume", "front/size"} <= set(parent.data.metrics)
     client = MlflowClient()
     assert {item.path for item in client.list_artifacts(parent.info.run_id, "report")} >= {
         f"report/{name}" for name in ("report.html", "front.png", "pareto.json", "pareto.csv", "study.json")

@@ -15,7 +15,7 @@ from dpn_platform.reports.study.publish import publish_report
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.source import study_from_mlflow
 from dpn_platform.services.endpoints import Endpoints
-from dpn_platform.tracking import open_tracker
+from dpn_platform.tracking import DataInput, Version, open_tracker
 
 pytestmark = pytest.mark.services
 
@@ -81,3 +81,50 @@ def test_study_is_read_back_from_mlflow_before_and_after_its_report(services: En
     assert build_report(finished, tmp_path / "out").json.read_bytes() == first
     with pytest.raises(DpnError, match="there are: .*study-a"):
         study_from_mlflow("nowhere")
+
+
+def test_a_published_study_is_described_and_its_front_registered_once(services: Endpoints, tmp_path: Path) -> None:
+    tracker = open_tracker(TrackingConfig(experiment="tracker-fronts"))
+    parent = tracker.start_run("study-f", key="study-f", tags={"dpn.kind": "study"})
+    tracker.log_data(parent, [DataInput("set/train", "0123456789abcdef", "s3://dpn/set", 40, "training")])
+    points = []
+    for name, method, accuracy, ratio in (
+        ("dense", "dense", 0.95, 1.0),
+        ("a", "dpn", 0.9, 0.39),
+        ("b", "dpn", 0.8, 0.7),
+    ):
+        child = tracker.start_run(f"study-f-{name}", key=f"study-f/{name}", parent_id=parent)
+        table = tmp_path / name / "outcomes.parquet"
+        table.parent.mkdir()
+        table.write_bytes(name.encode())
+        made = {"checkpoint_uri": f"s3://dpn/runs/{name}/export", "outcomes_uri": str(table)}
+        points.append(make_point(name, method, accuracy, ratio, child).model_copy(update=made))
+    trained = tracker.log_model(str(points[1].run_id), "study-f-a", "s3://dpn/runs/a/export")
+    record = StudyRecord("study-f", tuple(points), tracker.run_url(parent), {"command": "dpn sweep x.yaml"})
+    paths = build_report(record, tmp_path / "out")
+    charts = {publish_report(record, paths, tracker, parent) for _ in range(2)}
+    assert len(charts) == 1
+
+    client = MlflowClient(services.mlflow_url)
+    run = client.get_run(parent)
+    note = run.data.tags["mlflow.note.content"]
+    assert f"get-artifact?path=report%2Ffront-small.png&run_uuid={parent}" in note
+    assert services.mlflow_url not in note
+    assert [one.dataset.name for one in run.inputs.dataset_inputs] == ["set/train"]
+    assert {one.path for one in client.list_artifacts(parent, "outcomes")} == {
+        "outcomes/outcomes.json", "outcomes/a.parquet", "outcomes/dense.parquet"
+    }  # fmt: skip
+    assert client.get_metric_history(parent, "front/accuracy_at_0.40")[-1].value == 0.9
+    versions = {one.tags["dpn.point"]: one for one in client.search_model_versions("name = 'study-f'")}
+    assert set(versions) == {"dense", "a"}
+    assert versions["a"].source == f"models:/{trained}"  # the model that its trial had already
+    assert client.get_model_version_by_alias("study-f", "budget-40").tags["dpn.uri"] == "s3://dpn/runs/a/export"
+    assert client.get_model_version_by_alias("study-f", "best").version == versions["dense"].version
+    assert {one.model_id for one in run.outputs.model_outputs} >= {trained}
+    assert len(run.outputs.model_outputs) == 2
+
+    other = open_tracker(TrackingConfig(experiment="tracker-other"))
+    stranger = other.start_run("study-f", key="study-f")
+    model = other.log_model(stranger, "m", "s3://x")
+    other.register_models(stranger, "study-f", [Version("z", model)], aliases={"best": "z"})
+    assert client.get_model_version_by_alias("study-f", "best").version == versions["dense"].version

@@ -15,13 +15,17 @@ from PIL import Image
 from rich.console import Console
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.evaluation.pareto import flops_ratio, front_points
 from dpn_platform.evaluation.points import Point
 from dpn_platform.reports.study.build import ReportPaths, build_report
+from dpn_platform.reports.study.note import NOTE_LENGTH, study_note
 from dpn_platform.reports.study.publish import publish_report
 from dpn_platform.reports.study.record import StudyRecord, parse_record
 from dpn_platform.reports.study.source import read_study
+from dpn_platform.reports.study.summary import headline
 from dpn_platform.reports.study.table import front_table
 from dpn_platform.tracking import MemoryTracker
+from tests.reports.conftest import make_point
 
 
 @pytest.fixture(scope="module")
@@ -154,17 +158,72 @@ def test_table_marks_front_and_unresolved_differences(record: StudyRecord) -> No
     assert "hypervolume 0.5196" in text
 
 
-def test_publish_report_twice_leaves_one_of_everything(paths: ReportPaths, record: StudyRecord) -> None:
+def test_publish_report_twice_leaves_one_of_everything(paths: ReportPaths, record: StudyRecord, tmp_path: Path) -> None:
     tracker = MemoryTracker()
     parent = tracker.start_run("study", key="study")
     child = tracker.start_run("dpn_02", key="study/dpn_02", parent_id=parent)
-    points = tuple(
-        point.model_copy(update={"run_id": child}) if point.name == "dpn_02" else point for point in record.points
-    )
+    table = tmp_path / "runs" / "dpn_02" / "outcomes.parquet"
+    table.parent.mkdir(parents=True)
+    table.write_bytes(b"table")
+    made = {"run_id": child, "checkpoint_uri": "s3://dpn/runs/dpn_02/export", "outcomes_uri": str(table)}
+    points = tuple(point.model_copy(update=made) if point.name == "dpn_02" else point for point in record.points)
     for _ in range(2):
         publish_report(replace(record, points=points), paths, tracker, parent)
     run = tracker.runs[parent]
     names = {"report.html", "front.png", "pareto.json", "pareto.csv", "gallery.png", "study.json"}
-    assert set(run.artifacts) == {f"report/{name}" for name in names}
+    assert set(run.artifacts) == {
+        *(f"report/{name}" for name in names),
+        "report/front-small.png", "outcomes/outcomes.json", "outcomes/dpn_02.parquet"
+    }  # fmt: skip
+    assert run.artifacts["outcomes/dpn_02.parquet"] == b"table"
     assert run.metrics["front/hypervolume"] == {0: pytest.approx(0.5196, abs=1e-4)}
-    assert tracker.runs[child].metrics["front/is_on_front"] == {0: 1.0}
+    front = front_points(record.points)
+    assert run.metrics["front/size"] == {0: len(front)}
+    within = [point.accuracy for point in record.points if flops_ratio(point) <= 0.5]
+    assert run.metrics["front/accuracy_at_0.50"] == {0: max(within)}
+    registered = tracker.registered[record.name]
+    assert list(registered.versions) == ["dpn_02"]  # of the front, what has a checkpoint
+    assert registered.versions["dpn_02"].tags["dpn.uri"] == "s3://dpn/runs/dpn_02/export"
+    assert run.outputs == [registered.versions["dpn_02"].model_id]
+    assert set(registered.aliases.values()) <= {"dpn_02"}
+
+
+def test_a_larger_table_of_outcomes_stays_where_it_is(
+    paths: ReportPaths, record: StudyRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpn_platform.reports.study.publish.MOST_BYTES", 4)
+    tracker = MemoryTracker()
+    parent = tracker.start_run("study", key="study")
+    (tmp_path / "outcomes.parquet").write_bytes(b"table")
+    points = tuple(
+        point.model_copy(update={"outcomes_uri": str(tmp_path / "outcomes.parquet")}) for point in record.points
+    )
+    publish_report(replace(record, points=points), paths, tracker, parent)
+    artifacts = tracker.runs[parent].artifacts
+    assert [name for name in artifacts if name.startswith("outcomes/")] == ["outcomes/outcomes.json"]
+    listed = json.loads(artifacts["outcomes/outcomes.json"])
+    assert {(one["bytes"], one["is_here"]) for one in listed} == {(5, False)}
+
+
+def test_the_description_names_the_front_and_stays_below_the_limit_of_a_tag(record: StudyRecord) -> None:
+    note = study_note(record, "report/front.png", "report/report.html", "")
+    front = front_points(record.points)
+    assert note.startswith(f"**{headline(record)}**")
+    assert all(f"| {point.name}" in note for point in front)
+    assert "![The front](report/front.png)" in note
+    many = tuple(
+        make_point(f"point-{place:03d}", "dpn", 0.2 + place / 400, params={}).model_copy(
+            update={"accuracy": 0.5 + place / 400}
+        )
+        for place in range(150)
+    )
+    cut = study_note(replace(record, points=many), "report/front.png", "report/report.html", "")
+    assert len(cut) <= NOTE_LENGTH
+    assert "| point-000" in cut
+    assert "| point-149" in cut
+    assert "of the 150 points of the front" in cut
+    told = study_note(
+        replace(record, meta={"command": "/opt/bin/dpn sweep a.yaml --name x y=1 --resume"}), "p", "r", ""
+    )
+    assert f"dpn sweep a.yaml y=1 --name {record.name} --resume" in told
+    assert "/opt" not in told

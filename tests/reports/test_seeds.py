@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from dpn_platform.evaluation.pareto import upper_hull
+from dpn_platform.evaluation.seeds import seeds_together
 from dpn_platform.reports.look.labels import seeds_text
 from dpn_platform.reports.look.methods import kinds_of, styles_of
 from dpn_platform.reports.study.front import with_front
 from dpn_platform.reports.study.page import report_page
 from dpn_platform.reports.study.picture import front_png
 from dpn_platform.reports.study.record import StudyRecord
-from dpn_platform.reports.study.seeds import seeds_together
 from dpn_platform.reports.study.table import front_table
 from tests.reports.conftest import make_point
 

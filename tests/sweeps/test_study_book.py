@@ -10,6 +10,7 @@ import pytest
 
 from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import DpnError
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Split
 from dpn_platform.reports.study.source import read_study
 from dpn_platform.storage import write_bytes
 from dpn_platform.sweeps.book import StudyBook
@@ -22,6 +23,18 @@ from dpn_platform.sweeps.tuning import BookKeeping
 from dpn_platform.tracking import MemoryTracker, Tracker
 from dpn_platform.tracking.off import OffTracker
 
+MANIFEST = Manifest(
+    schema_version=1,
+    name="set",
+    source="memory",
+    splits={
+        name: Split(rows=rows, images=rows, text_only=0, sources={}, shards=())
+        for name, rows in (("train", 40), ("test", 10))
+    },
+    quarantine=Quarantine(),
+    fingerprint="0123456789abcdef",
+).at("file:///set")
+
 
 class Study:
     """A study with its two controls in the ledger, and a book over it."""
@@ -33,7 +46,7 @@ class Study:
         self.ledger.create(config)
         for trial in control_trials(all_control_trials(config.sweep.controls)):
             self.ledger.put(trial)
-        self.tracking = StudyTracking(tracker, "s", config, "data")
+        self.tracking = StudyTracking(tracker, "s", config, MANIFEST)
         self.book = self.open()
 
     def open(self) -> StudyBook:
@@ -125,3 +138,40 @@ def test_tune_s_events_reach_the_book(study: Study) -> None:
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DpnError, match=r"no study\.json here"):
         read_study(str(tmp_path))
+
+
+def test_the_tracker_is_told_the_data_the_source_and_where_every_trial_stands(
+    make_config: Any, make_outcome: Any, write_evaluation: Any
+) -> None:
+    tracker = MemoryTracker()
+    study = Study(make_config(), make_outcome, write_evaluation, tracker)
+    parent = tracker.runs[study.tracking.run_id]
+    assert [(one["name"], one["rows"], one["context"]) for one in parent.data] == [
+        ("set/train", 40, "training"), ("set/test", 10, "evaluation")
+    ]  # fmt: skip
+    assert {one["digest"] for one in parent.data} == {MANIFEST.fingerprint}
+    assert "/" not in parent.tags["mlflow.source.name"].split()[0]
+    assert set(tracker.views) == {"studies", "s"}
+
+    def finish(key: str, accuracy: float, ratio: float) -> Any:
+        study.book.started(key)
+        report = study.finish(key)
+        study.write_evaluation(f"{study.ledger.runs_uri}/s-{key}", accuracy, ratio)
+        study.book.reported(key, report)
+        return tracker.runs[str(study.ledger.trial(key).run_id)]
+
+    dense = finish("dense", 0.8, 0.9)
+    assert (dense.tags["dpn.on_front"], dense.tags["dpn.rank"], dense.status) == ("true", "1", "FINISHED")
+    assert [one["context"] for one in dense.data] == ["training", "evaluation"]
+    assert dense.metrics["point/accuracy"] == {4: 0.8}
+    assert dense.metrics["best/loss_lm"] == {4: 0.5}
+    static = finish("static_2x2", 0.9, 0.5)
+    assert (static.tags["dpn.on_front"], dense.tags["dpn.on_front"], dense.tags["dpn.rank"]) == ("true", "false", "2")
+    assert dense.tags["mlflow.runColor"] != static.tags["mlflow.runColor"]
+    before = {run.run_id: dict(run.tags) for run in tracker.runs.values()}
+
+    known = [study.book.point(trial)[0] for trial in study.ledger.trials().values()]
+    again = StudyTracking(tracker, "s", study.tracking.config, MANIFEST, known)
+    again.settle(known)
+    assert {run.run_id: run.tags for run in tracker.runs.values()} == before
+    assert len(parent.data) == 2

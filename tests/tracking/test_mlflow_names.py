@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dpn_platform.tracking.mlflow_runs import _valid_key
+from dpn_platform.tracking.mlflow_runs import valid_key
 from dpn_platform.tracking.mlflow_tracker import MlflowTracker
 
 
@@ -21,7 +21,7 @@ def test_two_names_stay_two_in_any_script_and_length() -> None:
         ".a",
         "router/a_b",
     ]
-    keys = [_valid_key(name) for name in names]
+    keys = [valid_key(name) for name in names]
     assert len(set(keys)) == len(names)
     assert max(map(len, keys)) <= 250
     assert keys[0] == names[0]

@@ -9,7 +9,7 @@ import pytest
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.tracking import TrackingConfig
-from dpn_platform.tracking import Tracker, open_tracker
+from dpn_platform.tracking import Tracker, View, open_tracker
 from dpn_platform.tracking.jsonl import JsonlTracker
 from dpn_platform.tracking.off import OffTracker
 
@@ -36,6 +36,11 @@ def test_off_takes_every_verb_and_keeps_nothing(tmp_path: Path, monkeypatch: pyt
     tracker.log_artifact(run, "text", "a.txt")
     models = [tracker.log_model(run, name, "s3://x") for name in ("a", "b", "a")]
     assert models[0] == models[2] != models[1]
+    tracker.describe(run, note="text", tags={"a": "b"})
+    tracker.log_data(run, [])
+    tracker.register_models(run, "study", [])
+    tracker.set_alias("study", "best", "a")
+    assert tracker.show(View("v", "v", ("a", "b"), ("x",))) == ""
     tracker.end_run(run)
     assert (tracker.run_url(run), tracker.experiment_url()) == ("", "")
     assert list(tmp_path.iterdir()) == []

@@ -89,3 +89,13 @@ def test_nothing_logged_needs_no_thread(tracker: BackgroundTracker) -> None:
     before = threading.active_count()
     tracker.flush()
     assert threading.active_count() == before
+
+
+def test_a_description_that_is_refused_ends_nothing(slow: SlowTracker, caplog: pytest.LogCaptureFixture) -> None:
+    def describe(run_id: str, **_: Any) -> None:
+        raise ValueError("the run was deleted")
+
+    slow.describe = describe  # type: ignore[attr-defined]
+    with caplog.at_level(logging.WARNING):
+        BackgroundTracker(slow).describe("a", note="text")  # type: ignore[arg-type]
+    assert "refused the description of run a: the run was deleted" in caplog.text

@@ -1,122 +1,19 @@
-"""What every Tracker promises: memory, JSON lines and MLflow (on SQLite, without a server), also in the background."""
+"""What every Tracker promises of runs, as processes come and go; also in the background."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.storage import list_files, read_bytes
-from dpn_platform.tracking import MemoryTracker, Tracker
+from dpn_platform.tracking import Tracker
 from dpn_platform.tracking.background import BackgroundTracker
-from dpn_platform.tracking.guard import Guard
-from dpn_platform.tracking.jsonl import JsonlTracker
 from dpn_platform.tracking.mlflow_tracker import MlflowTracker
-
-SECRET = "correct-horse-battery"
-GUARD = Guard({"AWS_SECRET_ACCESS_KEY": SECRET})
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A run as the tests look at it, whichever tracker kept it."""
-
-    name: str
-    status: str
-    params: dict[str, str]
-    tags: dict[str, str]
-    metrics: dict[str, list[tuple[int, float]]]
-
-
-class Harness:
-    """A tracker with a way to look inside, through `kept` where the tracker itself hands on to another."""
-
-    def __init__(self, tracker: Tracker, kept: MemoryTracker | MlflowTracker, make: Callable[[], Tracker]) -> None:
-        self.tracker = tracker
-        self.kept = kept
-        self._make = make
-        self.latest = tracker
-
-    def reopen(self) -> Tracker:
-        """Another process on the same experiment, after the first has sent everything."""
-        self._settled()
-        self.latest = self._make()
-        return self.latest
-
-    def see(self, run_id: str) -> Seen:
-        kept = self._settled()
-        if isinstance(kept, MemoryTracker):
-            run = kept._run(run_id)
-            return Seen(
-                run.name, run.status, run.params, run.tags, {k: sorted(v.items()) for k, v in run.metrics.items()}
-            )
-        client = kept._runs.client
-        found = client.get_run(run_id)
-        metrics = {
-            key: sorted((point.step, point.value) for point in client.get_metric_history(run_id, key))
-            for key in found.data.metrics
-        }
-        return Seen(found.info.run_name, found.info.status, found.data.params, found.data.tags, metrics)
-
-    def artifact(self, run_id: str, name: str, folder: Path) -> bytes:
-        kept = self._settled()
-        if isinstance(kept, JsonlTracker):
-            return read_bytes(f"{kept.uri}/{run_id}/artifacts/{name}")
-        if isinstance(kept, MemoryTracker):
-            return kept.runs[run_id].artifacts[name]
-        return Path(kept._runs.client.download_artifacts(run_id, name, str(folder))).read_bytes()
-
-    def run_count(self) -> int:
-        kept = self._settled()
-        if isinstance(kept, JsonlTracker):
-            return len(list_files(kept.uri, "/run.json"))
-        if isinstance(kept, MemoryTracker):
-            return len(kept.runs)
-        return len(kept._runs.client.search_runs([kept._runs.experiment_id]))
-
-    def _settled(self) -> MemoryTracker | MlflowTracker:
-        """What was kept, as another process finds it, after everything that waits was sent."""
-        for tracker in (self.tracker, self.latest):
-            if isinstance(tracker, BackgroundTracker):
-                tracker.flush()
-        if isinstance(self.kept, JsonlTracker):
-            self.kept.runs.clear()
-        return self.kept
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One migrated database for the module: making one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-
-
-@pytest.fixture(params=["memory", "jsonl", "jsonl in the background", "mlflow", "mlflow in the background"])
-def harness(
-    request: pytest.FixtureRequest, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Harness]:
-    monkeypatch.chdir(tmp_path)  # a SQLite address keeps artifacts in the working folder
-    memory = MemoryTracker(guard=GUARD)
-    experiment = re.sub(r"\W", "_", request.node.name)
-
-    def keeper() -> Any:
-        if request.param == "memory":
-            return memory
-        if "jsonl" in request.param:
-            return JsonlTracker(experiment, str(tmp_path / "tracking"), GUARD)
-        return MlflowTracker(experiment, database, spool_folder=tmp_path / "spool", guard=GUARD)
-
-    def make() -> Tracker:
-        return BackgroundTracker(keeper()) if "background" in request.param else keeper()
-
-    yield Harness(make(), keeper(), make)
-    assert not (tmp_path / "spool").exists()
+from tests.tracking.conftest import SECRET, Harness
 
 
 def test_start_run_with_a_known_key_continues_it(harness: Harness) -> None:
@@ -157,6 +54,16 @@ def test_log_metrics_repeated_after_resume_is_kept_once(harness: Harness) -> Non
     metrics = harness.see(run).metrics
     assert metrics["train/loss"] == [(step, pytest.approx(1 / step)) for step in (10, 20, 30, 40)]
     assert [step for step, _ in metrics["train/lr"]] == [10, 20, 30, 40]
+
+
+def test_who_adds_to_a_run_without_opening_it_repeats_nothing(harness: Harness) -> None:
+    run = harness.tracker.start_run("study", key="study")
+    harness.tracker.log_metrics(run, {"front/size": 3.0})
+    harness.tracker.end_run(run)
+    for _ in range(2):
+        harness.reopen().log_metrics(run, {"front/size": 3.0, "front/more": 1.0})
+    seen = harness.see(run)
+    assert (seen.metrics, seen.status) == ({"front/size": [(0, 3.0)], "front/more": [(0, 1.0)]}, "FINISHED")
 
 
 def test_a_continued_run_logs_again_what_failed_to_be_sent(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:

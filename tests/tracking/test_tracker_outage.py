@@ -13,7 +13,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from requests.exceptions import ConnectionError as RequestsConnectionError
 
-from dpn_platform.tracking import mlflow_tracker
+from dpn_platform.tracking import DataInput, Version, View, mlflow_tracker
 from dpn_platform.tracking.guard import Guard
 from dpn_platform.tracking.mlflow_tracker import MlflowTracker, is_unreachable
 from dpn_platform.tracking.spool import Spool
@@ -22,7 +22,7 @@ SERVER = "http://127.0.0.1:9"
 
 
 class FlakyRuns:
-    """Takes the place of MlflowRuns: records what arrives, or refuses while `is_away`."""
+    """Takes the place of MlflowModels: records what arrives, or refuses while `is_away`."""
 
     experiment_id = "7"
 
@@ -37,6 +37,10 @@ class FlakyRuns:
 
     def find_run(self, key: str) -> str | None:
         return None
+
+    def find_model(self, run_id: str, name: str) -> str | None:
+        logged = [kwargs for verb, kwargs in self.arrived if verb == "log_model"]
+        return next((f"m-{name}" for one in logged if (one["run_id"], one["name"]) == (run_id, name)), None)
 
     def __getattr__(self, verb: str) -> Any:
         def receive(*args: Any, **kwargs: Any) -> str | None:
@@ -54,7 +58,7 @@ class FlakyRuns:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> FlakyRuns:
     flaky = FlakyRuns()
-    monkeypatch.setattr(mlflow_tracker, "MlflowRuns", lambda experiment, uri: flaky)
+    monkeypatch.setattr(mlflow_tracker, "MlflowModels", lambda experiment, uri: flaky)
     monkeypatch.setattr(mlflow_tracker, "_FIRST_PAUSE_S", 0.0)
     return flaky
 
@@ -178,3 +182,25 @@ def test_is_unreachable_tells_absence_from_error() -> None:
     assert is_unreachable(MlflowException("API request to http://x failed with exception: refused"))
     assert not is_unreachable(MlflowException("bad", error_code=1000))
     assert not is_unreachable(ValueError("bug"))
+
+
+def test_what_a_study_says_in_the_end_waits_as_well(tracker: MlflowTracker, runs: FlakyRuns, tmp_path: Path) -> None:
+    runs.is_away = True
+    study = tracker.start_run("study", key="study")
+    trial = tracker.start_run("trial", key="study/1", parent_id=study)
+    tracker.log_data(study, [DataInput("set/train", "0123", "s3://key:hush-hush@set", 40, "training")])
+    model = tracker.log_model(trial, "study-1", "s3://x", {}, {})
+    tracker.register_models(study, "study", [Version("1", model, "says hush-hush", {"a": "b"})], aliases={"best": "1"})
+    tracker.set_alias("study", "champion", "1")
+    tracker.describe(study, note="result hush-hush", tags={"dpn.rank": "1"})
+    shown = tracker.show(View("study", "study", ("dpn.study", "study"), ("x",), across="x", up="y"))
+    assert shown == SERVER
+    assert "hush-hush" not in next(tmp_path.iterdir()).read_text()
+    runs.is_away = False
+    tracker.end_run(study)
+    arrived = dict(runs.arrived)
+    wanted = ["start_run", "start_run", "log_data", "log_model", "register_models", "set_alias", "describe", "show"]
+    assert [verb for verb, _ in runs.arrived] == [*wanted, "end_run"]
+    assert arrived["register_models"]["run_id"] == arrived["describe"]["run_id"] == "id-study"
+    assert arrived["register_models"]["versions"][0]["model_id"] == "m-study-1"  # that of the server
+    assert list(tmp_path.iterdir()) == []

@@ -15,8 +15,7 @@ from dpn_platform.config.load import load_config
 from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
-    from dpn_platform.reports.study.build import ReportPaths
-    from dpn_platform.reports.study.record import StudyRecord
+    from dpn_platform.pipelines.report import StudyReport
     from dpn_platform.sweeps.study import StudyResult
 
 
@@ -47,8 +46,7 @@ class Ended(NamedTuple):
     """A study that has come to its end, and its report."""
 
     result: StudyResult
-    record: StudyRecord
-    paths: ReportPaths
+    report: StudyReport
 
 
 def run_to_report(
@@ -57,7 +55,10 @@ def run_to_report(
     """Run, continue or extend a study, and report it. The services must be there."""
     _check_words(experiment)
     result = _run(experiment, name, resume=resume, extend=extend)
-    return Ended(result, *_report(experiment, result))
+    from dpn_platform.pipelines.report import report_study
+
+    with progress("drawing the report"):
+        return Ended(result, report_study(experiment, result))
 
 
 def show_ended(ended: Ended, again: str, as_json: bool) -> None:
@@ -68,7 +69,7 @@ def show_ended(ended: Ended, again: str, as_json: bool) -> None:
         again: command that tries the failed ones again.
         as_json: for machines.
     """
-    _show(ended.record, ended.paths, as_json)
+    _show(ended.report, as_json)
     for trial, reason in ended.result.failed.items():
         note(f"trial {trial} failed: {reason}")
     if ended.result.failed:
@@ -93,38 +94,12 @@ def _run(config: ExperimentConfig, name: str | None, *, resume: bool, extend: bo
         return run_study(config, study_name=name, resume=resume, extend=extend, on_event=on_event)
 
 
-def _report(config: ExperimentConfig, result: StudyResult) -> tuple[StudyRecord, ReportPaths]:
-    """Build the report, and keep it where the study is tracked and in storage."""
-    from dpn_platform.reports.study.build import build_report, study_record
-    from dpn_platform.reports.study.publish import publish_report
-    from dpn_platform.reports.study.record import StudyRecord
-    from dpn_platform.storage import upload_folder
-    from dpn_platform.tracking import open_tracker
-
-    assert config.sweep is not None
-    record = study_record(
-        StudyRecord(
-            name=result.study_name,
-            points=result.points,
-            mlflow_uri=result.mlflow_uri,
-            meta=result.meta,
-            convention=config.sweep.flops_convention,
-        ),
-        result.examples,
-    )
-    folder = Path("outputs").resolve() / result.study_name
-    with progress("drawing the report"):
-        paths = build_report(record, folder)
-        publish_report(record, paths, open_tracker(config.tracking, config.storage.runs_uri), result.run_id)
-        upload_folder(folder, f"{result.ledger_uri}/report")
-    return record, paths
-
-
-def _show(record: StudyRecord, paths: ReportPaths, as_json: bool) -> None:
+def _show(report: StudyReport, as_json: bool) -> None:
     from dpn_platform.reports.study.export import study_document
 
+    record, html = report.record, report.paths.html
     if as_json:
-        print_json(study_document(record, str(paths.html)))
+        print_json({**study_document(record, str(html)), "mlflow_chart": report.chart})
         return
     from rich.console import Console
 
@@ -133,4 +108,5 @@ def _show(record: StudyRecord, paths: ReportPaths, as_json: bool) -> None:
     Console(highlight=False).print(front_table(record))
     if record.mlflow_uri:
         print_text(f"MLflow: {record.mlflow_uri}")
-    print_text(f"report: {paths.html}")
+        print_text(f"accuracy against FLOPs: {report.chart}")
+    print_text(f"report: {html}")

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dpn_platform.config.errors import ConfigError
+from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.pipeline import PipelineConfig, RefreshConfig
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.sweep import SweepConfig
 from dpn_platform.data.ingest.job import IngestOptions, ingest
 from dpn_platform.data.ingest.sources import folder_source
 from dpn_platform.data.published.manifest import load_manifest
-from dpn_platform.pipelines.report import report_study
+from dpn_platform.pipelines.report import report_study, tracker_aliases
 from dpn_platform.pipelines.slots import Slot, Slots
 from dpn_platform.pipelines.webhook import tell
 from dpn_platform.storage import ensure_bucket, exists, write_bytes
@@ -31,6 +31,7 @@ from dpn_platform.sweeps.promotion.promote import promote
 from dpn_platform.sweeps.proposals import by_proposal
 from dpn_platform.sweeps.study import StudyResult, run_study
 from dpn_platform.sweeps.trainable import Execute, train_and_evaluate
+from dpn_platform.tracking import open_tracker
 
 REFRESH, PLAN, STUDY, PROMOTE, TELL = "refresh", "plan", "study", "promote", "tell"
 
@@ -137,6 +138,12 @@ class _Running:
         ledger = Ledger(self.config.storage.runs_uri, study)
         guards = Guards(self.pipeline.guards, self.pipeline.margin)
         decisions = promote(ledger, self.pipeline.aliases, guards, alpha=self.pipeline.alpha)
+        tracker = open_tracker(self.config.tracking, self.config.storage.runs_uri)
+        for alias, point in tracker_aliases(ledger).items():
+            try:
+                tracker.set_alias(study, alias, point)
+            except DpnError as error:  # a point without a model, or a registered model that somebody deleted
+                self.on_event(StudyEvent("note", str(error)))
         return {"decisions": [decision.to_json() for decision in decisions]}
 
     def _tell(self, slot: Slot) -> dict[str, Any]:

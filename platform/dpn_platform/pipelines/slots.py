@@ -27,7 +27,7 @@ class Slot:
     Attributes:
         name: as it was given; a date or a time tells when it was due.
         started, ended: ISO times in UTC; `ended` is empty until every stage is done.
-        stages: name -> what it came to, in the order they ended.
+        stages: name -> what it came to, and when it ended; in that order.
         remarks: late, missed slots before it.
     """
 
@@ -72,7 +72,8 @@ class Slots:
         """The slot with the stage done: now, or by an earlier attempt."""
         if stage in slot.stages:
             return slot
-        slot = replace(slot, stages={**slot.stages, stage: work()})
+        came_to = work()
+        slot = replace(slot, stages={**slot.stages, stage: {**came_to, "ended": datetime.now(UTC).isoformat()}})
         self.put(slot)
         return slot
 
@@ -100,8 +101,9 @@ class Slots:
     def _read(uri: str) -> Slot:
         document = read_json(uri)
         try:
-            return Slot(**{**document, "remarks": tuple(document["remarks"])})
-        except (TypeError, KeyError) as error:
+            stages = dict(sorted(document["stages"].items(), key=lambda item: item[1]["ended"]))
+            return Slot(**{**document, "stages": stages, "remarks": tuple(document["remarks"])})
+        except (TypeError, KeyError, AttributeError) as error:
             raise DpnError(f"{uri}: not a slot of this version: {error}") from None
 
 

@@ -108,7 +108,8 @@ def run_study(
             on_event(StudyEvent("note", "waiting for what the former driver left to end"))
             wait_until_gone(lease.predecessor)
         tracker = tracker or open_tracker(config.tracking, runs_uri)
-        tracking = StudyTracking(tracker, ledger.study, config, manifest.fingerprint)
+        known = [Point.from_json(trial.point) for trial in ledger.trials().values() if trial.point is not None]
+        tracking = StudyTracking(tracker, ledger.study, config, manifest, known)
         if resume and not extend:
             ledger.reopen(config)
         with _ending_run(tracking, stop):
@@ -243,6 +244,7 @@ def _result(running: _Running, book: StudyBook, header: Header, manifest: Manife
     config, ledger = running.config, running.ledger
     trials = ledger.trials().values()
     evaluated = [book.point(trial) for trial in trials if trial.state == "finished"]
+    running.tracking.settle(point for point, _ in evaluated)
     stopped = {trial.key: str(trial.reason) for trial in trials if trial.state == "stopped"}
     failed = {trial.key: str(trial.reason) for trial in trials if trial.state == "failed"}
     if not failed and running.limit is None:
@@ -268,6 +270,7 @@ def _result(running: _Running, book: StudyBook, header: Header, manifest: Manife
         **({"failed": failed} if failed else {}),
         **({"left_out": running.left_out} if running.left_out else {}),
         **({"limit": running.limit} if running.limit else {}),
+        **({"extensions": list(ledger.header().extensions)} if header.extensions else {}),
     }
     return StudyResult(
         study_name=ledger.study,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from dpn_platform.tracking.records import DataInput, Version, View
 from dpn_platform.tracking.tracker import MetricLine, Status, Tracker, metric_line
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,42 @@ class BackgroundTracker:
         """See `Tracker.log_model`."""
         self.flush()
         return self._tracker.log_model(run_id, name, uri, params, metrics, step)
+
+    def describe(self, run_id: str, *, note: str | None = None, tags: Mapping[str, str] | None = None) -> None:
+        """See `Tracker.describe`. What is refused, of a run that somebody deleted, is dropped with a warning."""
+        self.flush()
+        try:
+            self._tracker.describe(run_id, note=note, tags=tags)
+        except Exception as error:  # words about a result never end the work that made it
+            log.warning("the tracker refused the description of run %s: %s", run_id, error)
+
+    def log_data(self, run_id: str, data: Sequence[DataInput]) -> None:
+        """See `Tracker.log_data`."""
+        self.flush()
+        self._tracker.log_data(run_id, data)
+
+    def register_models(
+        self,
+        run_id: str,
+        name: str,
+        versions: Sequence[Version],
+        *,
+        description: str = "",
+        aliases: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """See `Tracker.register_models`."""
+        self.flush()
+        self._tracker.register_models(run_id, name, versions, description=description, aliases=aliases)
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """See `Tracker.set_alias`."""
+        self.flush()
+        self._tracker.set_alias(name, alias, version)
+
+    def show(self, view: View) -> str:
+        """See `Tracker.show`."""
+        self.flush()
+        return self._tracker.show(view)
 
     def end_run(self, run_id: str, status: Status = "FINISHED") -> None:
         """See `Tracker.end_run`."""

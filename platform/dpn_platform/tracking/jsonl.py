@@ -1,8 +1,9 @@
 """JsonlTracker: runs as folders of JSON and JSON lines, on a disk or in S3, without a server.
 
-    <folder>/<experiment>/<run>/run.json        name, status, parameters, tags, models
-    <folder>/<experiment>/<run>/metrics.jsonl   one line per step
-    <folder>/<experiment>/<run>/artifacts/      files and texts by name
+    <folder>/<experiment>/<run>/run.json         name, status, parameters, tags, data, models
+    <folder>/<experiment>/<run>/metrics.jsonl    one line per step
+    <folder>/<experiment>/<run>/artifacts/       files and texts by name
+    <folder>/<experiment>/registered/<name>.json registered models: versions and aliases
 
 A run is written by one process at a time. Every object is replaced in one step, the metric lines too: S3 cannot append.
 """
@@ -12,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.storage import MissingObjectError, join_uri, read_bytes, read_json, write_bytes, write_json
 from dpn_platform.tracking.guard import Guard
-from dpn_platform.tracking.memory import MemoryModel, MemoryRun, MemoryTracker
+from dpn_platform.tracking.memory import MemoryModel, MemoryRegistered, MemoryRun, MemoryTracker
+from dpn_platform.tracking.records import DataInput, Version, View
 from dpn_platform.tracking.tracker import MetricLine, Status
 
 _ODD = re.compile(r"[^\w.-]+")
@@ -79,6 +81,45 @@ class JsonlTracker(MemoryTracker):
             self._write(run_id)
             return model_id
 
+    def describe(self, run_id: str, *, note: str | None = None, tags: Mapping[str, str] | None = None) -> None:
+        """See `Tracker.describe`."""
+        with self._lock:
+            super().describe(run_id, note=note, tags=tags)
+            self._write(run_id)
+
+    def log_data(self, run_id: str, data: Sequence[DataInput]) -> None:
+        """See `Tracker.log_data`."""
+        with self._lock:
+            super().log_data(run_id, data)
+            self._write(run_id)
+
+    def register_models(
+        self,
+        run_id: str,
+        name: str,
+        versions: Sequence[Version],
+        *,
+        description: str = "",
+        aliases: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """See `Tracker.register_models`."""
+        with self._lock:
+            self._load_registered(name)
+            super().register_models(run_id, name, versions, description=description, aliases=aliases)
+            self._write(run_id)
+            write_json(self._registered_uri(name), asdict(self.registered[name]))
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """See `Tracker.set_alias`."""
+        with self._lock:
+            self._load_registered(name)
+            super().set_alias(name, alias, version)
+            write_json(self._registered_uri(name), asdict(self.registered[name]))
+
+    def show(self, view: View) -> str:
+        """Nothing: a folder has no views."""
+        return ""
+
     def end_run(self, run_id: str, status: Status = "FINISHED") -> None:
         """See `Tracker.end_run`."""
         with self._lock:
@@ -106,6 +147,18 @@ class JsonlTracker(MemoryTracker):
             if run_id not in self.runs:
                 self._load(run_id)
             return super()._run(run_id)
+
+    def _registered_uri(self, name: str) -> str:
+        return f"{self.uri}/registered/{self._id_of(name, 0)}.json"
+
+    def _load_registered(self, name: str) -> None:
+        """What another process may have changed since."""
+        try:
+            document = read_json(self._registered_uri(name))
+        except MissingObjectError:
+            return
+        versions = {key: Version(**version) for key, version in document.pop("versions").items()}
+        self.registered[name] = MemoryRegistered(**document, versions=versions)
 
     def _load(self, run_id: str) -> None:
         try:

@@ -1,4 +1,4 @@
-"""MlflowRuns: the verbs as plain MLflow requests, through MlflowClient alone (no global active run).
+"""MlflowRuns: what happens to runs, as plain MLflow requests.
 
 Fails when the server cannot be reached; `mlflow_tracker.py` adds patience.
 """
@@ -6,6 +6,7 @@ Fails when the server cannot be reached; `mlflow_tracker.py` adds patience.
 from __future__ import annotations
 
 import hashlib
+import json
 import posixpath
 import re
 import tempfile
@@ -14,63 +15,37 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
-from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.models.model import MLMODEL_FILE_NAME
-from mlflow.models.utils import get_external_mlflow_model_spec
-from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from dpn_platform.config.errors import DpnError
-from dpn_platform.tracking.tracker import KEY_TAG, PARENT_TAG, MetricLine
+from dpn_platform.tracking.mlflow_experiment import MlflowExperiment
+from dpn_platform.tracking.mlflow_views import quoted
+from dpn_platform.tracking.tracker import KEY_TAG, NOTE_TAG, PARENT_TAG, MetricLine
 
 # Limits of one request (MLflow's REST API).
-_METRICS_PER_REQUEST, _PARAMS_PER_REQUEST = 1000, 100
+_METRICS_PER_REQUEST, _PER_REQUEST = 1000, 100
 _KEY_CHARACTERS, _LONGEST_KEY = re.compile(r"[^\w\-. :/]"), 250
-_MODEL_NAME_CHARACTERS = re.compile(r"[/:.%\"']")
+# A picture in markdown that lies nowhere else: no scheme, no leading slash.
+_PICTURE = re.compile(r"(!\[[^\]]*\])\((?![\w+.-]+:|/)([^)\s]+)\)")
 
 Item = TypeVar("Item")
 
 
-class MlflowRuns:
-    """One experiment of one MLflow server."""
+class MlflowRuns(MlflowExperiment):
+    """The runs of one experiment."""
 
     def __init__(self, experiment: str, uri: str) -> None:
-        self.experiment = experiment
-        self.client = MlflowClient(tracking_uri=uri)
-        self._experiment_id: str | None = None
+        super().__init__(experiment, uri)
         self._lock = threading.Lock()
+        self._made: set[str] = set()
         # (key, step, value) already stored, for runs that existed before: a resumed run repeats its last steps.
         self._stored: dict[str, dict[str, set[tuple[int, float]]]] = {}
 
-    @property
-    def experiment_id(self) -> str:
-        """Id of the experiment, which is made when missing.
-
-        Raises:
-            DpnError: the experiment was deleted.
-        """
-        if self._experiment_id is None:
-            self._experiment_id = self._find_or_create_experiment()
-        return self._experiment_id
-
-    def _find_or_create_experiment(self) -> str:
-        found = self.client.get_experiment_by_name(self.experiment)
-        if found is None:
-            try:
-                return str(self.client.create_experiment(self.experiment))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = self.client.get_experiment_by_name(self.experiment)
-        if found is None or found.lifecycle_stage != "active":
-            raise DpnError(f"MLflow experiment '{self.experiment}' was deleted: restore it or set tracking.experiment")
-        return str(found.experiment_id)
-
     def find_run(self, key: str) -> str | None:
         """Id of the oldest run with this key."""
-        filter_string = f"tags.`{KEY_TAG}` = '{_quoted(key)}'"
+        filter_string = f"tags.`{KEY_TAG}` = '{quoted(key)}'"
         runs = self.client.search_runs([self.experiment_id], filter_string, max_results=1, order_by=["start_time ASC"])
         return str(runs[0].info.run_id) if runs else None
 
@@ -84,7 +59,7 @@ class MlflowRuns:
         timestamp: int,
     ) -> str:
         """Continue the run with this key or make it. Parameters that it has are left as they are."""
-        tags = {_valid_key(name): value for name, value in tags.items()}
+        tags = {valid_key(name): value for name, value in tags.items()}
         if parent_id is not None:
             tags[PARENT_TAG] = parent_id
         with self._lock:
@@ -92,17 +67,18 @@ class MlflowRuns:
             if run_id is None:
                 created = self.client.create_run(self.experiment_id, timestamp, {**tags, KEY_TAG: key}, name)
                 run_id = str(created.info.run_id)
+                self._made.add(run_id)
                 self._log_params(run_id, params)
                 return run_id
         self.expect_repeats(run_id)
         known = self.client.get_run(run_id).data.params
-        self._log_params(run_id, {name: value for name, value in params.items() if _valid_key(name) not in known})
+        self._log_params(run_id, {name: value for name, value in params.items() if valid_key(name) not in known})
         self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         self.client.update_run(run_id, status="RUNNING")
         return run_id
 
     def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        for batch in _batches((Param(_valid_key(key), value) for key, value in params.items()), _PARAMS_PER_REQUEST):
+        for batch in _batches((Param(valid_key(key), value) for key, value in params.items()), _PER_REQUEST):
             self.client.log_batch(run_id, params=batch)
 
     def expect_repeats(self, run_id: str) -> None:
@@ -111,8 +87,10 @@ class MlflowRuns:
 
     def log_lines(self, run_id: str, lines: Sequence[MetricLine]) -> None:
         """Log the metrics of any number of steps, a thousand values to a request."""
+        if run_id not in self._made:  # another process has logged to it
+            self.expect_repeats(run_id)
         points: Iterable[Metric] = (
-            Metric(_valid_key(key), float(value), line["timestamp"], line["step"])
+            Metric(valid_key(key), float(value), line["timestamp"], line["step"])
             for line in lines
             for key, value in line["metrics"].items()
         )
@@ -156,58 +134,37 @@ class MlflowRuns:
             link.symlink_to(path.resolve())
             self.client.log_artifact(run_id, str(link), folder or None)
 
-    def log_model(
-        self,
-        run_id: str,
-        name: str,
-        uri: str,
-        params: Mapping[str, str],
-        metrics: Mapping[str, float],
-        timestamp: int,
-        step: int = 0,
-    ) -> str:
-        """Register the checkpoint at `uri` as an external model of the run; an older one of this name is returned.
+    def describe(self, run_id: str, note: str | None, tags: Mapping[str, str]) -> None:
+        """Renew tags, and the description; the pictures in it are the run's artifacts."""
+        wanted = {valid_key(name): value for name, value in tags.items()}
+        if note is not None:
+            wanted[NOTE_TAG] = _PICTURE.sub(lambda found: f"{found[1]}({_artifact_address(run_id, found[2])})", note)
+        for batch in _batches((RunTag(name, value) for name, value in wanted.items()), _PER_REQUEST):
+            self.client.log_batch(run_id, tags=batch)
 
-        The steps are those of `mlflow.create_external_model`, which works on the global tracking address only. The
-        model becomes READY last, so one that was interrupted is found and finished.
-        """
-        name = _MODEL_NAME_CHARACTERS.sub("-", name)
-        model = self._find_model(run_id, name)
-        if model is not None and str(model.status) == "READY":
-            return str(model.model_id)
-        if model is None:
-            model = self.client.create_logged_model(
-                self.experiment_id,
-                name,
-                run_id,
-                tags={MLFLOW_MODEL_IS_EXTERNAL: "true", "dpn.uri": uri},
-                params={**params, "uri": uri},
-                model_type="checkpoint",
+    def log_data(self, run_id: str, data: Sequence[Mapping[str, Any]]) -> None:
+        """Name data sets as inputs of the run, each once; the fields of `records.DataInput`."""
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    name=one["name"],
+                    digest=one["digest"],
+                    source_type="s3" if one["uri"].startswith("s3://") else "local",
+                    source=json.dumps({"uri": one["uri"]}),
+                    profile=json.dumps({"num_rows": one["rows"]}),
+                ),
+                [InputTag(MLFLOW_DATASET_CONTEXT, one["context"])],
             )
-        with tempfile.TemporaryDirectory() as folder:
-            get_external_mlflow_model_spec(model).save(str(Path(folder) / MLMODEL_FILE_NAME))
-            self.client.log_model_artifacts(model.model_id, folder)
-        entities = [
-            Metric(_valid_key(key), float(value), timestamp, step, model_id=model.model_id)
-            for key, value in metrics.items()
+            for one in data
         ]
-        if entities:
-            self.client.log_batch(run_id, metrics=entities)
-        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=step)])
-        self.client.finalize_logged_model(model.model_id, "READY")
-        return str(model.model_id)
-
-    def _find_model(self, run_id: str, name: str) -> Any | None:
-        filter_string = f"source_run_id = '{_quoted(run_id)}' AND name = '{_quoted(name)}'"
-        models = self.client.search_logged_models([self.experiment_id], filter_string, max_results=1)
-        return models[0] if models else None
+        self.client.log_inputs(run_id, inputs)
 
     def end_run(self, run_id: str, status: str, timestamp: int) -> None:
         """Close the run."""
         self.client.set_terminated(run_id, status, timestamp)
 
 
-def _valid_key(key: str) -> str:
+def valid_key(key: str) -> str:
     """A name MLflow accepts: letters of any script, digits and `_-. :/`, at most 250 of them.
 
     Others become `_`, so does a `/` in what is no plain path, and what is too long is cut; a digest of the whole keeps
@@ -222,11 +179,9 @@ def _valid_key(key: str) -> str:
     return f"{valid[: _LONGEST_KEY - 9]}-{digest}"
 
 
-def _quoted(text: str) -> str:
-    """Text inside the single quotes of a filter: MLflow has no escape for them, so they may not occur."""
-    if "'" in text:
-        raise DpnError(f"a run's key may not hold a quote: {text}")
-    return text
+def _artifact_address(run_id: str, name: str) -> str:
+    """Of an artifact, relative to the page of the UI."""
+    return f"get-artifact?path={quote(name, safe='')}&run_uuid={run_id}"
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -1,4 +1,4 @@
-"""MlflowTracker: MLflow behind the five verbs, patient and discreet.
+"""MlflowTracker: MLflow behind the ten verbs, patient and discreet.
 
 A server that is away for a while never stops the work: a few quick attempts, then requests are spooled to disk and
 sent, in order, when it answers again. Credentials are taken out before anything is sent or spooled.
@@ -11,7 +11,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.tracking.guard import Guard
-from dpn_platform.tracking.mlflow_runs import MlflowRuns
+from dpn_platform.tracking.guard import Guard, clip
+from dpn_platform.tracking.mlflow_models import MlflowModels, model_name
+from dpn_platform.tracking.mlflow_views import view_address
+from dpn_platform.tracking.records import DataInput, Version, View
 from dpn_platform.tracking.spool import Entry, Spool
-from dpn_platform.tracking.tracker import MetricLine, Status, metric_line, now_ms
+from dpn_platform.tracking.tracker import TAG_LIMIT, MetricLine, Status, checked_alias, metric_line, now_ms
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,9 @@ ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.5
 _PROBE_EVERY_S = 10.0  # while the server is away, one attempt this often; everything between is spooled at once
 _PENDING = "pending:"
-_PARAM_LIMIT, _TAG_LIMIT = 6000, 5000
+_PARAM_LIMIT = 6000
+#: verbs that need not be told when they were asked for
+_UNTIMED = ("log_text", "log_path", "log_lines", "describe", "log_data", "register_models", "set_alias")
 _TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "ABORTED"}
 
 
@@ -61,7 +66,7 @@ class MlflowTracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         self._uri = uri
         self._guard = guard or Guard()
-        self._runs = MlflowRuns(experiment, uri)
+        self._runs = MlflowModels(experiment, uri)
         self._spool = Spool(experiment, uri, spool_folder)
         self._lock = threading.RLock()
         self._next_probe = 0.0
@@ -81,7 +86,7 @@ class MlflowTracker:
         """See `Tracker.start_run`. While the server is away the id is provisional; every verb accepts it."""
         entry = self._entry("start_run", name=self._guard.text(name), key=key, parent_id=parent_id)
         entry["params"] = self._guard.values(params or {}, _PARAM_LIMIT)
-        entry["tags"] = self._guard.values(tags or {}, _TAG_LIMIT)
+        entry["tags"] = self._guard.values(tags or {}, TAG_LIMIT)
         return str(self._send(entry) or _PENDING + key)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -120,7 +125,54 @@ class MlflowTracker:
         entry = self._entry("log_model", run_id=run_id, name=name, uri=self._guard.text(uri), step=step)
         entry["params"] = self._guard.values(params or {}, _PARAM_LIMIT)
         entry["metrics"] = {key: float(value) for key, value in (metrics or {}).items()}
-        return str(self._send(entry) or f"{_PENDING}{run_id}/{name}")
+        return str(self._send(entry) or f"{_PENDING}{run_id}/{model_name(name)}")
+
+    def describe(self, run_id: str, *, note: str | None = None, tags: Mapping[str, str] | None = None) -> None:
+        """See `Tracker.describe`."""
+        # The server's own pages, seen from its pages: who reads may know it by another name.
+        safe = None if note is None else clip(self._guard.text(note).replace(f"{self._ui()}/#/", "#/"), TAG_LIMIT)
+        self._send(self._entry("describe", run_id=run_id, note=safe, tags=self._guard.values(tags or {}, TAG_LIMIT)))
+
+    def log_data(self, run_id: str, data: Sequence[DataInput]) -> None:
+        """See `Tracker.log_data`."""
+        plain = [{**asdict(one), "uri": self._guard.text(one.uri)} for one in data]
+        self._send(self._entry("log_data", run_id=run_id, data=plain))
+
+    def register_models(
+        self,
+        run_id: str,
+        name: str,
+        versions: Sequence[Version],
+        *,
+        description: str = "",
+        aliases: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """See `Tracker.register_models`."""
+        entry = self._entry(
+            "register_models",
+            run_id=run_id,
+            name=name,
+            aliases={checked_alias(alias): one for alias, one in (aliases or {}).items()},
+        )
+        entry["description"] = self._guard.text(description)
+        entry["versions"] = [
+            {
+                **asdict(one),
+                "description": self._guard.text(one.description),
+                "tags": self._guard.values(one.tags, TAG_LIMIT),
+            }
+            for one in versions
+        ]
+        self._send(entry)
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """See `Tracker.set_alias`."""
+        self._send(self._entry("set_alias", name=name, alias=checked_alias(alias), version=version))
+
+    def show(self, view: View) -> str:
+        """See `Tracker.show`; while the server is away, its address alone."""
+        self._send(self._entry("show", view=asdict(view)))
+        return self._ui() if len(self._spool) else view_address(self.experiment_url(), view)
 
     def end_run(self, run_id: str, status: Status = "FINISHED") -> None:
         """See `Tracker.end_run`."""
@@ -207,8 +259,12 @@ class MlflowTracker:
         for name in ("run_id", "parent_id"):
             if arguments.get(name):
                 arguments[name] = self._real_id(arguments[name])
-        if entry["verb"] in ("log_text", "log_path", "log_lines"):
+        if entry["verb"] in _UNTIMED:
             del arguments["timestamp"]
+        if entry["verb"] == "register_models":
+            arguments["versions"] = [
+                {**one, "model_id": self._real_model_id(one["model_id"])} for one in arguments["versions"]
+            ]
         if entry["verb"] == "log_path":
             arguments["path"] = Path(arguments["path"])
         if is_replay and "run_id" in arguments:
@@ -219,6 +275,15 @@ class MlflowTracker:
         if entry["verb"] == "start_run" and result is not None:
             self._ids[_PENDING + entry["key"]] = result
         return result
+
+    def _real_model_id(self, model_id: str) -> str:
+        if not model_id.startswith(_PENDING):
+            return model_id
+        run_id, _, name = model_id.removeprefix(_PENDING).rpartition("/")
+        found = self._runs.find_model(self._real_id(run_id), name)
+        if found is None:
+            raise DpnError(f"model '{name}' of run '{run_id}' was never logged")
+        return found
 
     def _real_id(self, run_id: str) -> str:
         """The id behind a provisional one; another process may have started the run, so its key is looked up too."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dpn_platform.tracking.records import DataInput, Version, View
 from dpn_platform.tracking.tracker import Status
 
 
@@ -40,6 +41,30 @@ class OffTracker:
     ) -> str:
         """An id made of the run's and the name."""
         return f"{run_id}/{name}"
+
+    def describe(self, run_id: str, *, note: str | None = None, tags: Mapping[str, str] | None = None) -> None:
+        """Nothing."""
+
+    def log_data(self, run_id: str, data: Sequence[DataInput]) -> None:
+        """Nothing."""
+
+    def register_models(
+        self,
+        run_id: str,
+        name: str,
+        versions: Sequence[Version],
+        *,
+        description: str = "",
+        aliases: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Nothing."""
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Nothing."""
+
+    def show(self, view: View) -> str:
+        """Empty."""
+        return ""
 
     def end_run(self, run_id: str, status: Status = "FINISHED") -> None:
         """Nothing."""

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypedDict, runtime_checkable
 
+from dpn_platform.config.errors import DpnError
+from dpn_platform.tracking.records import DataInput, Version, View
+
 KEY_TAG = "dpn.key"
 PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+COLOUR_TAG = "mlflow.runColor"
+SOURCE_TAG, COMMIT_TAG = "mlflow.source.name", "mlflow.source.git.commit"
+#: of a model's version: its name, and whether the latest call named it
+VERSION_TAG, CURRENT_TAG = "dpn.point", "dpn.on_front"
+#: characters of a tag; what is longer is clipped
+TAG_LIMIT = 5000
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -27,6 +38,24 @@ def metric_line(metrics: Mapping[str, float], step: int) -> MetricLine:
     return {"step": int(step), "timestamp": now_ms(), "metrics": plain}
 
 
+def checked_alias(alias: str) -> str:
+    """The alias, if every tracker takes it.
+
+    Raises:
+        DpnError: it holds other characters than letters, digits, _ and -.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", alias):
+        raise DpnError(f"alias '{alias}' of a registered model: letters, digits, _ and - are allowed")
+    return alias
+
+
+def no_such_version(name: str, version: str, known: Iterable[str]) -> DpnError:
+    """What `Tracker.set_alias` raises where the version is not there."""
+    return DpnError(
+        f"registered model '{name}' has no version '{version}'; it has: {', '.join(sorted(known)) or 'none'}"
+    )
+
+
 def now_ms() -> int:
     """Milliseconds since 1970."""
     return time.time_ns() // 1_000_000
@@ -34,7 +63,7 @@ def now_ms() -> int:
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Five verbs. All are safe to repeat: doing the same work again after a resume leaves nothing twice.
+    """Ten verbs. All are safe to repeat: doing the same work again after a resume leaves nothing twice.
 
     No verb depends on an "active run", so any number of runs may be open at once and from several threads.
     """
@@ -83,6 +112,56 @@ class Tracker(Protocol):
 
         Returns:
             The model's id.
+        """
+        ...
+
+    def describe(self, run_id: str, *, note: str | None = None, tags: Mapping[str, str] | None = None) -> None:
+        """Renew what a run says of itself, also after its end.
+
+        Args:
+            run_id: of the run.
+            note: markdown that its page begins with; a picture is named by its artifact. None: as it was.
+            tags: replaced one by one; others stay.
+        """
+        ...
+
+    def log_data(self, run_id: str, data: Sequence[DataInput]) -> None:
+        """Say what data the run used."""
+        ...
+
+    def register_models(
+        self,
+        run_id: str,
+        name: str,
+        versions: Sequence[Version],
+        *,
+        description: str = "",
+        aliases: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Keep models as versions of the registered model `name`, and as results of a run.
+
+        Args:
+            run_id: of the run whose results they are.
+            name: of the registered model, made when missing. One of another experiment is left alone, with a warning.
+            versions: those of an earlier call that are not among them stay, and are no longer tagged as current.
+            description: of the registered model.
+            aliases: alias -> name of its version; None takes the alias away. Others stay.
+        """
+        ...
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Let an alias of a registered model stand for the version of that name alone; None takes it away.
+
+        Raises:
+            DpnError: no such registered model or version, or no name for an alias.
+        """
+        ...
+
+    def show(self, view: View) -> str:
+        """Keep a view of the experiment's runs.
+
+        Returns:
+            Its address for people; empty where there is none.
         """
         ...
 

@@ -6,21 +6,26 @@ A study's own run is one as well: it has settings, an origin and an end, and no 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from dpn_platform.config.load import dump_config, flatten
 from dpn_platform.config.provenance import manifest_of_versions
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.tracking import Status, Tracker
+from dpn_platform.data.published.manifest import Manifest
+from dpn_platform.tracking import DataInput, Status, Tracker
+from dpn_platform.tracking.tracker import COMMIT_TAG, SOURCE_TAG
 from dpn_platform.training.metric_lines import tracked_metrics
 from dpn_platform.training.routing_history import ROUTING, routing_history
 from dpn_platform.training.run_folder import TrainingOutcome
 
 ROUTING_EVERY_S = 120.0
 REASON = "reason.txt"
+LOSS, BEST_LOSS = "train/loss_lm", "best/loss_lm"
 
 Drawing = Callable[[dict[str, Any], str], str]
 
@@ -40,6 +45,7 @@ class TrackedRun:
         parent_id: of the run it belongs to.
         tags: besides the kind.
         origin: what `provenance.json` says besides the versions.
+        data: what it reads.
         draw: routing history and title to an SVG, kept as `routing.svg` in the end; default: none is drawn.
         on_open: told the run's address, empty where the tracker keeps nothing.
         run_id: of a run that is open already.
@@ -57,6 +63,7 @@ class TrackedRun:
         parent_id: str | None = None,
         tags: Mapping[str, str] | None = None,
         origin: Mapping[str, Any] | None = None,
+        data: Sequence[DataInput] = (),
         draw: Drawing | None = None,
         on_open: Callable[[str], None] = lambda url: None,
         run_id: str | None = None,
@@ -65,7 +72,7 @@ class TrackedRun:
         self._tracker, self._config, self._name = tracker, config, name
         self._key, self._parent_id = key or name, parent_id
         self._tags = {"dpn.kind": kind, **(tags or {})}
-        self._origin = origin or {}
+        self._origin, self._data = origin or {}, data
         self._draw, self._on_open = draw, on_open
         self._clock = clock
         self._lines: list[Mapping[str, float]] = []
@@ -77,12 +84,14 @@ class TrackedRun:
     def run_id(self) -> str:
         """Of the run, which is opened where it is not yet."""
         params = dict(flatten(self._config))
+        origin = {**self._origin, **manifest_of_versions()}
         opened = self._tracker.start_run(
-            self._name, key=self._key, parent_id=self._parent_id, params=params, tags=self._tags
+            self._name, key=self._key, parent_id=self._parent_id, params=params, tags={**self._tags, **_source(origin)}
         )
         self._tracker.log_artifact(opened, dump_config(self._config), "config.yaml")
-        origin = {**self._origin, **manifest_of_versions()}
         self._tracker.log_artifact(opened, json.dumps(origin, indent=2), "provenance.json")
+        if self._data:
+            self._tracker.log_data(opened, self._data)
         self._on_open(self._tracker.run_url(opened))
         return opened
 
@@ -115,15 +124,17 @@ class TrackedRun:
             documents: further texts by name.
             lines: all metric lines; default those that were logged.
         """
-        if result is not None:
-            self._tracker.log_metrics(self.run_id, result, outcome.steps)
+        lines = self._lines if lines is None else lines
+        losses = [line[LOSS] for line in lines if math.isfinite(line.get(LOSS, math.nan))]
+        best = {BEST_LOSS: min(losses)} if losses else {}  # a table of runs shows each metric's last value
+        self._tracker.log_metrics(self.run_id, {**(result or {}), **best}, outcome.steps)
         metrics = tracked_metrics(outcome.metrics) if result is None else result
         self._tracker.log_model(
             self.run_id, self._name, outcome.export_uri, params=model_params, metrics=metrics, step=outcome.steps
         )
         for name, text in (documents or {}).items():
             self._tracker.log_artifact(self.run_id, text, name)
-        self._log_routing(self._lines if lines is None else lines, with_picture=True)
+        self._log_routing(lines, with_picture=True)
         self.end("FINISHED" if outcome.status == "finished" else "KILLED", outcome.stop_reason)
 
     def finish_evaluation(self, result: Mapping[str, float], documents: Mapping[str, str]) -> None:
@@ -154,3 +165,19 @@ class TrackedRun:
         if with_picture and self._draw is not None:
             # As text, which waits with the rest where the server is away; a file would have to be kept for that.
             self._tracker.log_artifact(self.run_id, self._draw(history, self._name), "routing.svg")
+
+
+def data_inputs(manifest: Manifest, *splits: tuple[str, Literal["training", "evaluation"]]) -> list[DataInput]:
+    """Splits of a data set and what they are for, as a run names its data; those that it has."""
+    return [
+        DataInput(f"{manifest.name}/{name}", manifest.fingerprint, manifest.root, manifest.split(name).rows, context)
+        for name, context in splits
+        if name in manifest.splits
+    ]
+
+
+def _source(origin: Mapping[str, Any]) -> dict[str, str]:
+    """The command, without the folder of its program, and the commit of the code."""
+    program, _, rest = str(origin["command"]).partition(" ")
+    git = origin["git"]
+    return {SOURCE_TAG: f"{Path(program).name} {rest}".strip()} | ({COMMIT_TAG: git["sha"]} if git else {})

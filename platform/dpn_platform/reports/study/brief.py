@@ -7,8 +7,8 @@ from typing import Any
 
 from dpn_platform.evaluation.pareto import flops_ratio, front_points, hypervolume
 from dpn_platform.evaluation.points import Convention, Point
+from dpn_platform.evaluation.seeds import seeds_together
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
-from dpn_platform.reports.study.seeds import seeds_together
 
 
 def brief_of(points: Sequence[Point], convention: Convention) -> dict[str, Any]:

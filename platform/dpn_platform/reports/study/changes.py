@@ -19,10 +19,10 @@ from dpn_platform.benchmarks.statistics.scored_runs import ScoredRun
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.pareto import REFERENCE, flops_ratio, front_points, hypervolume, is_measured
 from dpn_platform.evaluation.points import Convention, Point, by_seed_group, without_seed
+from dpn_platform.evaluation.seeds import seeds_together
 from dpn_platform.reports.study.difference import Difference, difference
 from dpn_platform.reports.study.pairs import pair, settings_text
 from dpn_platform.reports.study.scored import entries_of, is_mean_of, paired_change, run_of
-from dpn_platform.reports.study.seeds import seeds_together
 from dpn_platform.storage import together
 
 #: pairs whose outcome tables are all read; of more, those on a front

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.pareto import pareto_front
+from dpn_platform.evaluation.seeds import seeds_together
 from dpn_platform.reports.study.record import StudyRecord
-from dpn_platform.reports.study.seeds import seeds_together
 
 
 def with_front(record: StudyRecord) -> StudyRecord:
