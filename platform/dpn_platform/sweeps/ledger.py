@@ -123,8 +123,10 @@ class Ledger:
             )
         return header
 
-    def extend(self, config: ExperimentConfig, data_fingerprint: str = "") -> Header:
-        """Another extension of the study, to be run with `config`; where nothing is changed, the last one goes on.
+    def extended(self, config: ExperimentConfig, data_fingerprint: str = "") -> Header:
+        """The header with another extension, to be run with `config`; without changes, the last one goes on.
+
+        Nothing is written: that is `put_header`, for who holds the lease.
 
         Raises:
             DpnError: its trials would not be comparable with those that are there; the message shows what differs.
@@ -147,9 +149,11 @@ class Ledger:
             }
             header = replace(header, extensions=(*header.extensions, added))
         print_ = fingerprint(config, NOT_THE_STUDY)
-        header = replace(header, state="running", config=dump_config(config), fingerprint=print_)
+        return replace(header, state="running", config=dump_config(config), fingerprint=print_)
+
+    def put_header(self, header: Header) -> None:
+        """Write what the study is now."""
         write_json(self.header_uri, asdict(header))
-        return header
 
     def _check_is_open(self, header: Header, data_fingerprint: str) -> None:
         """Refuses a study that is put away, and a data set that was published anew: its questions are others."""
@@ -187,12 +191,11 @@ class Ledger:
         if extensions and "duration_s" not in extensions[-1]:
             ended = {**extensions[-1], "duration_s": round(duration_s - header.duration_s, 1)}
             extensions = (*extensions[:-1], ended)
-        header = replace(header, state="finished", duration_s=round(duration_s, 1), extensions=extensions)
-        write_json(self.header_uri, asdict(header))
+        self.put_header(replace(header, state="finished", duration_s=round(duration_s, 1), extensions=extensions))
 
     def reopen(self, config: ExperimentConfig) -> None:
         """Mark the study as running again, with the config it goes on with."""
-        write_json(self.header_uri, asdict(replace(self.header(), state="running", config=dump_config(config))))
+        self.put_header(replace(self.header(), state="running", config=dump_config(config)))
 
     def archive(self, *, undo: bool = False) -> Header:
         """Put the study away, or take it out again; nothing of it is deleted.

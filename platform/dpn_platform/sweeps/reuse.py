@@ -61,7 +61,7 @@ class Reuse:
             trial: that is to be run.
             trials: of the study, by key.
         """
-        trial = replace(trial, fingerprint=self.fingerprint(trial, trials))
+        trial = replace(trial, fingerprint=trial.fingerprint or self.fingerprint(trial, trials))
         found = self._found(trial.fingerprint)
         if found is None:
             return trial

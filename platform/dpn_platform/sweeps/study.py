@@ -26,7 +26,7 @@ from dpn_platform.sweeps.book import StudyBook
 from dpn_platform.sweeps.budgets import Settled, settled
 from dpn_platform.sweeps.events import OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.lease import Holder, Lease
-from dpn_platform.sweeps.ledger import NAME_PATTERN, Header, Ledger, latest_unfinished
+from dpn_platform.sweeps.ledger import NAME_PATTERN, Header, Ledger, is_among, latest_unfinished
 from dpn_platform.sweeps.limits import Spending
 from dpn_platform.sweeps.neighbours import comparable_proposals
 from dpn_platform.sweeps.reuse import Reuse
@@ -100,7 +100,7 @@ def run_study(
     controls = settled(config)
     ensure_bucket(runs_uri)
     ledger = Ledger(runs_uri, _study_name(config, runs_uri, study_name, resume))
-    open_it = ledger.extend if extend else ledger.open if resume else ledger.create
+    open_it = ledger.extended if extend else ledger.open if resume else ledger.create
     header = open_it(config, manifest.fingerprint)
     stop = StopSign()
     with Lease(f"{ledger.uri}/lease", _holder(), stop.take_over) as lease:
@@ -110,12 +110,19 @@ def run_study(
         tracker = tracker or open_tracker(config.tracking, runs_uri)
         known = [Point.from_json(trial.point) for trial in ledger.trials().values() if trial.point is not None]
         tracking = StudyTracking(tracker, ledger.study, config, manifest, known)
-        if resume and not extend:
+        if extend:
+            ledger.put_header(header)
+        elif resume:
             ledger.reopen(config)
         with _ending_run(tracking, stop):
             started = time.monotonic()
             reuse = Reuse(ledger, config, manifest.fingerprint)
-            running = _Running(config, ledger, tracking, stop, execute, on_event, reuse, len(header.extensions))
+            asks_anew = bool(header.extensions) and any(
+                is_among(line, ("eval",)) for line in header.extensions[-1]["changes"]
+            )
+            running = _Running(
+                config, ledger, tracking, stop, execute, on_event, reuse, len(header.extensions), asks_anew
+            )
             book = running.to_its_end(controls)
             return _result(running, book, header, manifest, time.monotonic() - started)
 
@@ -142,6 +149,7 @@ class _Running:
     Attributes:
         reuse: what equal trials have left.
         extension: number of the one that runs; 0: the study itself.
+        asks_anew: whether it changes what trials are evaluated on.
         left_out: why some of the study's own controls are not among its trials.
         limit: why no more was started.
     """
@@ -154,13 +162,15 @@ class _Running:
     on_event: OnEvent
     reuse: Reuse
     extension: int = 0
+    asks_anew: bool = False
     left_out: list[str] = field(default_factory=list)
     limit: str | None = None
 
     def to_its_end(self, controls: Settled) -> StudyBook:
         """Everything that is open; then what follows from the front that the search has found."""
         assert self.config.sweep is not None
-        self._ask_again()
+        if self.asks_anew:
+            self._ask_again()
         self._put(controls)
         self.on_event(StudyEvent("study", f"study {self.ledger.study}: {self.tracking.url() or self.ledger.uri}"))
         book = self._run_open()
@@ -180,14 +190,14 @@ class _Running:
     def _put_trials(self, trials: Sequence[Trial]) -> None:
         """Into the ledger, those that it does not know, under this name or another."""
         known = self.ledger.trials()
-        names = {trial.fingerprint: trial.key for trial in known.values()}
+        names = {trial.fingerprint: trial.key for trial in known.values() if trial.is_control}
         for trial in trials:
             if trial.key in known:
                 continue
-            name = names.get(self.reuse.fingerprint(trial, known))
+            trial = replace(trial, fingerprint=self.reuse.fingerprint(trial, known))
+            name = names.setdefault(trial.fingerprint, trial.key)
             # A control with more seeds than before is called otherwise; its first seed is the one that is there.
-            known[trial.key] = known[name] if name is not None else self._put_trial(trial, known)
-            names.setdefault(known[trial.key].fingerprint, known[trial.key].key)
+            known[trial.key] = self._put_trial(trial, known) if name == trial.key else known[name]
 
     def _put_trial(self, trial: Trial, known: Mapping[str, Trial]) -> Trial:
         """Into the ledger, with the result of an equal one where there is such."""
