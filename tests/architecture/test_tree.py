@@ -14,6 +14,7 @@ PLATFORM_ROOMS = {
     "data",
     "demo",
     "evaluation",
+    "pipelines",
     "planning",
     "reports",
     "services",

@@ -141,6 +141,7 @@ def test_trained_evaluated_and_generating(dpn: Callable[..., str], recipe: Path,
     assert dpn(export, code=GENERATE).split() == ["3", "64", "22", "8", "1/3", "1/3"]
 
 
+@pytest.mark.long
 def test_swept_with_itself_as_controls_and_reported(dpn: Callable[..., str], recipe: Path, tmp_path: Path) -> None:
     study: dict[str, Any] = json.loads(dpn("sweep", str(recipe), "--json"))
     points = {point["name"]: point for point in study["points"]}

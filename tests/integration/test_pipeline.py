@@ -130,6 +130,7 @@ def test_three_nights_with_a_kill_in_the_second(
     ]
     second = run_slot(config, "2026-11-24", execute=pretend(calls), now=lambda: at(25))
     assert second.stages["study"]["points"] == 5
+    assert second.stages["study"]["new"] == ["dpn-02", "dpn-03"], "whichever attempt they ended in"
     assert len(calls.read_text().split()) == 5, "the trial that had ended ran once"
     # Again, and nothing happens.
     assert run_slot(config, "2026-11-24", execute=pretend(calls), now=lambda: at(25)) == second

@@ -238,6 +238,14 @@ def test_what_a_study_refuses(make_config, sweep, told):
     assert "\n" not in str(refused.value)
 
 
+def test_sections_may_be_nested_as_an_override_writes_them(make_config):
+    search = {"method": "static", "train": {"lr": [1e-4, 1e-3], "early": {"low": 1, "high": 2}}}
+    with pytest.raises(ConfigError, match="there is no key train.early"):
+        make_config(search=search)
+    del search["train"]["early"]
+    assert list(make_config(search=search).sweep.search.axes("static")) == ["method.kernel", "train.lr"]
+
+
 def test_a_resolved_study_reads_back_as_it_is(make_config):
     config = make_config(search={**TWO, "train.lr": [1e-4, 1e-3]}, points=[{"method": "static", "kernel": "1x2"}])
     assert parse_config(config.model_dump(mode="json")).sweep == config.sweep

@@ -11,7 +11,7 @@ spec varies by default is varied within the spec's own bounds where nothing is g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from itertools import product
@@ -118,7 +118,7 @@ def with_defaults(search: Any, method: str) -> Any:
     """A search as it is written, resolved: the method (the experiment's own, where it can be searched), and bounds."""
     if search is not None and not isinstance(search, Mapping):
         return search
-    given = dict(search or {})
+    given = dict(leaf for name, value in (search or {}).items() for leaf in _flat(str(name), value))
     try:
         if given.get("methods"):
             spaces = {name: _with_bounds(name, space or {}) for name, space in given["methods"].items()}
@@ -134,6 +134,16 @@ def with_defaults(search: Any, method: str) -> Any:
         return {"method": name, **_with_bounds(name, given)}
     except (ValueError, AttributeError):  # told by the section
         return search
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Keys of the experiment by their dotted names, also where sections are nested, as an override writes them."""
+    is_dimension = isinstance(value, Mapping) and ("choices" in value or not {"low", "high"}.isdisjoint(value))
+    if name.partition(".")[0] not in SECTIONS or not isinstance(value, Mapping) or is_dimension:
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _flat(f"{name}.{key}", inner)
 
 
 def _with_bounds(method: str, given: Mapping[str, Any]) -> dict[str, Any]:

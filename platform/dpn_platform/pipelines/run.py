@@ -110,12 +110,14 @@ class _Running:
         """
         study = f"{self.config.name}-{refreshed['data'][:8]}"
         ledger = Ledger(self.config.storage.runs_uri, study)
-        trials = list(ledger.trials().values()) if exists(ledger.header_uri) else []
+        is_there = exists(ledger.header_uri)
+        trials = list(ledger.trials().values()) if is_there else []
         spent = sum(trial.device_hours for trial in trials)
         tonight = self.pipeline.device_hours
         sampled = max(0, len(by_proposal(trials)) - len(self.sweep.points))
         return {
             "study": study,
+            "extension": len(ledger.header().extensions) + 1 if is_there else 0,
             "num_trials": sampled + self.pipeline.trials,
             "device_hours": None if tonight is None else spent + tonight,
         }
@@ -127,12 +129,12 @@ class _Running:
         sweep = self.sweep.model_copy(update={"num_trials": plan["num_trials"], "limits": limits})
         config = self.config.model_copy(update={"sweep": sweep, "pipeline": None})
         ledger = Ledger(config.storage.runs_uri, plan["study"])
-        before = set(ledger.trials()) if (is_there := exists(ledger.header_uri)) else set()
+        is_there = exists(ledger.header_uri)
         result = run_study(
             config, study_name=plan["study"], extend=is_there, on_event=self.on_event, execute=self.execute
         )
         report_study(config, result)
-        return _came_to(result, before)
+        return _came_to(result, plan["extension"])
 
     def _promote(self, study: str) -> dict[str, Any]:
         ledger = Ledger(self.config.storage.runs_uri, study)
@@ -162,12 +164,12 @@ def _ingest(refresh: RefreshConfig, target: str, on_event: OnEvent) -> None:
     ingest(source, target, options=options, on_note=lambda line: on_event(StudyEvent("note", line)))
 
 
-def _came_to(result: StudyResult, before: set[str]) -> dict[str, Any]:
-    """What the slot has added, for the record and the note."""
+def _came_to(result: StudyResult, extension: int) -> dict[str, Any]:
+    """What the slot has added, in whichever of its attempts, for the record and the note."""
     return {
         "study": result.study_name,
         "points": len(result.points),
-        "new": sorted(point.name for point in result.points if point.name not in before),
+        "new": sorted(point.name for point in result.points if point.extension >= extension),
         "failed": result.failed,
         "limit": result.meta.get("limit"),
         "report": f"{result.ledger_uri}/report/report.html",
