@@ -71,6 +71,24 @@ def test_one_learned_projector_at_several_numbers_of_tokens(save_checkpoint, eva
         evaluated(folder, rows_table, variants=other)
 
 
+def test_a_trained_part_serves_other_settings_with_the_same_weights(save_checkpoint, evaluated, rows_table, tmp_path):
+    model, processor = load_ours(save_checkpoint(name="vispco", budget=0.6))
+    for weight in [weight for part in model.parts.all() for weight in part.parameters()]:
+        torch.nn.init.normal_(weight, std=0.3)  # attaching draws what the checkpoint was drawn with
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    folder = str(tmp_path)
+    variants = [{"name": f"b{budget}", "method": {"name": "vispco", "budget": budget}} for budget in (0.6, 0.4)]
+    result = evaluated(folder, rows_table, variants=variants)
+    rows = read_table(result.outcomes_uri)
+    itself, same, less = ([row for row in rows if row["variant"] == name] for name in ("", "b0.6", "b0.4"))
+    same, itself = ([{**row, "settings": ""} for row in plain(rows)] for rows in (same, itself))
+    assert same == itself, "the weights are those that were trained"
+    assert sum(row["swiglu_macs"] for row in less) < sum(row["swiglu_macs"] for row in itself)
+    with pytest.raises(DpnError, match="variant 'other': method dpn has weights, which were not trained here"):
+        evaluated(folder, rows_table, variants=[{"name": "other", "method": {"name": "dpn"}}])
+
+
 def test_budgets_of_the_dial(save_checkpoint, evaluated, rows_table, tmp_path):
     folder = save_checkpoint(name="dpn")
     with pytest.raises(DpnError, match=r"budget 0\.4 needs a calibrated dial"):

@@ -105,7 +105,7 @@ def test_samplers(make_config, sampler, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "told"), [("no.such:thing", "No module named"), ("json:dumps", "is no sampler of Optuna")]
+    ("sampler", "told"), [("json:no_such", "no attribute"), ("json:dumps", "is no sampler of Optuna")]
 )
 def test_a_sampler_that_cannot_be_had(make_config, sampler, told):
     with pytest.raises(ConfigError, match=f"sweep.sampler = '{sampler}'.*{told}"):
@@ -221,6 +221,10 @@ def test_a_seed_that_failed_leaves_the_others(make_config):
         ({"search": {**TWO, "keep_ratio": [0.1, 0.2]}}, "settings stand under their method's name"),
         ({"search": TWO, "sampler": "grid"}, "levels or step must say"),
         ({"sampler": "best"}, "sweep.sampler"),
+        ({"sampler": "no.such:thing"}, "there is no module no.such"),
+        ({"objectives": ["accuracy", "accuracy"]}, "name each once"),
+        ({"objectives": ["accuracy/pope"]}, "pope is not among eval.benchmarks"),
+        ({"search": {"eval.limit": [1, 2]}}, "must answer the same questions"),
         ({"points": [{"keep_ratio": 0.5}]}, "has no setting of that name"),
         ({"points": [{"train.lr": "high"}]}, "sweep.points"),
         ({"objectives": ["speed"]}, "speed"),

@@ -44,7 +44,7 @@ def run(
         from dpn_platform.pipelines.run import run_slot, slot_note
 
         with progress("starting the slot") as advance:
-            name = slot or f"{datetime.now(UTC):%Y-%m-%d}"
+            name = f"{datetime.now(UTC):%Y-%m-%d}" if slot is None else slot
             done = run_slot(experiment, name, on_event=StudyProgress(advance, note))
     if as_json:
         print_json(_document(done))

@@ -58,6 +58,10 @@ def extended(stored: ExperimentConfig, changes: list[str], trials: int) -> Exper
         config = parse_config(values, f"study '{stored.name}'")
     if config.sweep is None:
         raise ConfigError(f"{recipe[0]}: has no section 'sweep'; a study is extended by a sweep")
+    held = stored.sweep.num_trials if stored.sweep is not None else 0
+    if config.sweep.num_trials + trials < held:
+        asked = config.sweep.num_trials + trials
+        raise ConfigError(f"sweep.num_trials = {asked}: the study asks for {held} already; allowed: {held} and more")
     # Where a study is kept is its own business, whatever a recipe says.
     sweep = config.sweep.model_copy(update={"num_trials": config.sweep.num_trials + trials})
     return config.model_copy(update={"sweep": sweep, "storage": stored.storage, "tracking": stored.tracking})

@@ -16,6 +16,7 @@ from dpn_model.methods.registry import DEFAULT
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.evaluation import EvalConfig
 from dpn_platform.config.method import MethodConfig, method_config, method_section, without_others
+from dpn_platform.config.objectives import ACCURACY
 from dpn_platform.config.pipeline import PipelineConfig
 from dpn_platform.config.search import SECTIONS, with_defaults
 from dpn_platform.config.section import Section
@@ -115,6 +116,10 @@ class ExperimentConfig(Section):
                     "control that has, or budgets to `dpn evaluate`"
                 )
             check_study(self.sweep, self.method, {name: getattr(self, name) for name in SECTIONS})
+            asked = [entry.name for entry in self.eval.benchmarks]
+            named = [name.partition("/")[2] for name in self.sweep.objectives if name.startswith(f"{ACCURACY}/")]
+            if unasked := [name for name in named if name not in asked]:
+                raise ValueError(f"sweep.objectives: {unasked[0]} is not among eval.benchmarks: {', '.join(asked)}")
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

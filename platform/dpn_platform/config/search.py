@@ -29,6 +29,7 @@ from dpn_platform.config.section import Section
 SECTIONS = ("train", "model", "data")
 #: what trials must share, or their points are answers to other questions
 _SHARED = ("data.uri", "data.eval_split")
+_NOT_SEARCHED = ("eval", "storage", "tracking", "sweep", "pipeline")
 
 
 class SearchConfig(Section):
@@ -77,9 +78,7 @@ class SearchConfig(Section):
         return [
             {"method.name": method, **dict(zip(self.axes(method), values, strict=True))}
             for method in self.spaces
-            for values in product(
-                *(grid_values(f"sweep.search.{name}", one) for name, one in self.spaces[method].items())
-            )
+            for values in product(*(grid_values(name, one) for name, one in self.spaces[method].items()))
         ]
 
     def params_of(self, point: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,6 +179,8 @@ def _of_experiment(name: str, given: Any) -> Dimension:
 def _of_setting(spec: MethodSpec, name: str) -> Dimension:
     """Any setting may be varied under its own dotted name."""
     kind = _kind_of(spec, name)
+    if kind is None and name.partition(".")[0] in _NOT_SEARCHED:
+        raise ValueError(f"sweep.search.{name}: trials must answer the same questions and be kept in one place")
     if kind is None:
         allowed = ", ".join(spec.search) or "none of its own"
         raise ValueError(

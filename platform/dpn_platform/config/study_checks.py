@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,6 +33,9 @@ def check_study(sweep: SweepConfig, method: MethodConfig, sections: Mapping[str,
     for name in sweep.search.spaces if sweep.num_trials else ():
         _check_space(sweep, name, method, sections)
     _ = sweep.num_proposals  # refuses a grid that nothing divides
+    if len(set(sweep.objectives)) < len(sweep.objectives):
+        raise ValueError(f"sweep.objectives: {', '.join(sweep.objectives)}; name each once")
+    _check_sampler(sweep.sampler)
     for point in sweep.points:
         try:
             for key, value in sweep.search.params_of(point).items():
@@ -41,6 +45,17 @@ def check_study(sweep: SweepConfig, method: MethodConfig, sections: Mapping[str,
             raise ValueError(f"sweep.points, {dict(point)}: {error}") from None
     _check_controls(sweep, method)
     _check_dials(sweep, method)
+
+
+def _check_sampler(name: str) -> None:
+    """Whether there is such a module; what it gives is seen when the study starts."""
+    module, colon, _ = name.partition(":")
+    try:
+        is_there = not colon or find_spec(module) is not None
+    except ModuleNotFoundError:
+        is_there = False
+    if not is_there:
+        raise ValueError(f"sweep.sampler = {name!r}: there is no module {module}")
 
 
 def _check_space(sweep: SweepConfig, name: str, method: MethodConfig, sections: Mapping[str, Section]) -> None:

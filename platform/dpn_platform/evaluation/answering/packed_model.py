@@ -40,6 +40,7 @@ class PackedModel:
         self._remember()
         self._pixels: dict[str, Tensor] = {}
         self._own = (model.config.method_settings, model.parts, model.config.dial)
+        self._trained = self._weights_of_parts()
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -57,9 +58,7 @@ class PackedModel:
             self.model.set_route(None)
             if variant.method is not None:
                 self.model.configure_method(variant.method)
-                own = {id(weight) for part in parts.all() for weight in part.parameters()}
-                if any(id(weight) not in own for part in self.model.parts.all() for weight in part.parameters()):
-                    raise ValueError(f"method {variant.method['name']} has weights, which were not trained here")
+                self._take_over_weights(settings.name, variant.method["name"])
             if variant.budget is not None:
                 self.model.set_budget(variant.budget)
             if variant.route is not None:
@@ -67,6 +66,26 @@ class PackedModel:
         except ValueError as error:
             raise DpnError(f"variant '{variant.told}': {error}") from error
         self._remember()
+
+    def _weights_of_parts(self) -> dict[str, Tensor]:
+        """By their names in the model."""
+        of_parts = {id(weight) for part in self.model.parts.all() for weight in part.parameters()}
+        return {name: weight for name, weight in self.model.named_parameters() if id(weight) in of_parts}
+
+    def _take_over_weights(self, trained: str, method: str) -> None:
+        """The trained method with other settings has the same weights, of which attaching has drawn new ones.
+
+        Raises:
+            ValueError: they are another method's, stand elsewhere, or have other sizes.
+        """
+        for name, weight in self._weights_of_parts().items():
+            known = self._trained.get(name)
+            if known is weight:
+                continue
+            if trained != method or known is None or known.shape != weight.shape:
+                raise ValueError(f"method {method} has weights, which were not trained here")
+            with torch.no_grad():
+                weight.copy_(known)
 
     def _remember(self) -> None:
         """Every method's image side stands in front of the same pictures."""
