@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.published.manifest import Manifest, Quarantine
@@ -79,7 +80,7 @@ def pretend(calls: Path) -> Execute:
         config, name, _, _, _, output_uri = assignment
         with calls.open("a") as file:
             file.write(f"{name}\n")
-        key = name.partition("-01234567-")[2]
+        key = name.split("-", 2)[2]
         uri = f"{config.storage.runs_uri}/{name}"
         folder = Path(str(output_uri).removeprefix("file://"))
         folder.mkdir(parents=True)
@@ -165,3 +166,34 @@ def test_three_nights_with_a_kill_in_the_second(
     assert [one["extension"] for one in history] == [0, 1, 2]
     assert history[2]["volume"]["value"] > history[0]["volume"]["value"]
     assert len(list((tmp_path / "runs").glob(f"{study}-*"))) == 7
+
+
+def write_raw(folder: Path, num_train: int) -> None:
+    """A raw set in LLaVA's layout, without pictures."""
+    folder.mkdir(exist_ok=True)
+    for split, count in (("train", num_train), ("test", 4)):
+        turns = [{"from": "human", "value": "what ?"}, {"from": "gpt", "value": "red"}]
+        records = [{"id": f"{split}-{number}", "conversations": turns} for number in range(count)]
+        (folder / f"{split}.json").write_text(json.dumps(records))
+
+
+def test_new_annotations_are_ingested_and_make_a_study_of_their_own(config: ExperimentConfig, tmp_path: Path) -> None:
+    values = config.model_dump(mode="json")
+    values["data"]["uri"] = str(tmp_path / "published")
+    values["pipeline"] |= {"trials": 0, "aliases": [], "refresh": {"source": str(tmp_path / "raw")}}
+    nightly = parse_config(values | {"sweep": {"num_trials": 0, "controls": ["dense"]}})
+    (tmp_path / "published").mkdir()
+    studies, new = [], []
+    for day, num_train in ((23, 6), (24, 6), (25, 8)):
+        write_raw(tmp_path / "raw", num_train)
+        slot = run_slot(nightly, f"2026-11-{day}", execute=pretend(tmp_path / "calls"), now=lambda: at(25))
+        studies.append(slot.stages["plan"]["study"])
+        new.append(slot.stages["refresh"]["is_new"])
+    assert new == [True, False, True]
+    assert studies[0] == studies[1] != studies[2]
+    # Another set is never put in the place of this one.
+    elsewhere = {"pipeline": {"refresh": {"source": str(tmp_path / "elsewhere")}}}
+    other = parse_config(nightly.model_dump(mode="json") | elsewhere)
+    write_raw(tmp_path / "elsewhere", 6)
+    with pytest.raises(DpnError, match="was made of .*raw, pipeline.refresh.source is .*elsewhere"):
+        run_slot(other, "2026-11-26", execute=pretend(tmp_path / "calls"))

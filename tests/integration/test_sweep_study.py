@@ -271,7 +271,9 @@ def test_equal_trials_are_taken_over_and_an_extension_runs_what_is_new(
 
     # Asked more questions, what is trained answers them, in a folder of its own; nothing is trained again.
     asked = changed(more, eval={"limit": 20})
-    start(asked, pretend(calls), tracker, study_name="t", resume=True, extend=True)
+    events.clear()
+    start(asked, pretend(calls), tracker, study_name="t", resume=True, extend=True, on_event=events.append)
+    assert not [event.message for event in events if " did" in event.message], "each has a result of its own now"
     again = [name for name, _ in calls_of(calls)[12:]]
     assert len(again) == 9
     assert "s-dense" in again, "the run that trained it"

@@ -16,7 +16,7 @@ import numpy as np
 from dpn_platform.benchmarks.statistics.best_of_many import flattery_of_best
 from dpn_platform.benchmarks.statistics.paired_pictures import change_of_sums
 from dpn_platform.benchmarks.statistics.pictures import Pictures
-from dpn_platform.sweeps.promotion.looks import proven
+from dpn_platform.sweeps.promotion.looks import alpha_of_look, corrected
 
 NUM_CLASSES = 20
 _NORMAL = NormalDist()
@@ -70,7 +70,7 @@ class Nights:
             pairs = zip(wins[night].tolist(), losses[night].tolist(), strict=True)
             n = self.n
             changes = [change_of_sums((won - lost) / n, (won + lost) / n**2, 1 / n, n, flattery) for won, lost in pairs]
-            if any(proven(changes, self.alpha, night + 1)):
+            if min(corrected(changes)) <= alpha_of_look(self.alpha, night + 1):
                 return night + 1
         return None
 

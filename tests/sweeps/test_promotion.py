@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpn_platform.config.aliases import alias_of, registry_alias
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.points import Point
@@ -22,7 +23,6 @@ from dpn_platform.sweeps.promotion.decision import Decision, current_aliases
 from dpn_platform.sweeps.promotion.guarding import Guards
 from dpn_platform.sweeps.promotion.looks import alpha_of_look
 from dpn_platform.sweeps.promotion.promote import promote, read_decisions
-from dpn_platform.sweeps.promotion.rules import alias_of
 from dpn_platform.sweeps.trials import Trial
 from tests.evaluation.outcome_tables import answers, write_point
 
@@ -271,3 +271,10 @@ def test_points_on_one_route_are_no_candidates(ledger: Ledger, make: Make) -> No
     point = make("a-route-1x1", 0.99, 0.5)
     ledger.put(Trial(point.name, {"method.name": "dpn"}, state="finished", point=point.to_json(), route=["1x1"]))
     assert promote(ledger, ["champion"], NO_GUARDS, now=NOW)[0].holder == "dense"
+
+
+def test_an_alias_has_letters_that_a_registry_takes() -> None:
+    asked = ("champion", "budget-0.40", "budget-0.125", "objective-0.30")
+    assert [registry_alias(alias) for alias in asked] == ["champion", "budget-40", "budget-12_5", "objective-0_30"]
+    with pytest.raises(ValueError, match="up to 1"):
+        alias_of("budget-1.5")

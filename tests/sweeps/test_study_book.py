@@ -175,3 +175,29 @@ def test_the_tracker_is_told_the_data_the_source_and_where_every_trial_stands(
     again.settle(known)
     assert {run.run_id: run.tags for run in tracker.runs.values()} == before
     assert len(parent.data) == 2
+
+
+def test_a_point_that_ended_before_the_reference_is_judged_by_it_in_the_end(
+    make_config: Any, make_outcome: Any, write_evaluation: Any
+) -> None:
+    config = make_config(constraints=["flops_ratio <= dense * 0.5"])
+    study = Study(config, make_outcome, write_evaluation, MemoryTracker())
+    for key in ("static_2x2", "dense"):
+        study.book.started(key)
+        study.book.reported(key, study.finish(key))
+    kept = study.ledger.trial("static_2x2").point
+    assert kept is not None
+    assert kept["is_feasible"], "nothing was known of dense"
+    assert not any(point.is_feasible for point, _ in study.book.settled_points())
+    assert not study.ledger.trial("static_2x2").point["is_feasible"], "a study is read from its ledger"
+
+
+def test_hours_of_a_process_that_was_lost_count_too(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("dpn_platform.sweeps.book.time.monotonic", lambda: clock[0])
+    for now in (0.0, 3600.0):  # Tune starts a trial again whose process was lost
+        clock[0] = now
+        study.book.started("dense")
+    clock[0] = 7200.0
+    study.book.failed("dense", "out of memory")
+    assert study.ledger.trial("dense").device_hours == 2.0

@@ -5,6 +5,7 @@ import pytest
 from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.errors import DpnError
 from dpn_platform.sweeps.ledger import Ledger, latest_unfinished
+from dpn_platform.sweeps.neighbours import comparable_proposals
 from dpn_platform.sweeps.trials import Trial, control_trials, searched_trial
 
 
@@ -64,3 +65,16 @@ def test_the_newest_unfinished_study_of_a_config(make_config):
     Ledger(runs_uri, "b").finish(12.0)
     assert latest_unfinished(runs_uri, "try") == "a"
     assert Ledger(runs_uri, "b").header().duration_s == 12.0
+
+
+def test_a_study_learns_from_others_of_the_same_data_alone(make_config):
+    config = make_config()
+    for name, data in (("same", "data1"), ("other", "data2")):
+        there = Ledger(config.storage.runs_uri, name)
+        there.create(config, data)
+        there.put(
+            searched_trial(0, "dpn", {"x": name}).become("finished", values={"accuracy": 0.5, "flops_ratio": 0.4})
+        )
+    Ledger(config.storage.runs_uri, "slow").create(make_config(train={"lr": 0.5}), "data1")
+    found = comparable_proposals(Ledger(config.storage.runs_uri, "study"), config, "data1")
+    assert [params["x"] for params, _ in found] == ["same"]

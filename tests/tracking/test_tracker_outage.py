@@ -13,9 +13,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 from requests.exceptions import ConnectionError as RequestsConnectionError
 
-from dpn_platform.tracking import DataInput, Version, View, mlflow_tracker
+from dpn_platform.tracking import DataInput, Version, View, mlflow_delivery
 from dpn_platform.tracking.guard import Guard
-from dpn_platform.tracking.mlflow_tracker import MlflowTracker, is_unreachable
+from dpn_platform.tracking.mlflow_delivery import is_unreachable
+from dpn_platform.tracking.mlflow_tracker import MlflowTracker
 from dpn_platform.tracking.spool import Spool
 
 SERVER = "http://127.0.0.1:9"
@@ -58,8 +59,8 @@ class FlakyRuns:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> FlakyRuns:
     flaky = FlakyRuns()
-    monkeypatch.setattr(mlflow_tracker, "MlflowModels", lambda experiment, uri: flaky)
-    monkeypatch.setattr(mlflow_tracker, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(mlflow_delivery, "MlflowModels", lambda experiment, uri: flaky)
+    monkeypatch.setattr(mlflow_delivery, "_FIRST_PAUSE_S", 0.0)
     return flaky
 
 
@@ -93,7 +94,7 @@ def test_an_outage_is_spooled_and_replayed_in_order(
         for step in range(50):
             tracker.log_metrics(run, {"loss": float(step)}, step)
         tracker.log_artifact(run, "text hush-hush", "note.txt")
-    assert runs.attempts == 1 + mlflow_tracker.ATTEMPTS  # after that, the work is not slowed down
+    assert runs.attempts == 1 + mlflow_delivery.ATTEMPTS  # after that, the work is not slowed down
     assert len([record for record in caplog.records if "cannot be reached" in record.message]) == 1
     assert "hush-hush" not in next(tmp_path.iterdir()).read_text()
     runs.is_away = False

@@ -16,7 +16,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.demo.recipe import DEMO_RAW_URI, DEMO_URI, DemoRecipe
 
 if TYPE_CHECKING:
-    from dpn_platform.data.ingest.sources import RawSource
+    pass
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace another data set; its version stays readable.")]
@@ -139,8 +139,10 @@ def ingest(
     addresses = (source, *(annotations or []), *(images or []), uri)
     with clean_stdout(), ExitStack() as stack:
         stack.enter_context(services_for(*addresses, ray=False))
+        from dpn_platform.data.ingest.splitting import open_raw
+
         # What is not there is refused before Ray starts.
-        raw = _open_source(source, annotations or [], images or [], hold_out)
+        raw = open_raw(source, annotations or [], images or [], hold_out)
         stack.enter_context(services_for())
         from dpn_platform.data.ingest.job import IngestOptions
         from dpn_platform.data.ingest.job import ingest as run_ingest
@@ -177,11 +179,3 @@ def _source_and_target(places: Sequence[str], annotations: Sequence[str]) -> tup
     if len(places) == 1 and annotations:
         return None, places[0]
     raise DpnError("expected either SOURCE URI, or --annotations FILE ... URI; see `dpn data ingest --help`")
-
-
-def _open_source(source: str | None, annotations: list[str], images: list[str], hold_out: float) -> RawSource:
-    from dpn_platform.data.ingest.sources import file_source, folder_source
-    from dpn_platform.data.ingest.splitting import with_hold_out, with_named_splits
-
-    raw = folder_source(source, images=images) if source else file_source(annotations, images)
-    return with_hold_out(with_named_splits(raw), hold_out)

@@ -31,11 +31,11 @@ def promote(
     """Move each alias to a new point if that truly beats the present one, on the same questions."""
     with clean_stdout():
         ledger = locate(study, runs_uri)
+        from dpn_platform.config.aliases import CHAMPION, KNEE
         from dpn_platform.sweeps.promotion.decision import current_aliases
         from dpn_platform.sweeps.promotion.guarding import Guards
         from dpn_platform.sweeps.promotion.promote import promote as decide_and_keep
         from dpn_platform.sweeps.promotion.promote import read_decisions
-        from dpn_platform.sweeps.promotion.rules import CHAMPION, KNEE
 
         wanted = alias or list(current_aliases(read_decisions(ledger))) or [CHAMPION, KNEE]
         guards = Guards(tuple(guard or ()), margin)

@@ -115,7 +115,7 @@ def _facts(study: Standing) -> dict[str, object]:
         "method searched": (sweep.get("search") or {}).get("method", ""),
         **{f"  {name}": _range_text(value) for name, value in searched.items() if value},
         "trials": ", ".join(f"{count} {name}" for name, count in counts.items()) or "none yet",
-        "extensions": "; ".join(f"{one.get('number')}: {one.get('changes')}" for one in header.extensions),
+        "extensions": "; ".join(f"{one['number']}: {', '.join(one['changes'])}" for one in header.extensions),
         "ledger": study.ledger.uri,
     }
     return {name: value for name, value in facts.items() if value != ""}

@@ -6,21 +6,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from dpn_platform.config.aliases import CHAMPION, KNEE, alias_of
 from dpn_platform.config.section import Section
 
-
-def _alias(name: str) -> str:
-    stem, dash, ratio = name.partition("-")
-    try:
-        is_budget = stem == "budget" and bool(dash) and 0 < float(ratio) <= 1
-    except ValueError:
-        is_budget = False
-    if name not in ("champion", "knee") and not is_budget:
-        raise ValueError(f"{name!r}; allowed: champion, knee, budget-RATIO such as budget-0.40")
-    return name
-
-
-Alias = Annotated[str, AfterValidator(_alias)]
+Alias = Annotated[str, AfterValidator(alias_of)]
 
 
 class RefreshConfig(Section):
@@ -37,7 +26,7 @@ class PipelineConfig(Section):
     trials: int = Field(4, ge=0, description="proposals that a slot adds")
     device_hours: float | None = Field(None, gt=0, description="that a slot may take")
     refresh: RefreshConfig | None = None
-    aliases: tuple[Alias, ...] = ("champion", "knee", "budget-0.40")
+    aliases: tuple[Alias, ...] = (CHAMPION, KNEE, "budget-0.40")
     guards: tuple[str, ...] = Field((), description="benchmarks that may not get worse; among eval.benchmarks")
     margin: float = Field(1.0, ge=0, description="points that a guard may lose, within its interval")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="over all slots together")

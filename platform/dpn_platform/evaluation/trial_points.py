@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpn_platform.evaluation.points import Point
+from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.storage import DamagedObjectError
 
 
@@ -41,8 +42,13 @@ def _from_evaluation(trial: Mapping[str, Any], source: str) -> Point:
     result = read_result(str(trial["evaluation_uri"]))
     if result is None:
         raise DamagedObjectError(f"{source}: the evaluation {trial['evaluation_uri']} is missing")
+    return point_of_result(trial, result)
+
+
+def point_of_result(trial: Mapping[str, Any], result: EvaluationResult) -> Point:
+    """The point that a trial's evaluation makes; whether it keeps the study's constraints is not asked."""
     params = dict(trial["params"])
-    return result.to_point(
+    point = result.to_point(
         trial["key"],
         params.pop("method.name"),
         params=params,
@@ -51,3 +57,4 @@ def _from_evaluation(trial: Mapping[str, Any], source: str) -> Point:
         checkpoint_uri=result.key.get("checkpoint_uri"),
         on=trial.get("on"),
     )
+    return point.model_copy(update={"extension": trial.get("extension", 0)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from dpn_platform.config.aliases import registry_alias
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.points import without_seed
 from dpn_platform.reports.study.build import ReportPaths, build_report, study_record
@@ -52,9 +53,5 @@ def report_study(config: ExperimentConfig, result: StudyResult) -> StudyReport:
 
 def tracker_aliases(ledger: Ledger) -> dict[str, str]:
     """Alias in the tracker's letters -> point, of what was promoted; seeds of one setting are one version there."""
-    return {
-        f"budget-{100 * float(alias.removeprefix('budget-')):.0f}" if alias.startswith("budget-") else alias: (
-            without_seed(point)
-        )
-        for alias, point in current_aliases(read_decisions(ledger)).items()
-    }
+    held = current_aliases(read_decisions(ledger))
+    return {registry_alias(alias): without_seed(point) for alias, point in held.items()}

@@ -16,12 +16,12 @@ from dpn_platform.config.pipeline import PipelineConfig, RefreshConfig
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.sweep import SweepConfig
 from dpn_platform.data.ingest.job import IngestOptions, ingest
-from dpn_platform.data.ingest.sources import folder_source
-from dpn_platform.data.published.manifest import load_manifest
+from dpn_platform.data.ingest.splitting import open_raw
+from dpn_platform.data.published.manifest import FILE_NAME, Manifest, load_manifest
 from dpn_platform.pipelines.report import report_study, tracker_aliases
 from dpn_platform.pipelines.slots import Slot, Slots
 from dpn_platform.pipelines.webhook import tell
-from dpn_platform.storage import ensure_bucket, exists, write_bytes
+from dpn_platform.storage import ensure_bucket, exists, join_uri, write_bytes
 from dpn_platform.sweeps.events import OnEvent, StudyEvent
 from dpn_platform.sweeps.lease import Holder, Lease
 from dpn_platform.sweeps.ledger import Ledger
@@ -93,15 +93,14 @@ class _Running:
 
     def _refresh(self) -> dict[str, Any]:
         """New annotations, ingested: shards whose rows did not change are kept as they are."""
-        before = load_manifest(self.config.data.uri).fingerprint if self._has_data() else ""
+        uri = self.config.data.uri
+        before = load_manifest(uri) if exists(join_uri(uri, FILE_NAME)) else None
         if self.pipeline.refresh is not None:
-            _ingest(self.pipeline.refresh, self.config.data.uri, self.on_event)
-        manifest = load_manifest(self.config.data.uri)
+            _ingest(self.pipeline.refresh, uri, before, self.on_event)
+        manifest = load_manifest(uri)
         rows = {split: found.rows for split, found in manifest.splits.items()}
-        return {"data": manifest.fingerprint, "rows": rows, "is_new": manifest.fingerprint != before}
-
-    def _has_data(self) -> bool:
-        return exists(f"{self.config.data.uri.rstrip('/')}/manifest.json")
+        is_new = before is None or manifest.fingerprint != before.fingerprint
+        return {"data": manifest.fingerprint, "rows": rows, "is_new": is_new}
 
     def _plan(self, refreshed: Mapping[str, Any]) -> dict[str, Any]:
         """How far the study is to go: written down first, so that a second attempt goes no farther.
@@ -158,10 +157,17 @@ class _Running:
         return {"note": uri, "problem": problem}
 
 
-def _ingest(refresh: RefreshConfig, target: str, on_event: OnEvent) -> None:
-    source = folder_source(refresh.source, images=list(refresh.images))
+def _ingest(refresh: RefreshConfig, target: str, before: Manifest | None, on_event: OnEvent) -> None:
+    """Publishes the source as it is today; earlier versions stay readable.
+
+    Raises:
+        DpnError: what is published there was made of another source.
+    """
+    raw = open_raw(refresh.source, images=refresh.images)
+    if before is not None and before.source != raw.name:
+        raise DpnError(f"{target} was made of {before.source}, pipeline.refresh.source is {raw.name}; choose another")
     options = IngestOptions(max_quarantined=refresh.max_quarantined)
-    ingest(source, target, options=options, on_note=lambda line: on_event(StudyEvent("note", line)))
+    ingest(raw, target, options=options, force=True, on_note=lambda line: on_event(StudyEvent("note", line)))
 
 
 def _came_to(result: StudyResult, extension: int) -> dict[str, Any]:

@@ -8,29 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from dpn_model.methods.registry import find_method
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.objectives import ACCURACY, FLOPS_RATIO
 from dpn_platform.config.redact import without_credentials
-from dpn_platform.evaluation.pareto import front_points
 from dpn_platform.evaluation.points import Point
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.evaluation.run import read_result
+from dpn_platform.evaluation.trial_points import point_of_result
 from dpn_platform.storage import write_bytes
-from dpn_platform.sweeps.budgets import budgets_of_front
 from dpn_platform.sweeps.events import Kind, OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.limits import Spending
 from dpn_platform.sweeps.measures import is_feasible
 from dpn_platform.sweeps.search import VALUES
 from dpn_platform.sweeps.tracking import StudyTracking
-from dpn_platform.sweeps.trials import REFERENCE, Trial, method_name, route_trials, shown_params, trained_run
+from dpn_platform.sweeps.trials import REFERENCE, Trial, trained_run
 from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome
 
 FOLLOW_EVERY_S = 2.0
-#: a trial that took more is not evaluated on each of them
-MOST_ROUTES = 12
 
 
 class StudyBook:
@@ -81,7 +77,7 @@ class StudyBook:
             run_id = self.tracking.open_trial(trial)
             trial = self._set(trial.become("running", reason=None, run_id=run_id))
             self._last_step[key] = 0
-            self._began[key] = time.monotonic()
+            self._began.setdefault(key, time.monotonic())  # also of a process that was lost
             self._tell("started", f"{key} started", trial)
 
     def reported(self, key: str, report: Mapping[str, Any]) -> None:
@@ -139,40 +135,20 @@ class StudyBook:
         result = read_result(str(trial.evaluation_uri))
         if result is None:
             raise DpnError(f"trial {trial.key}: its evaluation {trial.evaluation_uri} is missing")
-        point = result.to_point(
-            trial.key,
-            method_name(trial),
-            params=shown_params(trial),
-            is_control=trial.is_control,
-            run_id=trial.run_id,
-            checkpoint_uri=result.key.get("checkpoint_uri"),
-            on=trial.on,
-        )
         assert self.tracking.config.sweep is not None
         constraints, dense = self.tracking.config.sweep.constraints, self.trials.get(REFERENCE)
         is_kept = is_feasible(trial.values, constraints, {} if dense is None else dense.values)
-        return point.model_copy(update={"extension": trial.extension, "is_feasible": is_kept}), result
+        return point_of_result(vars(trial), result).model_copy(update={"is_feasible": is_kept}), result
 
-    def budgets_of_front(self) -> list[float]:
-        """Shares of visual tokens at which searched trials lie on the front that they form among themselves."""
-        assert self.tracking.config.sweep is not None
-        convention = self.tracking.config.sweep.flops_convention
-        finished = [trial for trial in self.trials.values() if trial.state == "finished"]
-        dense = next(self.point(trial)[0] for trial in finished if trial.key == REFERENCE)
-        searched = [self.point(trial)[0] for trial in finished if not trial.is_control]
-        return budgets_of_front(front_points(searched, convention), dense.visual_tokens_mean)
-
-    def routes_of_dynamic_trials(self) -> list[Trial]:
-        """Of every trained trial that took several routes: its checkpoint on each, unless its outcomes have them."""
-        if self.tracking.config.eval.routes == "all":
-            return []
+    def settled_points(self) -> list[tuple[Point, EvaluationResult]]:
+        """Of every finished trial, as it stands at the end: one that ended before dense was judged by nothing."""
         found = []
-        for trial in list(self.trials.values()):
-            if trial.state != "finished" or trial.on is not None or not find_method(method_name(trial)).takes_routes:
-                continue
-            routes = sorted({route for counts in self.point(trial)[0].routes.values() for route in counts if route})
-            if 1 < len(routes) <= MOST_ROUTES:
-                found += route_trials(trial, routes)
+        for trial in self.ledger.trials().values():
+            if trial.state == "finished":
+                point, result = self.point(trial)
+                if trial.point != (plain := point.to_json()):
+                    self.ledger.put(replace(trial, point=plain))
+                found.append((point, result))
         return found
 
     @property
@@ -201,7 +177,7 @@ class StudyBook:
         self._set(replace(trial, point=point.to_json()))
         self._note_result(trial)
         summary = f"accuracy {100 * point.accuracy:.1f}%, FLOPs ratio {values[FLOPS_RATIO]:.3f}"
-        whence = "" if trial.reused_from is None else f", as {trial.reused_from} did"
+        whence = f", as {trial.reused_from} did" if trial.is_taken_over else ""
         self._tell("finished", f"{trial.key}: {summary}{whence}", trial)
 
     def _stopped(self, trial: Trial, outcome: TrainingOutcome) -> None:

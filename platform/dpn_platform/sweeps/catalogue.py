@@ -19,8 +19,9 @@ from dpn_platform.config.yaml_text import parse_yaml
 from dpn_platform.evaluation.points import Convention, Point
 from dpn_platform.evaluation.trial_points import point_of_trial
 from dpn_platform.storage import DamagedObjectError, MissingObjectError, exists, join_uri, list_files, together
+from dpn_platform.sweeps.header import Header, header_at
 from dpn_platform.sweeps.lease import Holder, latest_holder
-from dpn_platform.sweeps.ledger import Header, Ledger, header_at, trial_at
+from dpn_platform.sweeps.ledger import Ledger, trial_at
 from dpn_platform.sweeps.trials import Trial
 
 #: a study that has begun and is neither held nor finished was "interrupted", also by trials that failed

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from dpn_platform.config.provenance import code_version
 from dpn_platform.storage import download_folder, list_sizes, read_bytes, together
 from dpn_platform.sweeps.bundle import BundleWriter
-from dpn_platform.sweeps.ledger import Ledger, parse_header
+from dpn_platform.sweeps.header import parse_header
+from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.trials import Trial, run_name
 from dpn_platform.training.run_folder import EXPORT
 

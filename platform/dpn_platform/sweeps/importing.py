@@ -15,7 +15,8 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.storage import create_bytes, exists, list_sizes, read_bytes, together, upload_folder, write_json
 from dpn_platform.sweeps.bundle import MANIFEST, members, verified_manifest
 from dpn_platform.sweeps.export import HEADER, LEDGER, LEDGER_PARTS, REUSED, RUNS, is_checkpoint
-from dpn_platform.sweeps.ledger import NAME_PATTERN, Ledger, parse_header
+from dpn_platform.sweeps.header import NAME_PATTERN, parse_header
+from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.moving import Moved, moved_header
 from dpn_platform.sweeps.trials import Trial
 

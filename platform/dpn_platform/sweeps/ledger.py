@@ -12,17 +12,14 @@ Each object is replaced in one step and written by one process, the driver that 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import difference, dump_config, fingerprint, parse_config
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.yaml_text import parse_yaml
 from dpn_platform.storage import (
-    DamagedObjectError,
     MissingObjectError,
     create_bytes,
     join_uri,
@@ -31,52 +28,9 @@ from dpn_platform.storage import (
     together,
     write_json,
 )
+from dpn_platform.sweeps.header import EXTENDABLE, NOT_THE_STUDY, NOT_TOLD, Header, header_at, is_among
 from dpn_platform.sweeps.lease import Holder, Lease
 from dpn_platform.sweeps.trials import Trial
-from dpn_platform.training.run_folder import NOT_THE_RUN
-
-SCHEMA_VERSION = 1
-NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-#: what changes nothing of what comes out
-HOW_IT_IS_RUN = (*(key for key in NOT_THE_RUN if key not in ("eval", "sweep")), "eval.batch_size", "eval.num_actors")
-#: what may change when a study is continued: how it is run, and how far it goes
-NOT_THE_STUDY = (
-    *HOW_IT_IS_RUN,
-    "sweep.limits",
-    "sweep.max_concurrent_trials",
-    "sweep.num_trials",
-    "sweep.reuse",
-)
-#: what an extension may change beside these: what is tried, and what is asked; its trials stay comparable
-EXTENDABLE = (*NOT_THE_STUDY, "sweep", "method", "eval")
-#: where a study is kept and what its recipe is called change nothing of it
-_NOT_TOLD = ("name", "storage", "tracking")
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a study is.
-
-    Attributes:
-        config: the resolved YAML it goes on with.
-        created: ISO time in UTC.
-        data_fingerprint: of the data set; empty in studies of earlier versions.
-        extensions: what was added to it since, the first first: `{number, created, changes, config_fingerprint}` and
-            once it has ended `{duration_s}`.
-        archived: since when it is put away, ISO time in UTC; None: it is not.
-    """
-
-    name: str
-    config_name: str
-    config: str
-    fingerprint: str
-    created: str
-    state: Literal["running", "finished"] = "running"
-    duration_s: float = 0.0
-    extensions: tuple[dict[str, Any], ...] = ()
-    data_fingerprint: str = ""
-    archived: str | None = None
-    schema_version: int = SCHEMA_VERSION
 
 
 class Ledger:
@@ -134,7 +88,7 @@ class Ledger:
         header = self.header()
         self._check_is_open(header, data_fingerprint)
         stored = self.config(header)
-        changes = [line for line in difference(stored, config) if not is_among(line, _NOT_TOLD)]
+        changes = [line for line in difference(stored, config) if not is_among(line, NOT_TOLD)]
         if others := [line for line in changes if not is_among(line, EXTENDABLE)]:
             raise DpnError(
                 f"study '{self.study}' cannot be extended so, its points would not be comparable: {'; '.join(others)}; "
@@ -208,7 +162,7 @@ class Ledger:
         self.header()  # no lease is left beside a study that is none
         with Lease(f"{self.uri}/lease", Holder.this_process(), lambda: None):
             header = replace(self.header(), archived=None if undo else _now())
-            write_json(self.header_uri, asdict(header))
+            self.put_header(header)
         return header
 
     def put(self, trial: Trial) -> None:
@@ -248,39 +202,5 @@ def trial_at(uri: str) -> Trial:
     return Trial.from_json(read_json(uri), uri)
 
 
-def header_at(uri: str) -> Header:
-    """The header in an object.
-
-    Raises:
-        MissingObjectError: nothing is there.
-        DamagedObjectError: not a header of this version.
-    """
-    return parse_header(read_json(uri), uri)
-
-
-def parse_header(document: Any, source: str) -> Header:
-    """The header in a document; `source` is named in messages.
-
-    Raises:
-        DamagedObjectError: not a header of this version.
-    """
-    if not isinstance(document, Mapping):
-        raise DamagedObjectError(f"{source}: not the header of a study, expected an object")
-    if document.get("schema_version") != SCHEMA_VERSION:
-        raise DamagedObjectError(
-            f"{source}: schema_version {document.get('schema_version')}, this version reads {SCHEMA_VERSION}"
-        )
-    try:
-        return Header(**{**document, "extensions": tuple(document.get("extensions", ()))})
-    except TypeError as error:
-        raise DamagedObjectError(f"{source}: not the header of a study of this version: {error}") from None
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def is_among(change: str, keys: Sequence[str]) -> bool:
-    """Whether a line of `difference` is about one of these keys or sections."""
-    key = change.partition(":")[0]
-    return any(key == name or key.startswith(f"{name}.") for name in keys)

@@ -6,14 +6,15 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import difference
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.storage import list_files
-from dpn_platform.sweeps.ledger import HOW_IT_IS_RUN, Ledger, is_among
+from dpn_platform.sweeps.header import HOW_IT_IS_RUN, is_among
+from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.proposals import Known, by_proposal, values_of
 
 #: what studies may differ in and still be comparable, trial by trial
 _MAY_DIFFER = (*HOW_IT_IS_RUN, "name", "storage", "tracking", "sweep")
 
 
-def comparable_proposals(ledger: Ledger, config: ExperimentConfig) -> list[Known]:
+def comparable_proposals(ledger: Ledger, config: ExperimentConfig, data_fingerprint: str) -> list[Known]:
     """Proposals, with what they came to, of studies of the same data, recipe, base and questions.
 
     A study that cannot be read, damaged or of another version, teaches nothing.
@@ -24,7 +25,10 @@ def comparable_proposals(ledger: Ledger, config: ExperimentConfig) -> list[Known
         if other.study == ledger.study:
             continue
         try:
-            if any(not is_among(line, _MAY_DIFFER) for line in difference(other.config(), config)):
+            header = other.header()
+            if header.data_fingerprint != data_fingerprint:  # at the same address there may have been other data
+                continue
+            if any(not is_among(line, _MAY_DIFFER) for line in difference(other.config(header), config)):
                 continue
             groups = by_proposal(other.trials().values())
         except DpnError:

@@ -4,7 +4,7 @@
 
 Looked up before a trial is run, in whatever study. What was taken over keeps its evaluation where it lies. The
 fingerprint covers the configuration that the trial runs with, data set, base and, of what is evaluated on another's
-checkpoint, that one's; not the version of the code, which a note tells instead.
+checkpoint, that one's; not the version of the code, which is kept beside the result.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from dpn_platform.config.provenance import code_version
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.run import read_result
 from dpn_platform.storage import MissingObjectError, list_sizes, read_json, write_json
-from dpn_platform.sweeps.ledger import HOW_IT_IS_RUN, Ledger
+from dpn_platform.sweeps.header import HOW_IT_IS_RUN
+from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.trials import Trial, trial_config
 
 FOLDER = "trials"
@@ -44,9 +45,15 @@ class Reuse:
         self._config = config
         self._where = config.sweep.reuse
         self._given = f"{data_fingerprint} {base_digest(config.model.base)}"
+        self._prints: dict[str, str] = {}
 
     def fingerprint(self, trial: Trial, trials: Mapping[str, Trial]) -> str:
         """Of all that decides the trial's result; `trials`: those of the study, for the one that it runs on."""
+        if trial.key not in self._prints:  # many run on one, and each takes a config to be resolved
+            self._prints[trial.key] = self._fingerprint(trial, trials)
+        return self._prints[trial.key]
+
+    def _fingerprint(self, trial: Trial, trials: Mapping[str, Trial]) -> str:
         config = trial_config(self._config, trial)
         base = "" if config.model.base == self._config.model.base else base_digest(config.model.base)
         parts = [self._given, base, fingerprint(config, _NOT_THE_RESULT), repr(trial.dial), repr(trial.route)]
@@ -61,7 +68,7 @@ class Reuse:
             trial: that is to be run.
             trials: of the study, by key.
         """
-        trial = replace(trial, fingerprint=trial.fingerprint or self.fingerprint(trial, trials))
+        trial = replace(trial, fingerprint=self.fingerprint(trial, trials))
         found = self._found(trial.fingerprint)
         if found is None:
             return trial
@@ -80,7 +87,7 @@ class Reuse:
 
     def note(self, trial: Trial) -> None:
         """A trial has finished: from now on it is found."""
-        if trial.fingerprint and trial.reused_from is None:
+        if trial.fingerprint and not trial.is_taken_over:
             entry = {"study": self._ledger.study, "key": trial.key, "evaluation_uri": trial.evaluation_uri}
             write_json(self._uri(trial.fingerprint), {**entry, "code_version": code_version()})
 

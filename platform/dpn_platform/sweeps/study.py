@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,18 +23,15 @@ from dpn_platform.evaluation.axis import axis_of
 from dpn_platform.evaluation.points import Point
 from dpn_platform.storage import ensure_bucket, open_uri
 from dpn_platform.sweeps.book import StudyBook
-from dpn_platform.sweeps.budgets import Settled, settled
+from dpn_platform.sweeps.budgets import settled
 from dpn_platform.sweeps.events import OnEvent, StopSign, StudyEvent
+from dpn_platform.sweeps.header import NAME_PATTERN
 from dpn_platform.sweeps.lease import Holder, Lease
-from dpn_platform.sweeps.ledger import NAME_PATTERN, Header, Ledger, is_among, latest_unfinished
-from dpn_platform.sweeps.limits import Spending
-from dpn_platform.sweeps.neighbours import comparable_proposals
-from dpn_platform.sweeps.reuse import Reuse
-from dpn_platform.sweeps.search import StudySearch
+from dpn_platform.sweeps.ledger import Ledger, latest_unfinished
+from dpn_platform.sweeps.running import RunningStudy
 from dpn_platform.sweeps.tracking import StudyTracking
-from dpn_platform.sweeps.trainable import Execute, build_trainable, train_and_evaluate
-from dpn_platform.sweeps.trials import Trial, control_trials
-from dpn_platform.sweeps.tuning import run_tuner, wait_until_gone
+from dpn_platform.sweeps.trainable import Execute, train_and_evaluate
+from dpn_platform.sweeps.tuning import wait_until_gone
 from dpn_platform.tracking import Status, Tracker, open_tracker
 
 
@@ -116,15 +113,9 @@ def run_study(
             ledger.reopen(config)
         with _ending_run(tracking, stop):
             started = time.monotonic()
-            reuse = Reuse(ledger, config, manifest.fingerprint)
-            asks_anew = bool(header.extensions) and any(
-                is_among(line, ("eval",)) for line in header.extensions[-1]["changes"]
-            )
-            running = _Running(
-                config, ledger, tracking, stop, execute, on_event, reuse, len(header.extensions), asks_anew
-            )
+            running = RunningStudy(config, ledger, tracking, stop, execute, on_event, header, manifest.fingerprint)
             book = running.to_its_end(controls)
-            return _result(running, book, header, manifest, time.monotonic() - started)
+            return _result(running, book, manifest, time.monotonic() - started)
 
 
 @contextmanager
@@ -142,118 +133,10 @@ def _ending_run(tracking: StudyTracking, stop: StopSign) -> Iterator[None]:
             tracking.tracker.end_run(tracking.run_id, status)
 
 
-@dataclass
-class _Running:
-    """A study while this driver runs it.
-
-    Attributes:
-        reuse: what equal trials have left.
-        extension: number of the one that runs; 0: the study itself.
-        asks_anew: whether it changes what trials are evaluated on.
-        left_out: why some of the study's own controls are not among its trials.
-        limit: why no more was started.
-    """
-
-    config: ExperimentConfig
-    ledger: Ledger
-    tracking: StudyTracking
-    stop: StopSign
-    execute: Execute
-    on_event: OnEvent
-    reuse: Reuse
-    extension: int = 0
-    asks_anew: bool = False
-    left_out: list[str] = field(default_factory=list)
-    limit: str | None = None
-
-    def to_its_end(self, controls: Settled) -> StudyBook:
-        """Everything that is open; then what follows from the front that the search has found."""
-        assert self.config.sweep is not None
-        if self.asks_anew:
-            self._ask_again()
-        self._put(controls)
-        self.on_event(StudyEvent("study", f"study {self.ledger.study}: {self.tracking.url() or self.ledger.uri}"))
-        book = self._run_open()
-        if self.config.sweep.controls_at_front and self.limit is None:
-            self._put(settled(self.config, book.budgets_of_front()))
-            self._put_trials(book.routes_of_dynamic_trials())
-            book = self._run_open()
-        return book
-
-    def _put(self, controls: Settled) -> None:
-        for line in controls.left_out:
-            if line not in self.left_out:
-                self.on_event(StudyEvent("note", line))
-                self.left_out.append(line)
-        self._put_trials(control_trials(controls.kept))
-
-    def _put_trials(self, trials: Sequence[Trial]) -> None:
-        """Into the ledger, those that it does not know, under this name or another."""
-        known = self.ledger.trials()
-        names = {trial.fingerprint: trial.key for trial in known.values() if trial.is_control}
-        for trial in trials:
-            if trial.key in known:
-                continue
-            trial = replace(trial, fingerprint=self.reuse.fingerprint(trial, known))
-            name = names.setdefault(trial.fingerprint, trial.key)
-            # A control with more seeds than before is called otherwise; its first seed is the one that is there.
-            known[trial.key] = self._put_trial(trial, known) if name == trial.key else known[name]
-
-    def _put_trial(self, trial: Trial, known: Mapping[str, Trial]) -> Trial:
-        """Into the ledger, with the result of an equal one where there is such."""
-        on = None if trial.on is None else known[trial.on].key
-        trial = self.reuse.taken_over(replace(trial, extension=self.extension, on=on), known)
-        self.ledger.put(trial)
-        return trial
-
-    def _ask_again(self) -> None:
-        """An extension may ask more questions: what has been trained stays, and answers them anew."""
-        known = self.ledger.trials()
-        for trial in known.values():
-            if trial.state != "finished" or not trial.fingerprint:
-                continue
-            print_ = self.reuse.fingerprint(trial, known)
-            if print_ != trial.fingerprint:
-                folder = f"evaluation-{print_[:8]}"
-                again = trial.become("waiting", fingerprint=print_, evaluation_folder=folder, evaluation_uri=None)
-                self.ledger.put(again)
-
-    def _run_open(self) -> StudyBook:
-        """What is open in the ledger and what the search still proposes."""
-        assert self.config.sweep is not None
-        known = self.ledger.trials()
-        others = comparable_proposals(self.ledger, self.config) if self.config.sweep.reuse == "all" else []
-        search = StudySearch(
-            self.config.sweep,
-            list(known.values()),
-            self._put_trial,
-            others,
-            lambda: spending.refusal(),
-        )
-        num_trials = sum(trial.is_settled for trial in known.values()) + search.num_open
-        book = StudyBook(self.ledger, self.tracking, num_trials, self.stop, self.on_event, self.reuse.note)
-        spending = Spending(
-            self.config.sweep.limits, book.trials.values, lambda: book.hours_of_running, lambda: search.num_open
-        )
-        book.spending = spending
-        trainable = build_trainable(self.config, self.ledger.runs_uri, self.ledger.study, self.execute)
-        with book:
-            try:
-                run_tuner(trainable, search, book, self.config)
-            finally:
-                was_cut_short = book.put_back()
-            self.limit = spending.refusal() if search.num_open else None
-            if was_cut_short or (search.num_open and self.limit is None):
-                raise KeyboardInterrupt  # Tune answers Ctrl-C by returning
-        if self.limit is not None:
-            self.on_event(StudyEvent("note", f"{self.limit}; {search.num_open} trials are left for an extension"))
-        return book
-
-
-def _result(running: _Running, book: StudyBook, header: Header, manifest: Manifest, spent_s: float) -> StudyResult:
-    config, ledger = running.config, running.ledger
+def _result(running: RunningStudy, book: StudyBook, manifest: Manifest, spent_s: float) -> StudyResult:
+    config, ledger, header = running.config, running.ledger, running.header
     trials = ledger.trials().values()
-    evaluated = [book.point(trial) for trial in trials if trial.state == "finished"]
+    evaluated = book.settled_points()
     running.tracking.settle(point for point, _ in evaluated)
     stopped = {trial.key: str(trial.reason) for trial in trials if trial.state == "stopped"}
     failed = {trial.key: str(trial.reason) for trial in trials if trial.state == "failed"}

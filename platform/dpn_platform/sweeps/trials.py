@@ -14,6 +14,7 @@ from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.storage import DamagedObjectError
 
 State = Literal["waiting", "running", "finished", "stopped", "failed"]
+EVALUATION = "evaluation"
 REFERENCE = DENSE  # the control that hopeless trials are compared with
 
 
@@ -58,13 +59,18 @@ class Trial:
     extension: int = 0
     fingerprint: str = ""
     reused_from: str | None = None
-    evaluation_folder: str = "evaluation"
+    evaluation_folder: str = EVALUATION
     device_hours: float = 0.0
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do for it."""
         return self.state in ("finished", "stopped")
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether its result is that of an equal trial; one that was asked anew since has its own."""
+        return self.reused_from is not None and self.evaluation_folder == EVALUATION
 
     def become(self, state: State, **changes: Any) -> Trial:
         """The trial in another state."""

@@ -1,78 +1,29 @@
-"""MlflowTracker: MLflow behind the ten verbs, patient and discreet.
+"""MlflowTracker: MLflow behind the ten verbs, patient (`mlflow_delivery`) and discreet.
 
-A server that is away for a while never stops the work: a few quick attempts, then requests are spooled to disk and
-sent, in order, when it answers again. Credentials are taken out before anything is sent or spooled.
+Credentials are taken out before anything is sent or spooled.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
-
 from dpn_platform.config.errors import DpnError
-from dpn_platform.tracking.guard import Guard, clip
-from dpn_platform.tracking.mlflow_models import MlflowModels, model_name
+from dpn_platform.tracking.guard import clip
+from dpn_platform.tracking.mlflow_delivery import PENDING, MlflowDelivery, is_unreachable
+from dpn_platform.tracking.mlflow_models import model_name
 from dpn_platform.tracking.mlflow_views import view_address
 from dpn_platform.tracking.records import DataInput, Version, View
-from dpn_platform.tracking.spool import Entry, Spool
+from dpn_platform.tracking.spool import Entry
 from dpn_platform.tracking.tracker import TAG_LIMIT, MetricLine, Status, checked_alias, metric_line, now_ms
 
-log = logging.getLogger(__name__)
-
-ATTEMPTS = 3
-_FIRST_PAUSE_S = 0.5
-_PROBE_EVERY_S = 10.0  # while the server is away, one attempt this often; everything between is spooled at once
-_PENDING = "pending:"
 _PARAM_LIMIT = 6000
-#: verbs that need not be told when they were asked for
-_UNTIMED = ("log_text", "log_path", "log_lines", "describe", "log_data", "register_models", "set_alias")
-_TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "ABORTED"}
 
 
-def is_unreachable(error: BaseException) -> bool:
-    """Whether a request failed because the server is away or overloaded, not because the request is wrong."""
-    if isinstance(error, RequestException | ConnectionError | TimeoutError):
-        return True
-    return isinstance(error, MlflowException) and error.error_code in _TRANSIENT
-
-
-class MlflowTracker:
+class MlflowTracker(MlflowDelivery):
     """The Tracker over an MLflow server (or a `sqlite:` address, for tests)."""
-
-    def __init__(
-        self, experiment: str, uri: str, *, spool_folder: Path | None = None, guard: Guard | None = None
-    ) -> None:
-        """Nothing is sent yet; spools that dead processes left are adopted.
-
-        Args:
-            experiment: made when missing.
-            uri: address of the server.
-            spool_folder: default `spool` in the state folder.
-            guard: default: one that knows the environment's secrets.
-        """
-        # MLflow's own defaults keep one request trying for minutes, which would stall the training loop.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        self._uri = uri
-        self._guard = guard or Guard()
-        self._runs = MlflowModels(experiment, uri)
-        self._spool = Spool(experiment, uri, spool_folder)
-        self._lock = threading.RLock()
-        self._next_probe = 0.0
-        self._ids: dict[str, str] = {}
-        if adopted := self._spool.adopt_orphans():
-            log.warning("MLflow: %d requests of an earlier process were not sent, sending them now", adopted)
 
     def start_run(
         self,
@@ -87,7 +38,7 @@ class MlflowTracker:
         entry = self._entry("start_run", name=self._guard.text(name), key=key, parent_id=parent_id)
         entry["params"] = self._guard.values(params or {}, _PARAM_LIMIT)
         entry["tags"] = self._guard.values(tags or {}, TAG_LIMIT)
-        return str(self._send(entry) or _PENDING + key)
+        return str(self._send(entry) or PENDING + key)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """See `Tracker.log_metrics`."""
@@ -125,7 +76,7 @@ class MlflowTracker:
         entry = self._entry("log_model", run_id=run_id, name=name, uri=self._guard.text(uri), step=step)
         entry["params"] = self._guard.values(params or {}, _PARAM_LIMIT)
         entry["metrics"] = {key: float(value) for key, value in (metrics or {}).items()}
-        return str(self._send(entry) or f"{_PENDING}{run_id}/{model_name(name)}")
+        return str(self._send(entry) or f"{PENDING}{run_id}/{model_name(name)}")
 
     def describe(self, run_id: str, *, note: str | None = None, tags: Mapping[str, str] | None = None) -> None:
         """See `Tracker.describe`."""
@@ -191,107 +142,8 @@ class MlflowTracker:
     def run_url(self, run_id: str) -> str:
         """Address of the run in the UI."""
         real = self._ids.get(run_id, run_id)
-        return self.experiment_url() + ("" if real.startswith(_PENDING) else f"/runs/{real}")
-
-    def _ui(self) -> str:
-        return re.sub(r"(?<=://)[^/@]+@", "", self._uri).rstrip("/")
+        return self.experiment_url() + ("" if real.startswith(PENDING) else f"/runs/{real}")
 
     @staticmethod
     def _entry(verb: str, **arguments: Any) -> Entry:
         return {"verb": verb, "timestamp": now_ms(), **arguments}
-
-    def _send(self, entry: Entry) -> str | None:
-        """Send what waits, then this; spool it when the server is away. Returns the verb's result, if sent."""
-        with self._lock:
-            if len(self._spool) == 0:
-                attempts = ATTEMPTS
-            elif time.monotonic() >= self._next_probe and self._drain():
-                attempts = 1
-            else:
-                self._spool.append(entry)
-                return None
-        failure = None
-        for attempt in range(attempts):
-            if attempt:
-                time.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1))
-            try:
-                return self._perform(entry)
-            except Exception as error:
-                if not is_unreachable(error):
-                    raise
-                failure = error
-        self._keep(entry, failure)
-        return None
-
-    def _keep(self, entry: Entry, failure: Exception | None) -> None:
-        with self._lock:
-            self._next_probe = time.monotonic() + _PROBE_EVERY_S
-            self._spool.append(entry)
-            reason = self._guard.text(str(failure)).splitlines()[0][:200] if str(failure) else type(failure).__name__
-            log.warning("MLflow cannot be reached, requests wait in %s (%s)", self._spool.path, reason)
-
-    def _drain(self) -> bool:
-        """Send the spooled requests in order; whether all are sent."""
-        while len(self._spool):
-            entry, count = self._first_waiting()
-            try:
-                self._perform(entry, is_replay=True)
-            except Exception as error:
-                if is_unreachable(error):
-                    self._next_probe = time.monotonic() + _PROBE_EVERY_S
-                    return False
-                log.warning("MLflow: a waiting %s was refused and is dropped: %s", entry["verb"], error)
-            self._spool.drop(count)
-        log.warning("MLflow answers again, all waiting requests were sent")
-        return True
-
-    def _first_waiting(self) -> tuple[Entry, int]:
-        """What to send next, and how many entries that is: metrics of one run that follow each other are joined."""
-        first = next(iter(self._spool))
-        if first["verb"] != "log_lines":
-            return first, 1
-        kind = (first["verb"], first["run_id"])
-        same = list(takewhile(lambda entry: (entry["verb"], entry.get("run_id")) == kind, self._spool))
-        return {**first, "lines": [line for entry in same for line in entry["lines"]]}, len(same)
-
-    def _perform(self, entry: Entry, is_replay: bool = False) -> str | None:
-        arguments = {name: value for name, value in entry.items() if name != "verb"}
-        for name in ("run_id", "parent_id"):
-            if arguments.get(name):
-                arguments[name] = self._real_id(arguments[name])
-        if entry["verb"] in _UNTIMED:
-            del arguments["timestamp"]
-        if entry["verb"] == "register_models":
-            arguments["versions"] = [
-                {**one, "model_id": self._real_model_id(one["model_id"])} for one in arguments["versions"]
-            ]
-        if entry["verb"] == "log_path":
-            arguments["path"] = Path(arguments["path"])
-        if is_replay and "run_id" in arguments:
-            # A crash while sending may have sent some of it before.
-            self._runs.expect_repeats(arguments["run_id"])
-        verb: Callable[..., str | None] = getattr(self._runs, entry["verb"])
-        result = verb(**arguments)
-        if entry["verb"] == "start_run" and result is not None:
-            self._ids[_PENDING + entry["key"]] = result
-        return result
-
-    def _real_model_id(self, model_id: str) -> str:
-        if not model_id.startswith(_PENDING):
-            return model_id
-        run_id, _, name = model_id.removeprefix(_PENDING).rpartition("/")
-        found = self._runs.find_model(self._real_id(run_id), name)
-        if found is None:
-            raise DpnError(f"model '{name}' of run '{run_id}' was never logged")
-        return found
-
-    def _real_id(self, run_id: str) -> str:
-        """The id behind a provisional one; another process may have started the run, so its key is looked up too."""
-        if not run_id.startswith(_PENDING):
-            return run_id
-        if run_id not in self._ids:
-            found = self._runs.find_run(run_id.removeprefix(_PENDING))
-            if found is None:
-                raise DpnError(f"run '{run_id}' was never started")
-            self._ids[run_id] = found
-        return self._ids[run_id]

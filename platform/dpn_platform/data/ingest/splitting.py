@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.ingest.policy import RejectedError
 from dpn_platform.data.ingest.record_forms import is_plain
-from dpn_platform.data.ingest.sources import DEFAULT_SPLIT, RawSource, iter_records
+from dpn_platform.data.ingest.sources import DEFAULT_SPLIT, RawSource, file_source, folder_source, iter_records
 from dpn_platform.data.ingest.validation import parse_record
 
 #: the key of a plain record that names its split
@@ -20,6 +20,18 @@ SPLIT = "split"
 #: what `data.eval_split` is unless the user says otherwise
 HELD_OUT_SPLIT = "test"
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def open_raw(
+    source: str | None, annotations: Sequence[str] = (), images: Sequence[str] = (), hold_out: float = 0.0
+) -> RawSource:
+    """A raw set as it is given: a folder, or files of annotations in its place; divided as its records say.
+
+    Raises:
+        DpnError: nothing is there, or it cannot be divided so.
+    """
+    raw = folder_source(source, images=images) if source else file_source(annotations, images)
+    return with_hold_out(with_named_splits(raw), hold_out)
 
 
 def with_named_splits(raw: RawSource) -> RawSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from dpn_platform.evaluation.front_statistics import Estimate, FrontStatistics, VolumeAt
+from dpn_platform.evaluation.front_records import Estimate, FrontStatistics, VolumeAt
 from dpn_platform.reports.look.labels import interval, percent, ratio
 from dpn_platform.reports.look.tables import change_cell, table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dpn_platform.config.aliases import KNEE, registry_alias
 from dpn_platform.evaluation.pareto import best_within, flops_ratio, front_points, knee
 from dpn_platform.evaluation.points import Point
 from dpn_platform.evaluation.standing import point_metrics
@@ -15,7 +16,7 @@ from dpn_platform.tracking import Tracker, Version
 
 #: FLOPs ratios at which a study is asked for its best point
 BUDGETS = (0.25, 0.40, 0.50, 0.60)
-BEST, KNEE = "best", "knee"
+BEST = "best"
 #: of a version: where its checkpoint lies
 URI_TAG = "dpn.uri"
 
@@ -34,7 +35,7 @@ def register_front(record: StudyRecord, tracker: Tracker, run_id: str, held: Map
         if point.run_id is not None and point.checkpoint_uri is not None
     }
     chosen = {BEST: front[-1] if front else None, KNEE: knee(record.points, convention)}
-    chosen |= {f"budget-{100 * budget:.0f}": best_within(front, budget, convention) for budget in BUDGETS}
+    chosen |= {registry_alias(f"budget-{budget:g}"): best_within(front, budget, convention) for budget in BUDGETS}
     aliases = {
         alias: point.name if point is not None and point.name in versions else None
         for alias, point in chosen.items()

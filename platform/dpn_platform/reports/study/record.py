@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpn_platform.config.errors import DpnError
-from dpn_platform.evaluation.front_statistics import FrontStatistics
+from dpn_platform.evaluation.front_records import FrontStatistics
 from dpn_platform.evaluation.points import Convention, Point
 from dpn_platform.reports.dynamic.proof import Proof
 from dpn_platform.reports.study.difference import Claim

@@ -18,6 +18,7 @@ import numpy as np
 from dpn_platform.benchmarks.registry import find_benchmark
 from dpn_platform.benchmarks.statistics.best_of_many import flattery_of_best
 from dpn_platform.benchmarks.statistics.paired_pictures import PictureChange, picture_change
+from dpn_platform.config.aliases import alias_of
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.common_outcomes import CommonOutcomes, common_outcomes
 from dpn_platform.evaluation.pareto import flops_ratio
@@ -25,7 +26,7 @@ from dpn_platform.evaluation.points import Convention, Point
 from dpn_platform.sweeps.promotion.decision import Candidate, Decision
 from dpn_platform.sweeps.promotion.guarding import Guards, first_to_pass
 from dpn_platform.sweeps.promotion.looks import alpha_of_look, corrected
-from dpn_platform.sweeps.promotion.rules import Rule, alias_of, rule_of
+from dpn_platform.sweeps.promotion.rules import Rule, rule_of
 from dpn_platform.sweeps.promotion.telling import told_gain, told_kept
 
 #: points, convention, benchmarks (none: the study's own accuracy), whose questions count
@@ -70,7 +71,10 @@ def decide(
     if not guards.margin >= 0:
         raise DpnError(f"margin {guards.margin:g}: points of 0 or more are allowed")
     guards = Guards(tuple(dict.fromkeys(find_benchmark(name).name for name in guards.benchmarks)), guards.margin)
-    names = dict.fromkeys(alias_of(alias) for alias in aliases)
+    try:
+        names = dict.fromkeys(alias_of(alias) for alias in aliases)
+    except ValueError as error:
+        raise DpnError(str(error)) from None
     return [_decide(material, alias, guards, now.isoformat(timespec="seconds"), alpha) for alias in names]
 
 

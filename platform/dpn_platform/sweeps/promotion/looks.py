@@ -30,9 +30,3 @@ def alpha_of_look(alpha: float, look: int) -> float:
 def corrected(changes: Sequence[PictureChange]) -> list[float]:
     """The p-value of every candidate's gain over the holder, corrected for all candidates of the look."""
     return holm([change.p_value for change in changes])
-
-
-def proven(changes: Sequence[PictureChange], alpha: float, look: int) -> list[bool]:
-    """Which candidates truly beat the holder, as far as this look may say."""
-    level = alpha_of_look(alpha, look)
-    return [p_value <= level for p_value in corrected(changes)]

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpn_model.methods.registry import DENSE
+from dpn_platform.config.aliases import CHAMPION
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.pareto import flops_ratio, front_points, is_measured, knee
 from dpn_platform.evaluation.points import Convention, Point
 
-CHAMPION, KNEE = "champion", "knee"
-ALLOWED = (
-    "champion, knee, budget-X (best at a FLOPs ratio of at most X), objective-P (best accuracy minus P times the ratio)"
-)
-_NUMBERED = re.compile(r"(budget|objective)-(\d+(?:\.\d+)?)")
 _ROUNDING = 1e-9
 
 
@@ -45,30 +40,15 @@ class Rule:
         return is_measured(point, self.convention) and cost <= self.max_cost + _ROUNDING
 
 
-def alias_of(text: str) -> str:
-    """The alias as it is written everywhere: `budget-0.4` is `budget-0.40`.
-
-    Raises:
-        DpnError: no rule goes by that name.
-    """
-    if text in (CHAMPION, KNEE):
-        return text
-    found = _NUMBERED.fullmatch(text)
-    if found is None or float(found[2]) <= 0:
-        raise DpnError(f"alias '{text}' has no rule; allowed are {ALLOWED}")
-    number = float(found[2])
-    return f"{found[1]}-{number:.2f}" if round(number, 2) == number else f"{found[1]}-{number:g}"
-
-
 def rule_of(alias: str, points: Sequence[Point], convention: Convention) -> Rule:
-    """The rule of an alias, as the study stands.
+    """The rule of an alias that is one (`config.aliases`), as the study stands.
 
     The knee's price is the slope of the line between the front's ends: what an added FLOP is worth on average there.
 
     Raises:
-        DpnError: no such rule, or a champion without a dense control.
+        DpnError: a champion without a dense control.
     """
-    kind, _, number = alias_of(alias).partition("-")
+    kind, _, number = alias.partition("-")
     if kind == "budget":
         return Rule(convention, f"the most accurate point at a FLOPs ratio of at most {number}", float(number))
     if kind == "objective":
