@@ -20,6 +20,7 @@ from dpn_platform.services.ray_client import init_ray
 from dpn_platform.storage import read_bytes, read_json, write_json
 from dpn_platform.sweeps.events import StudyEvent
 from dpn_platform.sweeps.ledger import Ledger
+from dpn_platform.sweeps.stopping import Verdict
 from dpn_platform.sweeps.study import StudyResult, run_study
 from dpn_platform.sweeps.trainable import Assignment, Execute, Execution
 from dpn_platform.tracking import MemoryTracker
@@ -56,7 +57,8 @@ def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
     problems = problems or {}
 
     def execute(assignment: Assignment) -> Execution:
-        config, name, reference_loss, checkpoint_uri, _, _ = assignment
+        config, name, judge, checkpoint_uri, *_ = assignment
+        reference_loss = None if judge is None else judge.reference_loss
         with calls.open("a") as file:
             file.write(json.dumps([name, reference_loss]) + "\n")
         problem = next((what for end, what in problems.items() if name.endswith(end)), None)
@@ -75,7 +77,8 @@ def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
         )
         write_json(f"{uri}/outcome.json", {**vars(outcome)})
         if problem == "stop":
-            return Execution(TrainingOutcome(**{**vars(outcome), "status": "stopped", "stop_reason": "hopeless"}), None)
+            outcome = TrainingOutcome(**{**vars(outcome), "status": "stopped", "stop_reason": "hopeless"})
+            return Execution(outcome, None, Verdict("hopeless"))
         ratio = {"dense": 1.0, "static": 0.3}.get(config.method.name, 0.6)
         return Execution(outcome, evaluated(uri, outcome.export_uri, ratio))
 

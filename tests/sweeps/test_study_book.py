@@ -89,7 +89,7 @@ def test_a_finished_trial_is_in_the_ledger_the_tracker_and_the_report(study: Stu
 def test_what_a_guard_stopped_is_settled_with_its_reason(study: Study) -> None:
     study.book.started("static_2x2")
     outcome = study.make_outcome(f"{study.ledger.runs_uri}/s-static_2x2", status="stopped", stop_reason="hopeless")
-    study.book.reported("static_2x2", {"outcome": asdict(outcome)})
+    study.book.reported("static_2x2", {"outcome": asdict(outcome), "stopped": "hopeless"})
     trial = study.ledger.trial("static_2x2")
     assert (trial.state, trial.reason, trial.is_settled) == ("stopped", "hopeless", True)
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from dpn_platform.training import engine as engines
-from dpn_platform.training.held_out import HeldOutLoss
+from dpn_platform.training.held_out import HeldOut
 from dpn_platform.training.loop import StepResult, run_loop
 from tests.training.legs import run_leg
 from tests.training.rank_cases import APART, CASES, WORLD_SIZE, Case
@@ -54,8 +54,8 @@ def run_case(case: Case, rank: int, *, evaluates: bool) -> dict[str, Any]:
 
 def held_out_loss(case: Case, rank: int, engine: Any) -> float:
     """Of the trained model, on what the ranks trained on."""
-    train = case.config.model_copy(update={"eval_every_steps": 1})
-    sums = HeldOutLoss(train, lambda: case.micro_batches(rank)).local(engine, [StepResult(1, 0, torch.zeros(()))])
+    meter = HeldOut(case.config.steps, 1, lambda: case.micro_batches(rank))
+    sums = meter.local(engine, [StepResult(1, 0, torch.zeros(()))])
     both = torch.tensor([float(sums["held_out_loss"]), float(sums["held_out_tokens"])], dtype=torch.float64)
     dist.all_reduce(both)
     return float(both[0] / both[1])

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from dpn_model import RoutingReport
-from dpn_platform.config.sweep import EarlyStopping
 from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.callbacks import EarlyStop
 from dpn_platform.training.loop import StepResult
@@ -96,24 +95,16 @@ def test_a_tracker_gets_no_steps_and_no_shares() -> None:
     assert tracked_metrics(line) == {"train/loss": 1.0, "router/keep_ratio": 0.5}
 
 
-def test_hopeless_trials_are_stopped_after_the_grace_period(process_group, runs_uri: str, engine: Any) -> None:
-    log = open_log(runs_uri, TrainConfig(steps=20, log_every_steps=1))
-    stop = EarlyStop(EarlyStopping(grace_steps=6, loss_margin=1.0), 1.0, log)
+def test_a_judge_is_asked_at_every_new_line(process_group, runs_uri: str, engine: Any) -> None:
+    log, asked = open_log(runs_uri, TrainConfig(steps=20, log_every_steps=2)), []
 
-    reasons = []
-    for step in range(1, 8):
-        step_result = result(step, 2.1)
-        log.after_step(engine, step_result)
-        reasons.append(stop.after_step(engine, step_result))
+    def judge(lines: Any) -> str | None:
+        asked.append(len(lines))
+        return "enough" if len(lines) == 2 else None
 
-    assert reasons[:5] == [None] * 5
-    assert "above 2" in str(reasons[5])
-
-
-def test_good_trials_go_on(process_group, runs_uri: str, engine: Any) -> None:
-    log = open_log(runs_uri, TrainConfig(steps=20, log_every_steps=1))
-    stop = EarlyStop(EarlyStopping(grace_steps=2, loss_margin=1.0), 1.0, log)
-    for step in range(1, 10):
-        step_result = result(step, 1.9)
-        log.after_step(engine, step_result)
-        assert stop.after_step(engine, step_result) is None
+    stop, reasons = EarlyStop(judge, log), []
+    for step in range(1, 6):
+        log.after_step(engine, result(step, 2.1))
+        reasons.append(stop.after_step(engine, result(step, 2.1)))
+    assert asked == [1, 2]
+    assert reasons == [None, None, None, "enough", None]

@@ -14,7 +14,7 @@ from pydantic import Field, SerializeAsAny, create_model, model_validator
 
 from dpn_model.methods.registry import DEFAULT
 from dpn_platform.config.errors import ConfigError
-from dpn_platform.config.evaluation import EvalConfig
+from dpn_platform.config.evaluation import HELD_OUT, EvalConfig
 from dpn_platform.config.method import MethodConfig, method_config, method_section, without_others
 from dpn_platform.config.objectives import ACCURACY
 from dpn_platform.config.pipeline import PipelineConfig
@@ -120,6 +120,11 @@ class ExperimentConfig(Section):
             named = [name.partition("/")[2] for name in self.sweep.objectives if name.startswith(f"{ACCURACY}/")]
             if unasked := [name for name in named if name not in asked]:
                 raise ValueError(f"sweep.objectives: {unasked[0]} is not among eval.benchmarks: {', '.join(asked)}")
+            if self.sweep.early_stopping.questions and asked != [HELD_OUT]:
+                raise ValueError(
+                    f"sweep.early_stopping.questions judges answers to {HELD_OUT}, eval.benchmarks asks "
+                    f"{', '.join(asked)}"
+                )
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

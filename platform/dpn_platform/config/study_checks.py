@@ -13,7 +13,7 @@ from dpn_model.methods.settings import per_site_settings
 from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.dimensions import ends
 from dpn_platform.config.method import MethodConfig, laid_over, method_config
-from dpn_platform.config.objectives import CURVE
+from dpn_platform.config.objectives import ACCURACY, CURVE, FLOPS_RATIO
 from dpn_platform.config.search import is_of_experiment
 from dpn_platform.config.section import Section
 from dpn_platform.config.sweep import SweepConfig
@@ -45,6 +45,20 @@ def check_study(sweep: SweepConfig, method: MethodConfig, sections: Mapping[str,
             raise ValueError(f"sweep.points, {dict(point)}: {error}") from None
     _check_controls(sweep, method)
     _check_dials(sweep, method)
+    _check_stopping(sweep)
+
+
+def _check_stopping(sweep: SweepConfig) -> None:
+    """A bound is one of accuracy at a cost: of a curve or of other objectives there is none."""
+    rule = sweep.early_stopping
+    if not rule.enabled or not (rule.rungs or rule.questions):
+        return
+    where = "sweep.early_stopping.rungs and questions"
+    if sweep.dial or CURVE in sweep.objectives:
+        raise ValueError(f"{where}: judge points, a trial with sweep.dial is a curve; leave them out, or the dial")
+    costs = (FLOPS_RATIO, f"{FLOPS_RATIO}/{sweep.flops_convention}")
+    if unknown := [name for name in sweep.objectives if name not in (ACCURACY, *costs)]:
+        raise ValueError(f"{where}: bound {ACCURACY} and {FLOPS_RATIO}; what becomes of {unknown[0]} they cannot say")
 
 
 def _check_sampler(name: str) -> None:

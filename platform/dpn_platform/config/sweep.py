@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from math import ceil
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,16 +14,35 @@ from dpn_platform.config.evaluation import Budget
 from dpn_platform.config.objectives import ACCURACY, FLOPS_RATIO, ConstraintText, Objective
 from dpn_platform.config.search import SearchConfig
 from dpn_platform.config.section import Section
+from dpn_platform.config.training import TrainConfig
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Proxy = Literal["loss", "exact", "kl"]
 
 
 class EarlyStopping(Section):
-    """A trial is hopeless when the running mean of its training loss is far above the study's best."""
+    """When a searched trial ends early: once it is hopeless, or once all that it can still become is dominated.
+
+    Hopeless by `loss_margin`; dominated at `rungs` of its training and of its questions (see `sweeps.stopping`).
+    """
 
     enabled: bool = True
-    grace_steps: int = Field(80, gt=0, description="no trial is judged before this step")
+    grace_steps: int = Field(80, gt=0, description="no trial is judged by its loss before this step")
     loss_margin: float = Field(
         1.0, gt=0, description="stopped when loss_lm exceeds the dense control's by more, in nats per token"
     )
+    rungs: tuple[Share, ...] = Field(
+        (), description="shares of the training at which train.eval_samples held-out rows say what a trial can become"
+    )
+    by: Proxy = Field("loss", description="what is measured there: held-out loss, right answers, KL from dense")
+    min_trials: int = Field(6, ge=4, description="finished trials, before which nobody is judged at a rung")
+    questions: tuple[Share, ...] = Field((), description="shares of the questions after which a trial is judged")
+
+    def steps_of_rungs(self, train: TrainConfig) -> tuple[int, ...]:
+        """Steps at which a training is measured, those of metric lines; none where stopping is off."""
+        every = train.log_every_steps
+        steps = {min(train.steps, every * ceil(share * train.steps / every)) for share in self.rungs}
+        return tuple(sorted(steps)) if self.enabled else ()
 
 
 class StudyLimits(Section):

@@ -20,7 +20,8 @@ from dpn_platform.sweeps.events import Kind, OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.limits import Spending
 from dpn_platform.sweeps.measures import is_feasible
-from dpn_platform.sweeps.search import VALUES
+from dpn_platform.sweeps.rungs import rungs_of
+from dpn_platform.sweeps.search import STOPPED, VALUES
 from dpn_platform.sweeps.tracking import StudyTracking
 from dpn_platform.sweeps.trials import REFERENCE, Trial, trained_run
 from dpn_platform.training.metric_lines import read_metrics
@@ -90,8 +91,8 @@ class StudyBook:
                 return
             outcome = TrainingOutcome(**report["outcome"]) if "outcome" in report else None
             self._log_new_lines(trial)
-            if outcome is not None and report.get("evaluation_uri") is None:
-                self._stopped(trial, outcome)
+            if STOPPED in report:
+                self._stopped(trial, outcome, str(report[STOPPED]), dict(report.get(VALUES, {})))
                 return
             self._finished(trial, outcome, str(report["evaluation_uri"]), report)
 
@@ -174,18 +175,26 @@ class StudyBook:
         point, result = self.point(trial)
         self.tracking.finish_trial(trial, outcome, result, point)
         # After the tracker: a driver killed in between does both again, and nothing twice.
-        self._set(replace(trial, point=point.to_json()))
+        self._set(replace(trial, point=point.to_json(), rungs=self._rungs(trial)))
         self._note_result(trial)
         summary = f"accuracy {100 * point.accuracy:.1f}%, FLOPs ratio {values[FLOPS_RATIO]:.3f}"
         whence = f", as {trial.reused_from} did" if trial.is_taken_over else ""
         self._tell("finished", f"{trial.key}: {summary}{whence}", trial)
 
-    def _stopped(self, trial: Trial, outcome: TrainingOutcome) -> None:
-        reason = outcome.stop_reason or "stopped early"
-        trial = trial.become("stopped", reason=reason, resumed_from=outcome.resumed_from)
+    def _stopped(self, trial: Trial, outcome: TrainingOutcome | None, reason: str, values: dict[str, float]) -> None:
+        resumed_from = 0 if outcome is None else outcome.resumed_from
+        trial = trial.become("stopped", reason=reason, resumed_from=resumed_from, values=values)
         self.tracking.close_trial(trial, "KILLED", reason)
-        self._set(trial)
+        self._set(replace(trial, rungs=self._rungs(trial)))
         self._tell("stopped", f"{trial.key} stopped early: {reason}", trial)
+
+    def _rungs(self, trial: Trial) -> dict[str, dict[str, float]]:
+        """What its training measured for others to be judged by."""
+        config = self.tracking.config
+        assert config.sweep is not None
+        if trial.on is not None or not config.sweep.early_stopping.steps_of_rungs(config.train):
+            return {}
+        return rungs_of(read_metrics(f"{self.ledger.runs_uri}/{trained_run(self.ledger.study, trial)}"))
 
     def _set(self, trial: Trial) -> Trial:
         if trial.state != "running":

@@ -56,7 +56,8 @@ def values_of(members: Sequence[Trial]) -> dict[str, float]:
     What was evaluated on another's checkpoint counts for that one's curve alone. A value that some seed lacks is left
     out; nothing is left where no seed has finished.
     """
-    done = [trial for trial in members if trial.state == "finished"]
+    # What ended at a rung counts as what was to be expected of it: a sampler that heard nothing would try it again.
+    done = [trial for trial in members if trial.state == "finished" or (trial.state == "stopped" and trial.values)]
     trained = [trial for trial in done if trial.on is None]
     names = set.intersection(*(set(trial.values) for trial in trained)) if trained else set()
     values = {name: fmean(trial.values[name] for trial in trained) for name in sorted(names)}

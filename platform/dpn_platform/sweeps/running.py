@@ -16,6 +16,7 @@ from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.limits import Spending
 from dpn_platform.sweeps.neighbours import comparable_proposals
 from dpn_platform.sweeps.reuse import Reuse
+from dpn_platform.sweeps.rungs import saving
 from dpn_platform.sweeps.search import StudySearch
 from dpn_platform.sweeps.tracking import StudyTracking
 from dpn_platform.sweeps.trainable import Execute, build_trainable
@@ -63,6 +64,9 @@ class RunningStudy:
             self._put(settled(self.config, self._budgets_of_front(book)))
             self._put_trials(self._routes_of_dynamic_trials(book))
             book = self._run_open()
+        if found := saving(book.trials.values()):
+            hours = f"about {found['saved_device_hours']:.2f} device-hours saved, {found['device_hours']:.2f} spent"
+            self.on_event(StudyEvent("note", f"{found['ended']} trials ended early: {hours}"))
         return book
 
     @property

@@ -13,7 +13,7 @@ from dpn_platform.config.sweep import SweepConfig
 from dpn_platform.sweeps.proposals import Known, Proposals, by_proposal, root_of, values_of
 from dpn_platform.sweeps.trials import REFERENCE, Trial, members_of, searched_trial
 
-VALUES = "values"
+VALUES, STOPPED = "values", "stopped"
 
 
 class StudySearch(Searcher):
@@ -85,8 +85,10 @@ class StudySearch(Searcher):
         trial = self.live.pop(trial_id, None)
         if trial is None:
             return
-        if error or result is None or ACCURACY not in result:
-            trial = trial.become("stopped" if result is not None and "outcome" in result else "failed")
+        if result is not None and STOPPED in result:
+            trial = trial.become("stopped", values=_numbers(result.get(VALUES, {})))
+        elif error or result is None or ACCURACY not in result:
+            trial = trial.become("failed")
         else:
             named = {name: float(result[name]) for name in (ACCURACY, FLOPS_RATIO)}
             trial = trial.become("finished", values={**_numbers(result.get(VALUES, {})), **named})

@@ -28,6 +28,7 @@ from dpn_platform.sweeps.events import OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.header import NAME_PATTERN
 from dpn_platform.sweeps.lease import Holder, Lease
 from dpn_platform.sweeps.ledger import Ledger, latest_unfinished
+from dpn_platform.sweeps.rungs import proxies, saving
 from dpn_platform.sweeps.running import RunningStudy
 from dpn_platform.sweeps.tracking import StudyTracking
 from dpn_platform.sweeps.trainable import Execute, train_and_evaluate
@@ -160,6 +161,8 @@ def _result(running: RunningStudy, book: StudyBook, manifest: Manifest, spent_s:
         "command": versions["command"],
         "duration_s": round(header.duration_s + spent_s, 1),
         **({"stopped": stopped} if stopped else {}),
+        **({"stopping": found} if (found := saving(trials)) else {}),
+        **({"proxies": measured} if (measured := proxies(trials)) else {}),
         **({"failed": failed} if failed else {}),
         **({"left_out": running.left_out} if running.left_out else {}),
         **({"limit": running.limit} if running.limit else {}),

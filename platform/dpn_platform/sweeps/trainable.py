@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from math import ceil
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import ray.tune
@@ -12,25 +14,35 @@ import ray.tune
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.objectives import ACCURACY, FLOPS_RATIO
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.data.published.manifest import load_manifest
 from dpn_platform.evaluation.answering.variants import Variant
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.evaluation.run import read_result
 from dpn_platform.services.worker_errors import essence, is_fault_of_code
-from dpn_platform.storage import MissingObjectError
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.measures import measured
-from dpn_platform.sweeps.search import VALUES
+from dpn_platform.sweeps.rungs import answers_at, judge_of, rivals_of
+from dpn_platform.sweeps.search import STOPPED, VALUES
+from dpn_platform.sweeps.stopping import Judge, Verdict, beaten_on_questions
 from dpn_platform.sweeps.trials import REFERENCE, Trial, run_name, trained_run, trial_config
+from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome, read_outcome
 
 WAITING_CPUS = 0.01
 
 
 class Execution(NamedTuple):
-    """What a trial left: its training, if there was any, and its evaluation unless it was stopped as hopeless."""
+    """What a trial left.
+
+    Attributes:
+        outcome: of its training, if there was any.
+        evaluation: None where it ended early.
+        stopped: why, and what it would probably have come to; None: it ran to its end.
+    """
 
     outcome: TrainingOutcome | None
     evaluation: EvaluationResult | None
+    stopped: Verdict | None = None
 
 
 class Assignment(NamedTuple):
@@ -39,18 +51,22 @@ class Assignment(NamedTuple):
     Attributes:
         config: with the trial's parameters.
         name: of its run.
-        reference_loss: what its training is judged by.
+        judge: of its training; None: it is not judged.
         checkpoint_uri: to evaluate the method on; None: it is trained.
         main: with a checkpoint: what it is evaluated as, if not with the method of `config`.
         output_uri: folder of its evaluation; None: beside its checkpoint.
+        reference_uri: folder of the dense control's run, once it has finished.
+        rivals: trials, with the folders of their evaluations, that its answers are held against.
     """
 
     config: ExperimentConfig
     name: str
-    reference_loss: float | None = None
+    judge: Judge | None = None
     checkpoint_uri: str | None = None
     main: Variant | None = None
     output_uri: str | None = None
+    reference_uri: str | None = None
+    rivals: Mapping[str, str] = MappingProxyType({})
 
 
 Execute = Callable[[Assignment], Execution]
@@ -62,15 +78,48 @@ def train_and_evaluate(assignment: Assignment) -> Execution:
     from dpn_platform.training.base import method_of
     from dpn_platform.training.run import run_training
 
-    config, name, reference_loss, checkpoint_uri, main, folder = assignment
-    alone = runs_alone(config)
-    if checkpoint_uri is not None:
-        main = main or Variant(method=method_of(config.method, config.train.seed).to_dict())
-        return Execution(None, evaluate(checkpoint_uri, config, output_uri=folder, main=main, in_this_process=alone))
-    outcome = run_training(config, run_name=name, reference_loss=reference_loss, in_this_process=alone)
+    config, folder, alone = assignment.config, assignment.output_uri, runs_alone(assignment.config)
+    if assignment.checkpoint_uri is not None:
+        main = assignment.main or Variant(method=method_of(config.method, config.train.seed).to_dict())
+        done = evaluate(assignment.checkpoint_uri, config, output_uri=folder, main=main, in_this_process=alone)
+        return Execution(None, done)
+    outcome = run_training(
+        config,
+        run_name=assignment.name,
+        judge=assignment.judge,
+        reference_uri=assignment.reference_uri,
+        in_this_process=alone,
+    )
     if outcome.status == "stopped":
-        return Execution(outcome, None)
+        verdict = None if assignment.judge is None else assignment.judge.at_rung(read_metrics(outcome.run_uri))
+        return Execution(outcome, None, verdict or Verdict(outcome.stop_reason or "stopped early"))
+    for count, total in _looks(assignment):
+        some = config.model_copy(update={"eval": config.eval.model_copy(update={"limit": count})})
+        part = evaluate(outcome.export_uri, some, output_uri=folder, in_this_process=alone)
+        if (reason := _beaten(assignment, part, total)) is not None:
+            ratio = part.flops_ratio[config.sweep.flops_convention] if config.sweep else None
+            return Execution(outcome, None, Verdict(reason, part.accuracy, ratio))
     return Execution(outcome, evaluate(outcome.export_uri, config, output_uri=folder, in_this_process=alone))
+
+
+def _looks(assignment: Assignment) -> list[tuple[int, int]]:
+    """(questions answered, questions in all) at each look at a trial's answers; none where nobody looks."""
+    config = assignment.config
+    assert config.sweep is not None
+    shares = config.sweep.early_stopping.questions
+    if not shares or not assignment.rivals or assignment.judge is None:
+        return []
+    total = load_manifest(config.data.uri).split(config.data.eval_split).rows
+    total = min(total, config.eval.limit or total)
+    return [(count, total) for count in sorted({ceil(share * total) for share in shares}) if count < total]
+
+
+def _beaten(assignment: Assignment, part: EvaluationResult, total: int) -> str | None:
+    sweep = assignment.config.sweep
+    assert sweep is not None
+    names = {"": part.result_uri.rpartition("/")[0], **assignment.rivals}
+    own, *rivals = [answers_at(name, uri, sweep.flops_convention) for name, uri in names.items()]
+    return beaten_on_questions(own, rivals, total, len(sweep.early_stopping.questions))
 
 
 def runs_alone(config: ExperimentConfig) -> bool:
@@ -109,9 +158,13 @@ def build_trainable(
 def _run(config: ExperimentConfig, ledger: Ledger, key: str, execute: Execute) -> dict[str, Any]:
     trial = ledger.trial(key)
     done = _of_equal_trial(ledger, trial) or execute(_assignment(config, ledger, trial))
+    assert config.sweep is not None
     report: dict[str, Any] = {} if done.outcome is None else {"outcome": asdict(done.outcome)}
-    if done.evaluation is not None:
-        assert config.sweep is not None
+    if done.stopped is not None:
+        reason, accuracy, flops_ratio = done.stopped
+        expected = {} if accuracy is None else {ACCURACY: accuracy, FLOPS_RATIO: flops_ratio}
+        report |= {STOPPED: reason, VALUES: expected}
+    elif done.evaluation is not None:
         report["evaluation_uri"] = done.evaluation.result_uri.rpartition("/")[0]
         report[VALUES] = measured(done.evaluation, done.outcome, config.sweep.flops_convention)
         report[ACCURACY] = done.evaluation.accuracy
@@ -140,17 +193,11 @@ def _assignment(config: ExperimentConfig, ledger: Ledger, trial: Trial) -> Assig
     main = None
     if trial.route is not None or trial.dial is not None:
         main = Variant(budget=trial.dial, route=None if trial.route is None else tuple(trial.route))
-    loss = _reference_loss(ledger, trial)
-    return Assignment(trial_config(config, trial), name, loss, checkpoint_uri, main, folder)
-
-
-def _reference_loss(ledger: Ledger, trial: Trial) -> float | None:
-    """What a searched trial is judged by; controls always run to their end."""
-    if trial.is_control:
-        return None
-    try:
-        reference = ledger.trial(REFERENCE)
-    except MissingObjectError:
-        return None
-    outcome = read_outcome(f"{ledger.runs_uri}/{trained_run(ledger.study, reference)}")
-    return None if outcome is None else outcome.loss_lm
+    trials = ledger.trials()
+    # What is evaluated on another's checkpoint, the reference itself and what starts before it know nothing of it.
+    reference = trials.get(REFERENCE) if trial.on is None and trial.key != REFERENCE else None
+    reference_uri = None if reference is None else f"{ledger.runs_uri}/{trained_run(ledger.study, reference)}"
+    outcome = None if reference_uri is None else read_outcome(reference_uri)
+    judge = judge_of(config, trial, trials, None if outcome is None else outcome.loss_lm)
+    rivals = {} if judge is None else rivals_of(trials)
+    return Assignment(trial_config(config, trial), name, judge, checkpoint_uri, main, folder, reference_uri, rivals)

@@ -26,9 +26,11 @@ class Trial:
         key: its name within the study, also the end of its run's name.
         params: dotted configuration keys it sets over the study's config.
         is_control: a control, not a proposal of the search.
-        state: "stopped" means ended early as hopeless (never evaluated), "failed" is tried again by a resume.
+        state: "stopped" means ended early, without a point; "failed" is tried again by a resume.
         reason: why it was stopped or failed.
-        values: accuracy and FLOPs ratio once finished, as the search is told.
+        values: accuracy and FLOPs ratio once finished, as the search is told; what was to be expected of one that
+            ended at a rung.
+        rungs: step -> what its training measured on held-out rows there.
         evaluation_uri: folder of its evaluation once finished.
         run_id: of its run in the tracker, once it was started.
         resumed_from: step at which its last training attempt started.
@@ -61,6 +63,7 @@ class Trial:
     reused_from: str | None = None
     evaluation_folder: str = EVALUATION
     device_hours: float = 0.0
+    rungs: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def is_settled(self) -> bool:

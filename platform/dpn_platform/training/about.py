@@ -16,6 +16,7 @@ CONTENTS = {
     "checkpoint_manager_snapshot.json": "Ray Train's list of complete checkpoints",
     ".validate_storage_marker": "Ray Train's proof that every node reaches this folder",
     "export/": "the trained model and its processor, a from_pretrained folder",
+    "first_answers.npy": "of a dense control beside rungs: log-probabilities of held-out rows' first answers",
     "routing.json": "per site over time: share of each expert, entropy of the router, tokens kept",
     "evaluation/": "predictions, scores and cost of a sweep's trial",
     "outcome.json": "how the run ended; written last",

@@ -1,4 +1,4 @@
-"""What happens between steps besides metric lines and guards: checkpoints, and the end of a hopeless trial."""
+"""What happens between steps besides metric lines and guards: checkpoints, and the early end of a trial."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from dpn_platform.config.sweep import EarlyStopping
 from dpn_platform.config.training import TrainConfig
 from dpn_platform.training.checkpoints import CheckpointWriter
 from dpn_platform.training.loop import StepResult
 from dpn_platform.training.metrics import MetricsLog
+from dpn_platform.training.worker_settings import Judge
 
 
 class Checkpointing:
@@ -60,24 +60,16 @@ class Checkpointing:
 
 
 class EarlyStop:
-    """Ends a hopeless trial: its mean recent `train/loss_lm` is more than `loss_margin` above the reference.
+    """Ends a trial that its judge gives up.
 
     The lines of the log are the same on every rank: all ranks agree without a collective of their own.
     """
 
-    WINDOW = 4
-
-    def __init__(self, rule: EarlyStopping, reference_loss: float, log: MetricsLog) -> None:
+    def __init__(self, judge: Judge, log: MetricsLog) -> None:
+        self.judge = judge
         self.log = log
-        self.limit = reference_loss + rule.loss_margin
-        self.grace_steps = rule.grace_steps
 
     def after_step(self, engine: Any, result: StepResult) -> str | None:
-        """Judges at every new line of the log."""
+        """Asks the judge at every new line of the log."""
         lines = self.log.lines
-        if result.step < self.grace_steps or len(lines) < self.WINDOW or lines[-1]["step"] != result.step:
-            return None
-        mean = sum(line["train/loss_lm"] for line in lines[-self.WINDOW :]) / self.WINDOW
-        if mean <= self.limit:
-            return None
-        return f"mean train/loss_lm {mean:.4g} above {self.limit:.4g} at step {result.step}"
+        return self.judge(lines) if lines and lines[-1]["step"] == result.step else None

@@ -14,6 +14,9 @@ FILE_NAME = "metrics.jsonl"
 KEEP_RATIO = "router/keep_ratio"
 DEVICE_HOURS = "train/device_hours"
 GRAD_NORM = "train/grad_norm"
+#: on the held-out split, see `held_out`
+HELD_OUT_LOSS, EXACT, KL_DENSE = "eval/loss_lm", "eval/exact", "eval/kl_dense"
+PREFILL_RATIO = "eval/flops_ratio"
 #: of what is kept in lines and in `routing.json`, and not sent to a tracker: one series per site and expert
 SHARES_PREFIX = "routes/"
 

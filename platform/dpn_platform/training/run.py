@@ -38,7 +38,7 @@ from dpn_platform.training.metric_lines import Line, read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome, claim, read_outcome, record_batches
 from dpn_platform.training.run_plan import plan_run
 from dpn_platform.training.words import check_words
-from dpn_platform.training.worker_settings import WorkerSettings
+from dpn_platform.training.worker_settings import Judge, WorkerSettings
 
 if TYPE_CHECKING:
     from dpn_platform.training.loop import Callback
@@ -54,7 +54,8 @@ def run_training(
     run_name: str,
     callbacks: Sequence[Callback | UserCallback] = (),
     on_report: OnReport | None = None,
-    reference_loss: float | None = None,
+    judge: Judge | None = None,
+    reference_uri: str | None = None,
     on_note: Callable[[str], None] | None = None,
     in_this_process: bool = False,
 ) -> TrainingOutcome:
@@ -67,7 +68,7 @@ def run_training(
             `UserCallback`s (called in its controller, once per checkpoint).
         on_report: called with every new metric line, in order, from a thread of this process; lines of earlier
             attempts come first.
-        reference_loss: the dense control's `train/loss_lm`; with `sweep.early_stopping` it ends hopeless runs.
+        judge, reference_uri: see `WorkerSettings`.
         on_note: called with a line about the data, where there is something to say.
         in_this_process: a run of one worker needs no worker group: it trains here, and if this process is lost, the
             same call elsewhere continues. For callers that are started again themselves, as a study's trials are.
@@ -94,7 +95,7 @@ def run_training(
         if outcome is None:
             own = [callback for callback in callbacks if not isinstance(callback, UserCallback)]
             values = config.model_dump(mode="json")
-            settings = WorkerSettings(values, run_name, run_uri, reference_loss, own, code_version())
+            settings = WorkerSettings(values, run_name, run_uri, judge, reference_uri, own, code_version())
             alone = in_this_process and config.train.num_workers == 1
             outcome = _work(config, settings, None if alone else callbacks)
     return outcome

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from dpn_model.methods.registry import DENSE
 from dpn_model.processing import Processor
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.schema import ExperimentConfig, parse_values
@@ -21,7 +22,7 @@ from dpn_platform.training.callbacks import Checkpointing, EarlyStop
 from dpn_platform.training.checkpoints import CheckpointWriter, Origin, checkpoint_name
 from dpn_platform.training.engine import build_engine, consolidated_weights
 from dpn_platform.training.guards import BudgetGuard, NanGuard
-from dpn_platform.training.held_out import HeldOutLoss, read_held_out
+from dpn_platform.training.held_out import HeldOut, first_answers_at, keep_first_answers, read_held_out
 from dpn_platform.training.lesson import learn_lesson
 from dpn_platform.training.local_space import checkpoint_bytes, space_problem
 from dpn_platform.training.loop import Callback, run_loop
@@ -121,12 +122,21 @@ def _callbacks(
     """In this order: what stops the run first, then the checkpoint, so that a stopped run has its last step saved."""
     train = config.train
     speed = Throughput(train, spent_device_hours(read_metrics(given.run_uri)))
-    held_out = HeldOutLoss(train, partial(read_held_out, config, collator))
-    meters = (LossMeter(), speed, RouterMonitor(), held_out)
-    log = MetricsLog(given.run_uri, train, writer.last_step, meters)
-    checkpointing = Checkpointing(writer, train, log)
     rule = config.sweep.early_stopping if config.sweep else None
-    early = [EarlyStop(rule, given.reference_loss, log)] if rule and rule.enabled and given.reference_loss else []
+    rungs = rule.steps_of_rungs(train) if rule else ()
+    is_reference = bool(rungs) and config.method.name == DENSE
+    held_out = HeldOut(
+        train.steps,
+        train.eval_every_steps,
+        partial(read_held_out, config, collator),
+        steps=rungs,
+        convention="eq8" if config.sweep and config.sweep.flops_convention == "eq8" else "swiglu",
+        teacher=partial(first_answers_at, given.reference_uri) if given.reference_uri else lambda: None,
+        keep=partial(keep_first_answers, given.run_uri) if is_reference else None,
+    )
+    log = MetricsLog(given.run_uri, train, writer.last_step, (LossMeter(), speed, RouterMonitor(), held_out))
+    checkpointing = Checkpointing(writer, train, log)
+    early = [] if given.judge is None else [EarlyStop(given.judge, log)]
     guards: list[Callback] = [NanGuard(log), BudgetGuard(train.guards, log), *early]
     return log, checkpointing, [log, *guards, checkpointing, *given.callbacks]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dpn_platform.training.loop import Callback
+
+Judge = Callable[[Sequence[dict[str, float]]], str | None]
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class WorkerSettings:
 
     Attributes:
         config: as JSON values.
-        reference_loss: the dense control's `train/loss_lm`; None: no early stopping.
+        judge: says of the metric lines so far whether, and why, a run ends early; None: it does not.
+        reference_uri: folder of the dense control's run, whose first answers `eval/kl_dense` compares with.
         callbacks: the caller's, run after ours.
         code_version: of the code that started the run.
     """
@@ -24,6 +27,7 @@ class WorkerSettings:
     config: dict[str, Any]
     run_name: str
     run_uri: str
-    reference_loss: float | None = None
+    judge: Judge | None = None
+    reference_uri: str | None = None
     callbacks: Sequence[Callback] = ()
     code_version: str = "unknown"

@@ -119,7 +119,9 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
         is_whole=config.eval.limit is None,
         label=label,
     )
-    return Plan(run, checkpoint, key, questions, cut(questions, key, request.shard_questions), variants)
+    # How many are asked decides no answer: more questions find those that are answered.
+    of_answers = {name: value for name, value in key.items() if name != "limit"}
+    return Plan(run, checkpoint, key, questions, cut(questions, of_answers, request.shard_questions), variants)
 
 
 def _held_out(config: ExperimentConfig) -> tuple[Wanted, str, dict[str, Any]]:
