@@ -83,6 +83,18 @@ def test_sweep_adds_up_over_its_trials():
     dense, dpn = (method["training_flops_per_sample"]["dearest"]["total"] for method in plan["methods"])
     assert plan["total"]["training_flops"]["high"] == pytest.approx(320 * (dense + 2 * dpn))
     assert plan["total"]["device"] is None  # no hours of a machine nobody has measured
+    assert (plan["total"]["evaluations"], plan["total"]["questions"]) == (3, None)
+
+
+def test_evaluations_are_priced_with_every_point_of_a_dial():
+    sweep = {"num_trials": 2, "controls": ["dense", {"name": "fastv", "on": "dense"}], "replicates": 3, "dial": [0.5]}
+    method = {"route_fit": {"samples": 100}, "scaling": "off"}
+    config = experiment(train={"steps": 10}, sweep=sweep, method=method, eval={"limit": 50})
+    total = build_plan(config, Assumptions(text_tokens=16, device="mine", peak_tflops=0.01, mfu=0.5))["total"]
+    assert (total["trials"], total["evaluations"], total["questions"]) == (1 + 2 * 3, 2 + 2 * 3 * 2, 50)
+    both = total["training_flops"]["high"] + total["evaluation_flops"]["high"]
+    assert total["device_hours_in_all"]["high"] == pytest.approx(both / (1e10 * 0.5) / 3600)
+    assert total["device_hours_in_all"]["high"] > total["device_hours"]["high"]
 
 
 def test_local_data_set_that_is_not_there_is_named(tmp_path):

@@ -257,7 +257,9 @@ def test_equal_trials_are_taken_over_and_an_extension_runs_what_is_new(
         config,
         sweep={"num_trials": 3, "replicates": 2, "controls": ["dense", "static_2x2", {"name": "fastv", "on": "dense"}]},
     )
-    third = start(more, pretend(calls), tracker, study_name="t", resume=True, extend=True)
+    events.clear()
+    third = start(more, pretend(calls), tracker, study_name="t", resume=True, extend=True, on_event=events.append)
+    assert [event.message for event in events if event.kind == "note"] == ["extension 1: 5 trials to run"]
     new = [name for name, _ in calls_of(calls)[7:]]
     assert sorted(new) == ["t-dpn-00-seed-1", "t-dpn-01-seed-1", "t-dpn-02", "t-dpn-02-seed-1", "t-fastv-free"]
     assert len(third.points) == 9
@@ -268,6 +270,7 @@ def test_equal_trials_are_taken_over_and_an_extension_runs_what_is_new(
     assert header.state == "finished"
     assert extension["number"] == 1
     assert extension["duration_s"] >= 0
+    assert extension["device_hours"] > 0
     assert any(line.startswith("sweep.replicates: 1 -> 2") for line in extension["changes"])
     trials = Ledger(config.storage.runs_uri, "t").trials()
     assert {trial.extension for trial in trials.values() if trial.key in new or f"t-{trial.key}" in new} == {1}

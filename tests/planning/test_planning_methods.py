@@ -130,7 +130,8 @@ def test_sweep_plans_controls_and_trials(base):
     }
     methods = planned_methods(experiment(sweep=sweep), base)
     counts = [("dense", 1), ("static_1x2", 1), ("static_1x1-1x2-2x2", 1), ("dpn", 5)]
-    assert [(name, count) for name, _, count in methods] == counts
+    assert [(run.name, run.trials) for run in methods] == counts
+    assert [run.evaluations for run in methods] == [1, 1, 1, 5]
     assert [one.kernel for one in methods[1][1]] == ["1x2"]
     assert [one.site_kernels for one in methods[2][1]] == [("1x1", "1x2", "2x2")]
     assert {one.experts for one in methods[3][1]} == {("1x1", "1x2"), ("1x1", "2x2")}
@@ -138,11 +139,11 @@ def test_sweep_plans_controls_and_trials(base):
 
 def test_controls_at_budgets_are_planned_with_the_settings_that_meet_them(base):
     sweep = {"controls": ["dense", {"name": "fastv", "budget": ["1/2"], "on": "dense"}], "budgets": [0.25]}
-    runs = {name: (methods, trials) for name, methods, trials in planned_methods(experiment(sweep=sweep), base)}
-    [fastv], trained = runs["fastv-at-0.500-free"]
-    assert (fastv.sites, trained) == ((2,), 0), "evaluated on another's checkpoint: nobody trains it"
+    runs = {run.name: run for run in planned_methods(experiment(sweep=sweep), base)}
+    [fastv] = (run := runs["fastv-at-0.500-free"]).methods
+    assert (fastv.sites, run.trials, run.evaluations) == ((2,), 0, 1), "on another's checkpoint: nobody trains it"
     assert share_of(fastv.spec, fastv.settings, TINY) == pytest.approx(0.5, abs=0.01)
-    [drop], _ = runs["random_drop-0.250-seed-0"]
+    [drop] = runs["random_drop-0.250-seed-0"].methods
     assert (drop.sites, drop.keep_ratio) == ((0,), 0.25)
     sweep["controls"][1] |= {"budget": 0.1}
     with pytest.raises(ConfigError, match=r"fastv-at-0.100-free: budget = 0.1 is out of reach .* 0\.262 to"):
@@ -159,7 +160,7 @@ def test_controls_at_budgets_are_planned_with_the_settings_that_meet_them(base):
     ],
 )
 def test_a_search_is_planned_from_its_cheapest_corner_to_its_dearest(base, search, cheapest, dearest):
-    [(_, corners, _)] = planned_methods(experiment(sweep={"controls": [], "search": search}), base)
+    [(_, corners, *_)] = planned_methods(experiment(sweep={"controls": [], "search": search}), base)
     planned, _ = widest_plan(base, corners, 10)
     assert [list(ledger.visual_tokens) for ledger in planned] == [cheapest, dearest]
 

@@ -134,12 +134,17 @@ def _show_memory(config: ExperimentConfig, method: dict[str, Any]) -> None:
 def _show_totals(total: dict[str, Any]) -> None:
     facts: dict[str, Any] = {"trials": total["trials"], "samples": f"{total['samples']:,}"}
     facts["training, TFLOPs"] = _amounts({key: value / _TERA for key, value in total["training_flops"].items()})
+    if total["evaluations"]:
+        asked = "as many as its files hold" if total["questions"] is None else f"{total['questions']:,}"
+        facts["evaluations, questions each"] = f"{total['evaluations']}, {asked}"
+        if total["evaluation_flops"] is not None:
+            facts["evaluation, TFLOPs"] = _amounts({key: v / _TERA for key, v in total["evaluation_flops"].items()})
     facts["storage kept, GiB"] = _gib(total["bytes_kept"])
     if total["device"] is None:
         facts["time"] = "not told: train.use_gpu is false, and no --peak-tflops is given"
     else:
         speed = f"at {total['mfu']:.0%} of {total['peak_tflops']:g} TFLOP/s"
-        facts[f"{total['device']}-hours {speed}"] = _amounts(total["device_hours"])
+        facts[f"{total['device']}-hours {speed}"] = _amounts(total["device_hours_in_all"])
         facts["hours, one trial after another"] = _amounts(total["hours_one_after_another"])
     if "price" in total:
         facts[f"price, {total['price_per_hour']:g} an hour"] = _amounts(total["price"])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpn_platform.cli.console import clean_stdout, note
+from dpn_platform.cli.confirming import Yes, confirm
+from dpn_platform.cli.console import clean_stdout, note, print_json, print_text
 from dpn_platform.cli.starting import services_for, services_of
 from dpn_platform.cli.study_place import DEFAULT_RUNS, AsJson, RunsUri, Study
 from dpn_platform.cli.sweep import run_to_report, show_ended
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.load import apply_overrides, load_config, parse_config
 from dpn_platform.config.schema import ExperimentConfig
+
+if TYPE_CHECKING:
+    from dpn_platform.sweeps.outlook import Outlook
 
 
 def extend(
@@ -25,6 +29,10 @@ def extend(
     branch: Annotated[
         str | None, typer.Option(help="Name of a new study for what is not comparable; equal trials are shared.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is open and what it takes; start nothing.")
+    ] = False,
+    yes: Yes = False,
     runs_uri: RunsUri = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -37,10 +45,31 @@ def extend(
             study, stored = ledger.study, ledger.config()
         experiment = extended(stored, changes or [], trials)
         with services_of(experiment):
+            seen = _outlook(experiment, branch or study, is_there=branch is None)
+            if dry_run:
+                print_json(seen._asdict()) if as_json else print_text(seen.line())
+                return
+            confirm(experiment, seen.device_hours, yes=yes)
             if branch is not None:
                 note(f"{branch} is a study of its own; what equals a trial of {study} is taken over")
             ended = run_to_report(experiment, branch or study, extend=branch is None)
     show_ended(ended, f"dpn study extend {branch or study}", as_json)
+
+
+def _outlook(config: ExperimentConfig, study: str, *, is_there: bool) -> Outlook:
+    """What is open.
+
+    Raises:
+        DpnError: its trials would not be comparable with those that are there.
+    """
+    from dpn_platform.data.published.manifest import load_manifest
+    from dpn_platform.sweeps.ledger import Ledger
+    from dpn_platform.sweeps.outlook import outlook
+
+    ledger, data = Ledger(config.storage.runs_uri, study), load_manifest(config.data.uri).fingerprint
+    if is_there:
+        ledger.extended(config, data)  # refuses what is not comparable; writes nothing
+    return outlook(config, ledger, data)
 
 
 def extended(stored: ExperimentConfig, changes: list[str], trials: int) -> ExperimentConfig:

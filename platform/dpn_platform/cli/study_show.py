@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,10 +115,21 @@ def _facts(study: Standing) -> dict[str, object]:
         "method searched": (sweep.get("search") or {}).get("method", ""),
         **{f"  {name}": _range_text(value) for name, value in searched.items() if value},
         "trials": ", ".join(f"{count} {name}" for name, count in counts.items()) or "none yet",
-        "extensions": "; ".join(f"{one['number']}: {', '.join(one['changes'])}" for one in header.extensions),
+        "extensions": "; ".join(map(_extension_text, header.extensions)),
         "ledger": study.ledger.uri,
     }
     return {name: value for name, value in facts.items() if value != ""}
+
+
+def _extension_text(extension: Mapping[str, Any]) -> str:
+    """What it changed, and what it took beside what was planned."""
+    text = f"{extension['number']}: {', '.join(extension['changes'])}"
+    if "device_hours" not in extension:
+        return text
+    planned = extension.get("planned_hours")
+    return f"{text} ({extension['device_hours']:.2f} device-hours" + (
+        ")" if planned is None else f", {planned:.2f} planned)"
+    )
 
 
 def _holder_text(study: Standing) -> str:

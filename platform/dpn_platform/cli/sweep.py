@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from dpn_platform.cli.confirming import Yes, confirm, planned_hours
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_text, progress
 from dpn_platform.cli.starting import services_of
 from dpn_platform.cli.study_progress import StudyProgress
@@ -31,6 +32,7 @@ def sweep(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the study --name, or the newest unfinished one of this config.")
     ] = False,
+    yes: Yes = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Run a study: controls and searched trials under one recipe, their Pareto front, its report."""
@@ -38,6 +40,8 @@ def sweep(
     if experiment.sweep is None:
         raise DpnError(f"{config}: has no section 'sweep'; use `dpn train`, or add the section")
     with clean_stdout(), services_of(experiment):
+        if experiment.sweep.limits.confirm_above is not None and not resume:
+            confirm(experiment, planned_hours(experiment), yes=yes)
         ended = run_to_report(experiment, name, resume=resume)
     show_ended(ended, f"dpn sweep {config} --name {ended.result.study_name} --resume", as_json)
 

@@ -52,12 +52,14 @@ class StudyLimits(Section):
         device_hours: of trainings and evaluations together, interrupted attempts included.
         currency: of these hours at `price_per_hour`, in whatever you count.
         until: local time, ISO 8601 (2026-11-26T06:00).
+        confirm_above: device-hours above which `dpn sweep` and `dpn study extend` ask before they start.
     """
 
     device_hours: float | None = Field(None, gt=0)
     currency: float | None = Field(None, gt=0)
     price_per_hour: float | None = Field(None, gt=0)
     until: datetime | None = None
+    confirm_above: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _has_a_price(self) -> StudyLimits:

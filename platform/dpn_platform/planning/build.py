@@ -10,6 +10,7 @@ from typing import Any
 
 from dpn_model import DpnConfig
 from dpn_platform.config.errors import ConfigError, DpnError
+from dpn_platform.config.evaluation import HELD_OUT
 from dpn_platform.config.load import fingerprint
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.answering.variants import variants_of
@@ -61,9 +62,12 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
     means, source = data_set.sample_means(config, facts, manifest, given.text_tokens)
     batches = _batches(config, base, facts, means)
     runs = methods.planned_methods(config, base)
-    model = base_model.meta_model(base, runs[0][1][0], config.train)
+    model = base_model.meta_model(base, runs[0].methods[0], config.train)
     setting = Setting(base, config.train, means, trace(model), given.world_sizes)
-    planned = [{"name": name, "trials": trials, **plan_trial(setting, choices)} for name, choices, trials in runs]
+    planned = [
+        {"name": run.name, "trials": run.trials, "evaluations": run.evaluations, **plan_trial(setting, run.methods)}
+        for run in runs
+    ]
     return {
         "name": config.name,
         "fingerprint": fingerprint(config),
@@ -75,7 +79,7 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
         "data": asdict(facts),
         "sample": {**asdict(means), "tokens_are": source + methods.assumption(base)},
         "methods": planned,
-        "total": _totals(config, planned, batches["samples"], given),
+        "total": _totals(config, planned, batches["samples"], _questions(config, facts), given),
     }
 
 
@@ -103,10 +107,24 @@ def _flops_of_trial(entry: dict[str, Any], samples: int, route: str) -> float:
     return float(samples * entry["training_flops_per_sample"][route]["total"] + lesson)
 
 
+def _questions(config: ExperimentConfig, facts: data_set.DataFacts) -> int | None:
+    """That one evaluation asks at most; None where files say it that were not looked at."""
+    limit, sizes = config.eval.limit, []
+    for entry in config.eval.benchmarks:
+        rows = facts.eval_rows if entry.name == HELD_OUT else None
+        sizes.append(min((one for one in (rows, limit) if one is not None), default=None))
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
 def _totals(
-    config: ExperimentConfig, planned: list[dict[str, Any]], samples: int, given: Assumptions
+    config: ExperimentConfig, planned: list[dict[str, Any]], samples: int, questions: int | None, given: Assumptions
 ) -> dict[str, Any]:
-    """All trials together: operations, hours and price, from the cheapest routes to the dearest."""
+    """All trials together: operations, hours and price, from the cheapest routes to the dearest.
+
+    Evaluations are counted by their prefills, on the routes of one answer; `device_hours` are those of the trainings,
+    `device_hours_in_all` of both.
+    """
     trials = sum(entry["trials"] for entry in planned)
     totals: dict[str, Any] = {"trials": trials, "samples": trials * samples}
     totals["bytes_kept"] = sum(entry["trials"] * entry["checkpoints"]["bytes_kept"] for entry in planned)
@@ -115,6 +133,14 @@ def _totals(
         for bound, route in (("low", "cheapest"), ("high", "dearest"))
     }
     totals["training_flops"] = bounds
+    answers = sum(entry["evaluations"] for entry in planned)
+    totals |= {"evaluations": answers, "questions": questions}
+    asked = {
+        bound: sum(entry["evaluations"] * entry["forward_per_sample"]["true"]["total"][bound] for entry in planned)
+        * (questions or 0)
+        for bound in bounds
+    }
+    totals["evaluation_flops"] = None if questions is None else asked
     if not config.train.use_gpu and given.peak_tflops is None:  # nobody has measured these cores
         if given.prices is not None:
             raise ConfigError("--prices: train.use_gpu is false; give --device and --peak-tflops for hours and a price")
@@ -122,9 +148,11 @@ def _totals(
     tflops = compute.peak_tflops(given.device, given.peak_tflops)
     hours = {bound: compute.device_hours(flops, tflops, given.mfu) for bound, flops in bounds.items()}
     totals |= {"device": given.device, "peak_tflops": tflops, "mfu": given.mfu, "device_hours": hours}
+    in_all = {bound: compute.device_hours(bounds[bound] + asked[bound], tflops, given.mfu) for bound in bounds}
+    totals["device_hours_in_all"] = in_all
     workers = config.train.num_workers
-    totals["hours_one_after_another"] = {bound: value / workers for bound, value in hours.items()}
+    totals["hours_one_after_another"] = {bound: value / workers for bound, value in in_all.items()}
     if given.prices is not None:
         price = price_per_hour(given.prices, given.device)
-        totals |= {"price_per_hour": price, "price": {bound: value * price for bound, value in hours.items()}}
+        totals |= {"price_per_hour": price, "price": {bound: value * price for bound, value in in_all.items()}}
     return totals

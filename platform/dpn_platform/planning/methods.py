@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -45,30 +45,42 @@ def batch_arithmetic(config: ExperimentConfig) -> dict[str, int]:
     }
 
 
-def planned_methods(config: ExperimentConfig, base: DpnConfig) -> list[tuple[str, list[MethodConfig], int]]:
-    """(name, methods, number of trials) of what will run: the controls and the search's trials, or the one run.
+class PlannedRun(NamedTuple):
+    """Trials that are planned as one.
 
-    Of a search, every corner of its space: all choices, and both ends of every range. What is evaluated on another's
-    checkpoint is trained by nobody: 0 trials.
+    Attributes:
+        methods: of a search, every corner of its space: all choices, and both ends of every range.
+        trials: that are trained; 0 of what is evaluated on another's checkpoint.
+        evaluations: of checkpoints, at every point of their dials.
+    """
+
+    name: str
+    methods: list[MethodConfig]
+    trials: int
+    evaluations: int
+
+
+def planned_methods(config: ExperimentConfig, base: DpnConfig) -> list[PlannedRun]:
+    """What will run: the controls and the search's trials, or the one run.
 
     Raises:
         ConfigError: choices that do not go together, or a control that cannot reach its budget.
     """
     if config.sweep is None:
-        return [(config.method.name, [config.method], 1)]
+        return [PlannedRun(config.method.name, [config.method], 1, 0)]
     before = config.method.model_dump(mode="json")
-    runs: dict[str, tuple[list[MethodConfig], int]] = {}
+    runs: dict[str, PlannedRun] = {}
     for control in settled_controls(config, base)[0]:
         name = control.key if control.seed == 0 else control.key.rpartition("-seed-")[0] + "-seed-0"
-        methods, trials = runs.get(name, ([method_config(laid_over(before, control.method))], 0))
-        runs[name] = (methods, trials + (control.on is None))
-    found = [(name, *run) for name, run in runs.items()]
+        run = runs.get(name) or PlannedRun(name, [method_config(laid_over(before, control.method))], 0, 0)
+        runs[name] = run._replace(trials=run.trials + (control.on is None), evaluations=run.evaluations + 1)
+    found = list(runs.values())
     spaces = config.sweep.search.spaces if config.sweep.num_proposals else {}
     # Which method a proposal is for, the sampler decides: each is planned with its share.
     trials = -(-config.sweep.num_proposals * config.sweep.replicates // max(1, len(spaces)))
     for name in spaces:
         corners = _corners(laid_over(before, {"name": name}), config.sweep.search.of_method(name))
-        found.append((name, corners, trials))
+        found.append(PlannedRun(name, corners, trials, trials * (1 + len(config.sweep.dial))))
     return found
 
 

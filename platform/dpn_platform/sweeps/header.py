@@ -35,8 +35,8 @@ class Header:
         config: the resolved YAML it goes on with.
         created: ISO time in UTC.
         data_fingerprint: of the data set; empty in studies of earlier versions.
-        extensions: what was added to it since, the first first: `{number, created, changes, config_fingerprint}` and
-            once it has ended `{duration_s}`.
+        extensions: what was added to it since, the first first: `{number, created, changes, config_fingerprint,
+            planned_hours, hours_before}` and once it has ended `{duration_s, device_hours}`.
         archived: since when it is put away, ISO time in UTC; None: it is not.
     """
 

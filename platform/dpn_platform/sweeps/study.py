@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from dpn_platform.sweeps.events import OnEvent, StopSign, StudyEvent
 from dpn_platform.sweeps.header import NAME_PATTERN
 from dpn_platform.sweeps.lease import Holder, Lease
 from dpn_platform.sweeps.ledger import Ledger, latest_unfinished
+from dpn_platform.sweeps.outlook import outlook
 from dpn_platform.sweeps.rungs import proxies, saving
 from dpn_platform.sweeps.running import RunningStudy
 from dpn_platform.sweeps.tracking import StudyTracking
@@ -109,6 +110,12 @@ def run_study(
         known = [Point.from_json(trial.point) for trial in ledger.trials().values() if trial.point is not None]
         tracking = StudyTracking(tracker, ledger.study, config, manifest, known)
         if extend:
+            if header.extensions and "planned_hours" not in (last := header.extensions[-1]):
+                seen = outlook(config, ledger, manifest.fingerprint)
+                spent = sum(trial.device_hours for trial in ledger.trials().values())
+                planned = {"planned_hours": seen.device_hours, "hours_before": spent}
+                header = replace(header, extensions=(*header.extensions[:-1], {**last, **planned}))
+                on_event(StudyEvent("note", f"extension {last['number']}: {seen.line()}"))
             ledger.put_header(header)
         elif resume:
             ledger.reopen(config)

@@ -1,0 +1,64 @@
+"""What an extension will come to, told before it starts: trials that are open, and hours by what others have taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import fmean
+from typing import NamedTuple
+
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.sweeps.budgets import settled
+from dpn_platform.sweeps.ledger import Ledger
+from dpn_platform.sweeps.reuse import Reuse
+from dpn_platform.sweeps.search import StudySearch
+from dpn_platform.sweeps.trials import Trial, control_trials
+
+
+class Outlook(NamedTuple):
+    """What is open.
+
+    Attributes:
+        trials: to be run; controls at the front's budgets, which nobody knows yet, are not among them.
+        taken_over: more, whose results are there.
+        device_hours: None where nothing like them has finished yet.
+    """
+
+    trials: int
+    taken_over: int
+    device_hours: float | None
+
+    def line(self) -> str:
+        """For people."""
+        hours = "" if self.device_hours is None else f", about {self.device_hours:.2f} device-hours"
+        taken = f", {self.taken_over} more taken over" if self.taken_over else ""
+        return f"{self.trials} trials to run{hours}{taken}"
+
+
+def outlook(config: ExperimentConfig, ledger: Ledger, data_fingerprint: str) -> Outlook:
+    """What `config` asks for beyond what a study holds. Ray must be initialised; nothing is written."""
+    assert config.sweep is not None
+    known = ledger.trials()
+    reuse = Reuse(ledger, config, data_fingerprint)
+    prints = {trial.fingerprint for trial in known.values() if trial.is_control}
+    added: dict[str, Trial] = {}
+    for trial in control_trials(settled(config).kept):
+        if trial.key not in known and reuse.fingerprint(trial, {**known, **added}) not in prints:
+            added[trial.key] = reuse.taken_over(trial, {**known, **added})
+    search = StudySearch(config.sweep, [*known.values(), *added.values()], lambda trial, known: trial)
+    waiting = [trial for trial in search.waiting if trial.reused_from is None]
+    again = [one for one in known.values() if one.fingerprint and reuse.fingerprint(one, known) != one.fingerprint]
+    again = [one for one in again if one.state == "finished"]
+    proposals = search.proposals.num_open * config.sweep.replicates
+    trained = sum(trial.on is None for trial in waiting) + proposals
+    evaluated = sum(trial.on is not None for trial in waiting) + proposals * len(config.sweep.dial) + len(again)
+    needed = [(trained, hours_of(known.values(), trains=True)), (evaluated, hours_of(known.values(), trains=False))]
+    is_known = all(each is not None for count, each in needed if count)
+    hours = sum(count * (each or 0.0) for count, each in needed) if is_known else None
+    return Outlook(trained + evaluated, len(search.waiting) - len(waiting), hours)
+
+
+def hours_of(trials: Iterable[Trial], *, trains: bool) -> float | None:
+    """Mean device-hours of finished trials that were trained, or only evaluated; None: none is."""
+    done = [one.device_hours for one in trials if one.state == "finished" and (one.on is None) == trains]
+    done = [hours for hours in done if hours]
+    return fmean(done) if done else None
