@@ -17,7 +17,7 @@ from dpn_platform.data.published.schema import SCHEMA_VERSION
 from dpn_platform.evaluation.points import FamilyScore
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.services.ray_client import init_ray
-from dpn_platform.storage import read_bytes, read_json, write_json
+from dpn_platform.storage import delete_folder, read_bytes, read_json, write_json
 from dpn_platform.sweeps.events import StudyEvent
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.stopping import Verdict
@@ -76,6 +76,7 @@ def pretend(calls: Path, problems: dict[str, str] | None = None) -> Execute:
             '{"step": 4, "train/loss_lm": 0.5}\n'
         )
         write_json(f"{uri}/outcome.json", {**vars(outcome)})
+        write_json(f"{outcome.export_uri}/config.json", {})
         if problem == "stop":
             outcome = TrainingOutcome(**{**vars(outcome), "status": "stopped", "stop_reason": "hopeless"})
             return Execution(outcome, None, Verdict("hopeless"))
@@ -247,10 +248,15 @@ def test_equal_trials_are_taken_over_and_an_extension_runs_what_is_new(
     assert {trial.reused_from for trial in trials.values()} == {f"s/{name}" for name in trials}
     assert trials["dense"].point is not None
 
+    # Without its checkpoint a result is not taken over.
+    delete_folder(f"{config.storage.runs_uri}/s-static_2x2/export")
+    start(changed(config, sweep={"num_trials": 0}), pretend(calls), tracker, study_name="v")
+    assert [name for name, _ in calls_of(calls)[4:]] == ["v-static_2x2"]
+
     # A third one, told not to, runs everything again.
     alone = changed(config, sweep={"reuse": "none", "num_trials": 1})
     start(alone, pretend(calls), tracker, study_name="u")
-    assert len(calls_of(calls)) == 7
+    assert len(calls_of(calls)) == 8
 
     # The second, extended: more trials, more seeds, a rival on the checkpoint of dense, which another study trained.
     more = changed(
@@ -260,7 +266,7 @@ def test_equal_trials_are_taken_over_and_an_extension_runs_what_is_new(
     events.clear()
     third = start(more, pretend(calls), tracker, study_name="t", resume=True, extend=True, on_event=events.append)
     assert [event.message for event in events if event.kind == "note"] == ["extension 1: 5 trials to run"]
-    new = [name for name, _ in calls_of(calls)[7:]]
+    new = [name for name, _ in calls_of(calls)[8:]]
     assert sorted(new) == ["t-dpn-00-seed-1", "t-dpn-01-seed-1", "t-dpn-02", "t-dpn-02-seed-1", "t-fastv-free"]
     assert len(third.points) == 9
     [fastv] = [point for point in third.points if point.method == "fastv"]
@@ -280,7 +286,7 @@ def test_equal_trials_are_taken_over_and_an_extension_runs_what_is_new(
     events.clear()
     start(asked, pretend(calls), tracker, study_name="t", resume=True, extend=True, on_event=events.append)
     assert not [event.message for event in events if " did" in event.message], "each has a result of its own now"
-    again = [name for name, _ in calls_of(calls)[12:]]
+    again = [name for name, _ in calls_of(calls)[13:]]
     assert len(again) == 9
     assert "s-dense" in again, "the run that trained it"
     trials = Ledger(config.storage.runs_uri, "t").trials()

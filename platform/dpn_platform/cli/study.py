@@ -10,6 +10,7 @@ from dpn_platform.cli.study_diff import diff
 from dpn_platform.cli.study_extend import extend
 from dpn_platform.cli.study_list import list_
 from dpn_platform.cli.study_promote import aliases, promote
+from dpn_platform.cli.study_prune import prune
 from dpn_platform.cli.study_show import show
 from dpn_platform.cli.study_transfer import export, import_
 
@@ -17,7 +18,7 @@ from dpn_platform.cli.study_transfer import export, import_
 def register(app: typer.Typer) -> None:
     """Adds `dpn study`."""
     group = typer.Typer(
-        help="List studies, look at one, extend one, compare two, write a recipe of one, move one, put one away.",
+        help="List, look at, extend and compare studies; write a recipe of one, move it, put it away, free its storage.",
         no_args_is_help=True,
     )
     group.command("list")(list_)
@@ -30,4 +31,5 @@ def register(app: typer.Typer) -> None:
     group.command("export")(export)
     group.command("import")(import_)
     group.command("archive")(archive)
+    group.command("prune")(prune)
     app.add_typer(group, name="study")

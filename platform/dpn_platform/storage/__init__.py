@@ -4,6 +4,7 @@ from dpn_platform.storage.errors import DamagedObjectError, MissingObjectError
 from dpn_platform.storage.objects import (
     create_bytes,
     delete_folder,
+    delete_object,
     download_folder,
     ensure_bucket,
     exists,
@@ -28,6 +29,7 @@ __all__ = [
     "MissingObjectError",
     "create_bytes",
     "delete_folder",
+    "delete_object",
     "download_folder",
     "ensure_bucket",
     "exists",

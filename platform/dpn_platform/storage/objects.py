@@ -124,6 +124,17 @@ def delete_folder(uri: str | Path) -> None:
     with_retries("delete", location, delete)
 
 
+def delete_object(uri: str | Path) -> None:
+    """Removes one object; nothing to do when there is none."""
+    location = open_uri(uri)
+
+    def delete() -> None:
+        if _is_there(location, location.path):
+            location.filesystem.delete_file(location.path)
+
+    with_retries("delete", location, delete)
+
+
 def read_json(uri: str | Path) -> Any:
     """The object parsed as JSON.
 

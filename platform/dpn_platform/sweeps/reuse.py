@@ -19,7 +19,7 @@ from dpn_platform.config.load import fingerprint
 from dpn_platform.config.provenance import code_version
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.run import read_result
-from dpn_platform.storage import MissingObjectError, list_sizes, read_json, write_json
+from dpn_platform.storage import MissingObjectError, list_files, list_sizes, read_json, write_json
 from dpn_platform.sweeps.header import HOW_IT_IS_RUN
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.trials import Trial, trial_config
@@ -82,8 +82,12 @@ class Reuse:
         except MissingObjectError:
             return None
         is_own = found["study"] == self._ledger.study
-        is_there = (is_own or self._where == "all") and read_result(found["evaluation_uri"]) is not None
-        return found if is_there else None
+        if not is_own and self._where != "all":
+            return None
+        result = read_result(found["evaluation_uri"])
+        # A point without its checkpoint could be on a front, and then be of no use to anybody.
+        is_whole = result is not None and bool(list_files(str(result.key.get("checkpoint_uri", ""))))
+        return found if is_whole else None
 
     def note(self, trial: Trial) -> None:
         """A trial has finished: from now on it is found."""

@@ -186,7 +186,9 @@ def _assignment(config: ExperimentConfig, ledger: Ledger, trial: Trial) -> Assig
     if trial.on is not None:
         outcome = read_outcome(f"{ledger.runs_uri}/{trained_run(ledger.study, ledger.trial(trial.on))}")
         if outcome is None:
-            raise DpnError(f"trial {trial.key}: the run of '{trial.on}', on which it is evaluated, has left nothing")
+            raise DpnError(
+                f"trial {trial.key}: the run of '{trial.on}', on which it is evaluated, left nothing, or was pruned"
+            )
         checkpoint_uri = outcome.export_uri
     name = trained_run(ledger.study, trial)
     folder = f"{ledger.runs_uri}/{run_name(ledger.study, trial)}/{trial.evaluation_folder}"
