@@ -53,6 +53,12 @@ def test_a_study_above_it_does_not_start_unasked(monkeypatch: Any) -> None:
         confirm(study(), 5.1, yes=False)
 
 
+def test_a_study_whose_time_is_over_does_not_start() -> None:
+    late = parse_config({"name": "x", "sweep": {"limits": {"until": "2026-01-02T06:00"}}})
+    with pytest.raises(ConfigError, match="sweep.limits.until = 2026-01-02T06:00 is past: nothing would start"):
+        confirm(late, None, yes=False)
+
+
 def test_hours_are_those_of_the_plan() -> None:
     hours = planned_hours(study(peak_tflops=0.001))
     assert hours is not None

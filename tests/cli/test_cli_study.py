@@ -79,6 +79,7 @@ def test_list(study, document):
     for cell in ("alpha", "finished", "0:00:12", "best %"):
         assert cell in printed
     assert "--all shows archived ones too" in study("list", "--match", "zzz").err
+    assert "there are no studies in" in study("list", runs_uri="nowhere").err
 
 
 def test_list_goes_on_behind_a_damaged_study(study, runs):
@@ -170,6 +171,7 @@ def test_what_was_not_measured_is_null(document, runs):
 
 
 def test_archive(study, document, refused, runs):
+    assert "there is no study 'alph'" in refused("archive", "alph"), "what changes a study takes its whole name"
     assert "archived" in study("archive", "alpha").out
     assert [row["name"] for row in document("list")["studies"]] == ["beta"]
     assert [row["name"] for row in document("list", "--state", "archived")["studies"]] == ["alpha"]
@@ -222,7 +224,8 @@ def test_unknown_studies_are_one_line(refused, runs, tmp_path, verb):
         *verb[:1], "alpha", *verb[1:], *more, runs_uri=f"file://{tmp_path}/none"
     )
     write_study(runs, "alpine")
-    assert "'alp' is the beginning of 2 studies: alpha, alpine" in refused(*verb, "alp", *more)
+    if verb != ["archive"]:
+        assert "'alp' is the beginning of 2 studies: alpha, alpine" in refused(*verb, "alp", *more)
 
 
 def test_other_mix_ups_are_one_line(refused, study, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -27,10 +28,13 @@ def confirm(config: ExperimentConfig, hours: float | None, *, yes: bool) -> None
     """Goes on below the limit, or where somebody says so.
 
     Raises:
-        ConfigError: nobody is there to be asked.
+        ConfigError: nobody is there to be asked, or the study's time is over.
         typer.Abort: somebody said no.
     """
     assert config.sweep is not None
+    until = config.sweep.limits.until
+    if until is not None and datetime.now(until.tzinfo) >= until:
+        raise ConfigError(f"sweep.limits.until = {until.isoformat(timespec='minutes')} is past: nothing would start")
     limit = config.sweep.limits.confirm_above
     if limit is None or yes:
         return

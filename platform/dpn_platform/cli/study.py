@@ -18,7 +18,7 @@ from dpn_platform.cli.study_transfer import export, import_
 def register(app: typer.Typer) -> None:
     """Adds `dpn study`."""
     group = typer.Typer(
-        help="List, look at, extend and compare studies; write a recipe of one, move it, put it away, free its storage.",
+        help="List, look at, extend, compare studies; write a recipe of one, move it, put it away, free its storage.",
         no_args_is_help=True,
     )
     group.command("list")(list_)

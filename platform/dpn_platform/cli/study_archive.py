@@ -18,7 +18,7 @@ def archive(
 ) -> None:
     """Put a study away: not listed, not resumed, nothing deleted. Refused while a driver runs it."""
     with clean_stdout():
-        ledger = locate(study, runs_uri)
+        ledger = locate(study, runs_uri, exactly=True)
         header = ledger.archive(undo=undo)
     if as_json:
         print_json({"study": ledger.study, "uri": ledger.uri, "archived": header.archived})

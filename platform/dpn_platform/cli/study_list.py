@@ -32,15 +32,20 @@ def list_(
     with clean_stdout():
         open_store(runs_uri)
         from dpn_platform.evaluation.points import without_nan
-        from dpn_platform.sweeps.catalogue import list_studies
+        from dpn_platform.sweeps.catalogue import list_studies, study_names
 
         chosen = _states(state, everything)
         rows = [_row(one) for one in list_studies(runs_uri, match, states=chosen, long=long)]
+        is_empty = not rows and not study_names(runs_uri)
     if as_json:
         print_json(without_nan({"runs_uri": runs_uri, "studies": rows}))
         return
     if not rows:
-        note(f"no study in {runs_uri} fits; --all shows archived ones too, --runs-uri looks elsewhere")
+        note(
+            f"there are no studies in {runs_uri}; --runs-uri looks elsewhere"
+            if is_empty
+            else f"no study in {runs_uri} fits; --all shows archived ones too, --runs-uri looks elsewhere"
+        )
         return
     _show(rows, long)
     for row in rows:

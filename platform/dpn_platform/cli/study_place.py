@@ -27,8 +27,8 @@ def open_store(*addresses: str) -> None:
         connect(needs=["s3"])
 
 
-def locate(study: str, runs_uri: str) -> Ledger:
-    """The ledger of the study that was named, its store connected.
+def locate(study: str, runs_uri: str, *, exactly: bool = False) -> Ledger:
+    """The ledger of the study that was named, its store connected; `exactly`: no beginning of a name will do.
 
     Raises:
         DpnError: no such study, or several.
@@ -36,4 +36,4 @@ def locate(study: str, runs_uri: str) -> Ledger:
     open_store(study if "/" in study else runs_uri)
     from dpn_platform.sweeps.catalogue import find_study
 
-    return find_study(runs_uri, study)
+    return find_study(runs_uri, study, exactly=exactly)

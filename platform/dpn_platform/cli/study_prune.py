@@ -23,7 +23,7 @@ def prune(
 ) -> None:
     """List, or delete, what neither the front nor an alias, a resume or another study needs."""
     with clean_stdout():
-        ledger = locate(study, runs_uri)
+        ledger = locate(study, runs_uri, exactly=delete)
         from dpn_platform.sweeps import pruning
 
         found = pruning.prune(ledger) if delete else pruning.prunable(ledger)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from math import ceil
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from dpn_model.methods.registry import DEFAULT_CONTROLS
 from dpn_platform.config.controls import Control, all_control_trials
@@ -18,6 +19,16 @@ from dpn_platform.config.training import TrainConfig
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Proxy = Literal["loss", "exact", "kl"]
+_SAMPLERS = ("tpe", "random", "grid", "nsga2", "nsga3")
+
+
+def _checked_sampler(name: str) -> str:
+    if name not in _SAMPLERS and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+        raise ValueError(f"allowed: {', '.join(_SAMPLERS)}, or module:function")
+    return name
+
+
+Sampler = Annotated[str, AfterValidator(_checked_sampler)]
 
 
 class EarlyStopping(Section):
@@ -80,15 +91,14 @@ class SweepConfig(Section):
     num_trials: int = Field(6, ge=0, description="that the sampler proposes; 0: the controls and points alone")
     max_concurrent_trials: int = Field(1, gt=0)
     search: SearchConfig = Field(SearchConfig(), validate_default=False)
-    sampler: str = Field(
+    sampler: Sampler = Field(
         "tpe",
-        pattern=r"^(tpe|random|grid|nsga2|nsga3|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
         description="of Optuna; grid: the whole space, whatever num_trials; or module:function, called with a seed",
     )
     points: tuple[dict[str, Any], ...] = Field((), description="run first: method, settings and keys as in search")
     replicates: int = Field(1, ge=1, le=100, description="seeds of every searched trial; they make one point")
     dial: tuple[Budget, ...] = Field((), description="FLOPs ratios at which what a searched trial trained is run again")
-    objectives: tuple[Objective, ...] = Field((ACCURACY, FLOPS_RATIO), min_length=1)
+    objectives: tuple[Objective, ...] = (ACCURACY, FLOPS_RATIO)
     constraints: tuple[ConstraintText, ...] = Field((), description="what a point keeps to, or is on no front")
     reuse: Literal["all", "study", "none"] = Field(
         "all", description="equal trials are not run again: of all studies in storage, of this one, or they are"
@@ -120,6 +130,13 @@ class SweepConfig(Section):
     def control_names(self) -> set[str]:
         """Methods of the controls that are named."""
         return {trial.key for trial in all_control_trials(self.controls)}
+
+    @field_validator("objectives")
+    @classmethod
+    def _looks_for_something(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        if not objectives:
+            raise ValueError(f"names nothing to look for; the default is {ACCURACY}, {FLOPS_RATIO}")
+        return objectives
 
     @model_validator(mode="after")
     def _on_something(self) -> SweepConfig:

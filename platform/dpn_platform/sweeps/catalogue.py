@@ -113,8 +113,8 @@ def study_names(runs_uri: str) -> list[str]:
     return sorted(uri.rpartition("/")[2].removesuffix(".json") for uri in uris)
 
 
-def find_study(runs_uri: str, what: str) -> Ledger:
-    """The ledger of a study by its name, the beginning of it, its address, or as "latest".
+def find_study(runs_uri: str, what: str, *, exactly: bool = False) -> Ledger:
+    """The ledger of a study by its name, the beginning of it (not `exactly`), its address, or as "latest".
 
     Raises:
         DpnError: there is none (the nearest is named), or the beginning is that of several.
@@ -136,7 +136,7 @@ def find_study(runs_uri: str, what: str) -> Ledger:
         return Ledger(runs_uri, what)
     if what == LATEST:
         return _latest(runs_uri)
-    fitting = [name for name in names if name.startswith(what)]
+    fitting = [name for name in names if name.startswith(what) and not exactly]
     if len(fitting) > 1:
         shown = ", ".join(fitting[:5]) + (f" and {len(fitting) - 5} more" if len(fitting) > 5 else "")
         raise DpnError(f"'{what}' is the beginning of {len(fitting)} studies: {shown}")

@@ -14,6 +14,7 @@ from dpn_platform.reports.dynamic.tables import verdicts_table
 from dpn_platform.reports.look.style import SCRIPT, embedded_png, html_document
 from dpn_platform.reports.study.certainty import certainty_sentence, history_table, picks_table, seeds_table
 from dpn_platform.reports.study.controls import cheapest_as_good_as_dense
+from dpn_platform.reports.study.ended import TOLD, ended_sentence, ended_tables
 from dpn_platform.reports.study.figure import figure_div
 from dpn_platform.reports.study.record import StudyRecord
 from dpn_platform.reports.study.sections import claims_table, family_heatmap, losses_table, points_table, routes_figure
@@ -41,7 +42,7 @@ _PROVENANCE = (
     ("code_version", "Code version"),
     ("versions", "Versions"),
 )
-_STATED_ELSEWHERE = {"split", "interval"}
+_STATED_ELSEWHERE = {"split", "interval", *TOLD}
 
 
 def report_page(record: StudyRecord, gallery: bytes | None) -> str:
@@ -55,6 +56,7 @@ def report_page(record: StudyRecord, gallery: bytes | None) -> str:
             _claims_section(record),
             _choice_section(record),
             _section("All points", differences_sentence(record), points_table(record)),
+            _ended_section(record),
             _families_section(record),
             _routes_section(record),
             _gallery_section(record, gallery),
@@ -115,6 +117,11 @@ def _families_section(record: StudyRecord) -> str:
     return _section(
         "Question families", families_sentence(record), losses_table(record) + family_heatmap(record) + note
     )
+
+
+def _ended_section(record: StudyRecord) -> str:
+    tables = ended_tables(record.meta)
+    return _section("Trials that ended early", ended_sentence(record.meta) or "None did.", tables) if tables else ""
 
 
 def _routes_section(record: StudyRecord) -> str:
