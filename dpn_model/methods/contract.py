@@ -252,13 +252,15 @@ class LossTerm(Protocol):
 
     Attributes:
         name: in logs, `train/loss_<name>`.
-        weight: λ; the loss is loss_lm + sum of weight * term.
         joins_language_loss: the term belongs to `loss_lm`: whoever weights that weights it, and it is not logged alone.
     """
 
     name: str
-    weight: float
     joins_language_loss: bool
+
+    @property
+    def weight(self) -> float:
+        """λ, now: the loss is loss_lm + sum of weight * term."""
 
     def __call__(self, seen: LossInputs) -> Tensor | None:
         """A scalar; None where there was nothing to judge."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from dpn_model.methods.contract import LossInputs
 from dpn_model.methods.distillation import divergence_from_first
 from dpn_model.methods.dpn.routing_loss import routing_loss
 from dpn_model.methods.dpn.score_gradient import score_term
-from dpn_model.methods.dpn.settings import RoutingLoss
+from dpn_model.methods.dpn.settings import BatchShaping, RoutingLoss
+from dpn_model.methods.dpn.shaping import shaping_loss
 
 
 class RoutingHinge:
@@ -24,6 +27,31 @@ class RoutingHinge:
     def __call__(self, seen: LossInputs) -> Tensor | None:
         """The hinge, before λ."""
         return routing_loss(seen.reductions, self.settings)
+
+
+class Shaping:
+    """The prior on how a batch's decisions are spread (`BatchShaping`); a batch is a micro-batch of one rank here.
+
+    Args:
+        settings: its shape, and the weight at the start.
+        progress: gives the share of the training that is done; None: nobody knows, and the weight stays.
+    """
+
+    name = "batch_shaping"
+    joins_language_loss = False
+
+    def __init__(self, settings: BatchShaping, progress: Callable[[], float | None]) -> None:
+        self.settings = settings
+        self._progress = progress
+
+    @property
+    def weight(self) -> float:
+        """What is left of it."""
+        return self.settings.weight * (1.0 - (self._progress() or 0.0))
+
+    def __call__(self, seen: LossInputs) -> Tensor | None:
+        """The distance, before its weight."""
+        return shaping_loss(seen.reductions, self.settings)
 
 
 class ScoreGradient:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dpn_model.methods.contract import ChoosingReducer, Host, LossTerm, Parts
-from dpn_model.methods.dpn.losses import Distillation, RoutingHinge, ScoreGradient
+from dpn_model.methods.dpn.losses import Distillation, RoutingHinge, ScoreGradient, Shaping
 from dpn_model.methods.dpn.route_fit import RouteLesson
 from dpn_model.methods.dpn.router import Router, router_state
 from dpn_model.methods.dpn.selection import Choice, Pick, choose_experts
@@ -34,6 +34,9 @@ def build(settings: DpnSettings, host: Host) -> Parts:
         layer: DynamicPoolingExperts(layer, settings, host.hidden_size, experts) for layer, experts in sites.items()
     }
     losses: list[LossTerm] = [RoutingHinge(settings.routing_loss)]
+    if settings.batch_shaping.weight:
+        anyone = next(iter(reducers.values()))
+        losses.append(Shaping(settings.batch_shaping, lambda: anyone.progress))
     if settings.router_gradient == "score":
         losses.append(ScoreGradient())
     if settings.sandwich.drawn:
@@ -94,18 +97,29 @@ class DynamicPoolingExperts(PoolingSite, ChoosingReducer):
         passages = list(state.passages) or [None] * state.num_samples
         try:
             choice = choose_experts(
-                self.router(states_BD),
+                self.router(states_BD, self._temperature()),
                 torch.tensor(tokens_BE, device=states_BD.device) > 0,
                 self.method.selection if self.training else "top1",
                 renormalise=self.method.infeasible == "renormalise",
                 pick=self._pick(state, samples, passages),
                 forced=forced,
+                exploration=self.method.exploration * self._left() if self.training else 0.0,
             )
         except NotFiniteError as error:
             raise error.of([samples[place] for place in error.places]) from None
         # In a sandwich nobody asked the router: its probabilities say nothing about what was done.
         probs_BE = choice.probs_BE if state.copies == 1 else None
         return Decision(choice.experts, self._scale(choice), probs_BE, choice.logits_BE, tuple(passages))
+
+    def _left(self) -> float:
+        """Share of the training that is to come; 0 where nobody says."""
+        return 0.0 if self.progress is None else 1.0 - self.progress
+
+    def _temperature(self) -> float:
+        """Of the logits, at this point of the training; at inference that of its end."""
+        end, start = self.method.temperature, self.method.temperature_start
+        left = self._left() if self.training else 0.0
+        return end if start is None else end * (start / end) ** left
 
     def run_on_nothing(self, empty_TD: Tensor) -> list[Tensor]:
         """The router's logits of no sample."""

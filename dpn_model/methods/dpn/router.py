@@ -61,9 +61,9 @@ class Router(nn.Module):
         if self.init == "zero":
             nn.init.zeros_(self.predictor.weight)
 
-    def forward(self, states_BD: Tensor) -> Tensor:
-        """float32[B, E]: logits divided by the temperature (softmax is taken in fp32 by the caller)."""
-        return self.predictor(self.mlp1(states_BD)).float() / self.temperature
+    def forward(self, states_BD: Tensor, temperature: float | None = None) -> Tensor:
+        """float32[B, E]: logits divided by the temperature, its own or another (the caller takes softmax in fp32)."""
+        return self.predictor(self.mlp1(states_BD)).float() / (temperature or self.temperature)
 
 
 def router_state(state: PackedSequence, which: str = "mean") -> tuple[Tensor, tuple[int, ...]]:

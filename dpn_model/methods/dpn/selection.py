@@ -49,6 +49,7 @@ def choose_experts(
     renormalise: bool = True,
     pick: Pick | None = None,
     forced: Sequence[int] | None = None,
+    exploration: float = 0.0,
 ) -> Choice:
     """One feasible expert per sample.
 
@@ -60,6 +61,7 @@ def choose_experts(
         renormalise: probabilities over the feasible experts; otherwise over all, of which only feasible ones are taken.
         pick: decides in the place of `selection`; probabilities stay the router's.
         forced: an expert for every sample, whatever the router says.
+        exploration: share of the decisions that are drawn from all feasible experts alike.
 
     Raises:
         NotFiniteError: a logit is NaN or infinite.
@@ -77,6 +79,9 @@ def choose_experts(
         expert_B = scores_BE.argmax(dim=-1)
     if forced is not None:
         expert_B = torch.tensor(forced, device=expert_B.device)
+    elif exploration:
+        any_B = torch.multinomial(feasible_BE.float(), 1).squeeze(1)
+        expert_B = torch.where(torch.rand(len(any_B), device=any_B.device) < exploration, any_B, expert_B)
     gate_B = None
     if selection == "gumbel":
         soft_B = scores_BE.softmax(dim=-1).gather(1, expert_B[:, None]).squeeze(1)

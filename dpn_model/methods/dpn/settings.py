@@ -36,6 +36,28 @@ class RoutingLoss:
 
 
 @dataclass(frozen=True)
+class BatchShaping:
+    """A prior on how decisions are spread over a batch: neither all alike, nor all undecided.
+
+    A site's decisions, as expected compressions scaled to [0, 1], are held to a distribution whose mass lies at both
+    ends, by the Cramér-von Mises distance of the sorted values (Bejnordi et al., 2020, who take Beta(0.6, 0.4); ours is
+    Kumaraswamy's, which has a distribution function in closed form and nearly the same shape). The weight falls to 0
+    over the training, as theirs does: then samples are where they belong.
+
+    Attributes:
+        weight: at the start; 0: off.
+        a, b: of the distribution; below 1 each, mass at 0 and at 1.
+    """
+
+    weight: float = setting(0.0, "at the start, falling to 0; 0: off", ge=0)
+    a: float = setting(0.6, "of Kumaraswamy's distribution; below 1: mass at no compression", gt=0)
+    b: float = setting(0.4, "of Kumaraswamy's distribution; below 1: mass at the most compression", gt=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self, "batch_shaping.")
+
+
+@dataclass(frozen=True)
 class Sandwich:
     """One checkpoint good on every route: each step trains several routes of every sample, side by side in one batch.
 
@@ -122,6 +144,10 @@ class DpnSettings(ExpertSettings):
             before them, had a say in; "first" is causal, and what a single question gives at inference. With one turn
             all three are the same.
         temperature: divides router logits.
+        temperature_start: training only: from here the temperature moves to `temperature`, by the same factor in every
+            step; None: it stays.
+        exploration: training only: share of decisions that are drawn from all feasible experts alike, at the start;
+            it falls to 0 evenly.
         selection: training only: "sample", "top1" or "gumbel" (straight-through); inference takes the most
             probable expert.
         scaling: pooled tokens times the winning probability ("on"), not ("off"), or times p / stop_grad(p).
@@ -133,6 +159,7 @@ class DpnSettings(ExpertSettings):
         infeasible: probabilities are renormalised over the feasible experts, or stay as the router gave them
             while only feasible experts are drawn ("resample", the release).
         routing_loss: the hinge of eq. 6, and λ.
+        batch_shaping: a prior on how a batch's decisions are spread.
         sandwich: training of all routes in place of the router's.
         route_fit: routers learned from measured routes.
     """
@@ -147,6 +174,8 @@ class DpnSettings(ExpertSettings):
         "not; one turn: all the same",
     )
     temperature: float = setting(10.0, "divides router logits", gt=0)
+    temperature_start: float | None = setting(None, "training: from here to `temperature`; none: it stays", gt=0)
+    exploration: float = setting(0.0, "training: share of random decisions at the start, falling to 0", ge=0, le=1)
     selection: Literal["sample", "top1", "gumbel"] = setting("sample", "how training chooses an expert")
     infeasible: Literal["renormalise", "resample"] = setting(
         "renormalise", "probabilities where not every expert is feasible"
@@ -158,6 +187,7 @@ class DpnSettings(ExpertSettings):
         "selection sample, infeasible renormalise and scaling off or on",
     )
     routing_loss: RoutingLoss = setting(RoutingLoss, "the hinge of eq. 6")
+    batch_shaping: BatchShaping = setting(BatchShaping, "a prior on the spread of a batch's decisions")
     sandwich: Sandwich = setting(Sandwich, "training of all routes at once")
     route_fit: RouteFit = setting(RouteFit, "routers learned from measured routes")
 
@@ -178,6 +208,17 @@ class DpnSettings(ExpertSettings):
             raise ValueError(
                 f"router_gradient = 'score' with sandwich.drawn = {self.sandwich.drawn}: no route of the sandwich is "
                 "the router's; allowed: scale, or sandwich.drawn 0"
+            )
+        for name, much in (("exploration", self.exploration), ("batch_shaping.weight", self.batch_shaping.weight)):
+            if much and self.sandwich.drawn:
+                raise ValueError(
+                    f"{name} = {much} with sandwich.drawn = {self.sandwich.drawn}: no route of the sandwich is the "
+                    f"router's; allowed: {name} 0, or sandwich.drawn 0"
+                )
+        if self.router_gradient == "score" and self.exploration:
+            raise ValueError(
+                f"router_gradient = 'score' with exploration = {self.exploration}: its draws are not from the "
+                "probabilities that it differentiates; allowed: 0"
             )
         for name, allowed in SCORE_NEEDS.items():
             if self.router_gradient == "score" and (given := getattr(self, name)) not in allowed:
