@@ -77,7 +77,7 @@ def pretend(calls: Path) -> Execute:
     """Leaves a run and an evaluation with a real outcome table; notes its call in a file."""
 
     def execute(assignment: Assignment) -> Execution:
-        config, name, _, _, _, output_uri = assignment
+        config, name, output_uri = assignment.config, assignment.name, assignment.output_uri
         with calls.open("a") as file:
             file.write(f"{name}\n")
         key = name.split("-", 2)[2]
@@ -89,6 +89,7 @@ def pretend(calls: Path) -> Execute:
         outcome = TrainingOutcome(name, uri, f"{uri}/step_4", f"{uri}/export", "finished", 4, {"train/loss_lm": 0.5})
         (Path(uri) / "metrics.jsonl").write_text('{"step": 4, "train/loss_lm": 0.5}\n')
         write_json(f"{uri}/outcome.json", vars(outcome))
+        write_json(f"{outcome.export_uri}/config.json", {})
         result = EvaluationResult(
             {"checkpoint_uri": outcome.export_uri}, "m", point.n, point.accuracy, (0.0, 1.0), {}, point.flops_ratio,
             64 * cost, {}, str(point.outcomes_uri), f"{folder}/result.json",
