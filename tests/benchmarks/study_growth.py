@@ -3,7 +3,8 @@
 Command: python tests/benchmarks/study_growth.py [trials ...]      (PYTHONPATH=platform:.)
 
 A study of made-up trials is written into each store, with the point of every trial in its ledger and nothing else:
-`dpn study show` needs no more. Every figure is the best of three, seconds by the clock and (in brackets) of the
+`dpn study show` needs no more. "learn" is what the search takes to hear of all trials (TPE, once per attempt),
+"decide" its next proposal. Every figure is the best of three, seconds by the clock and (in brackets) of the
 process's CPU; the last column is the command as a user starts it, imports and all.
 """
 
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -32,12 +34,13 @@ from dpn_platform.services import session
 from dpn_platform.storage import delete_folder, ensure_bucket, together
 from dpn_platform.sweeps.catalogue import list_studies, read_study
 from dpn_platform.sweeps.ledger import Ledger
+from dpn_platform.sweeps.search import StudySearch
 from dpn_platform.sweeps.trials import Trial, method_name, searched_trial, shown_params
 from tests.sweeps.written_studies import Made, result_of, study_config
 
 QUESTIONS = 4000
 TIMES = 3
-HEAD = ("trials", "list", "read", "front", "table", "drawing", "brief", "document", "dpn study show")
+HEAD = ("trials", "list", "read", "front", "table", "drawing", "brief", "document", "learn", "decide", "dpn study show")
 
 
 def write(runs_uri: str, num_trials: int) -> Ledger:
@@ -67,7 +70,8 @@ def finished(ledger: Ledger, made: Made) -> Trial:
     point = result_of(made, run_uri).to_point(
         trial.key, method_name(trial), params=shown_params(trial), is_control=trial.is_control
     )
-    return trial.become("finished", evaluation_uri=f"{run_uri}/evaluation", point=point.to_json())
+    values = {"accuracy": point.accuracy, "flops_ratio": point.flops_ratio["swiglu"]}
+    return trial.become("finished", values=values, evaluation_uri=f"{run_uri}/evaluation", point=point.to_json())
 
 
 def best_of(action: Callable[[], Any]) -> tuple[Any, str]:
@@ -106,7 +110,12 @@ def measure(ledger: Ledger, num_trials: int) -> tuple[str, ...]:
     drawing = best_of(lambda: printed(front_drawing(record.points, "swiglu", 100)))[1]
     brief = best_of(lambda: brief_of(record.points, "swiglu"))[1]
     document = best_of(lambda: document_json(record))[1]
-    return (f"{num_trials}", listed, read, front, table, drawing, brief, document, command(ledger))
+    sweep = study_config(ledger.runs_uri).sweep
+    assert sweep is not None
+    more = sweep.model_copy(update={"num_trials": num_trials + 2 * TIMES})
+    search, learn = best_of(lambda: StudySearch(more, study.trials, lambda trial, known: trial))
+    decide = best_of(lambda: search.suggest(uuid.uuid4().hex))[1]
+    return (f"{num_trials}", listed, read, front, table, drawing, brief, document, learn, decide, command(ledger))
 
 
 def report(store: str, runs_uri: str, sizes: list[int]) -> None:

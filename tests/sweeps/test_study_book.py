@@ -201,3 +201,19 @@ def test_hours_of_a_process_that_was_lost_count_too(study: Study, monkeypatch: p
     clock[0] = 7200.0
     study.book.failed("dense", "out of memory")
     assert study.ledger.trial("dense").device_hours == 2.0
+
+
+def test_hours_of_a_driver_that_is_lost_are_in_the_ledger(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("dpn_platform.sweeps.book.time.monotonic", lambda: clock[0])
+    study.book.started("dense")
+    for clock[0] in (1020.0, 1036.0, 1050.0):
+        study.book._look_at("dense")
+    assert study.ledger.trial("dense").device_hours == pytest.approx(36 / 3600), "noted every 30 seconds"
+
+    clock[0] = 5000.0  # the driver was killed; another one goes on
+    later = study.open()
+    later.started("dense")
+    clock[0] = 5090.0
+    later.reported("dense", study.finish("dense"))
+    assert study.ledger.trial("dense").device_hours == pytest.approx((36 + 90) / 3600)

@@ -28,6 +28,8 @@ from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome
 
 FOLLOW_EVERY_S = 2.0
+#: at most so much of a trial's time is forgotten when its driver is killed
+NOTE_HOURS_EVERY_S = 30.0
 
 
 class StudyBook:
@@ -56,6 +58,7 @@ class StudyBook:
         self.spending: Spending | None = None
         self._note_result = note_result
         self._began: dict[str, float] = {}
+        self._noted: dict[str, float] = {}
         self._num_trials = num_trials
         self._on_event = on_event
         self._last_step: dict[str, int] = {}
@@ -218,8 +221,16 @@ class StudyBook:
                 return
             try:
                 self._log_new_lines(trial)
+                self._note_hours(trial)
             except DpnError:
                 return  # storage is away for a moment; the lines stay there
+
+    def _note_hours(self, trial: Trial) -> None:
+        """What a running trial has taken so far, into the ledger alone: what another driver goes on from."""
+        now = time.monotonic()
+        if now - self._noted.get(trial.key, self._began.get(trial.key, now)) >= NOTE_HOURS_EVERY_S:
+            self._noted[trial.key] = now
+            self.ledger.put(replace(trial, device_hours=trial.device_hours + self._attempt_hours(trial.key)))
 
     def _log_new_lines(self, trial: Trial) -> None:
         run_uri = f"{self.ledger.runs_uri}/{trained_run(self.ledger.study, trial)}"

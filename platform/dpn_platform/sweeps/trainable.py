@@ -19,6 +19,7 @@ from dpn_platform.evaluation.answering.variants import Variant
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.evaluation.run import read_result
 from dpn_platform.services.worker_errors import essence, is_fault_of_code
+from dpn_platform.storage import MissingObjectError
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.measures import measured
 from dpn_platform.sweeps.rungs import answers_at, judge_of, rivals_of
@@ -195,7 +196,9 @@ def _assignment(config: ExperimentConfig, ledger: Ledger, trial: Trial) -> Assig
     main = None
     if trial.route is not None or trial.dial is not None:
         main = Variant(budget=trial.dial, route=None if trial.route is None else tuple(trial.route))
-    trials = ledger.trials()
+    assert config.sweep is not None
+    rule = config.sweep.early_stopping
+    trials = ledger.trials() if rule.enabled and (rule.rungs or rule.questions) else _reference_of(ledger)
     # What is evaluated on another's checkpoint, the reference itself and what starts before it know nothing of it.
     reference = trials.get(REFERENCE) if trial.on is None and trial.key != REFERENCE else None
     reference_uri = None if reference is None else f"{ledger.runs_uri}/{trained_run(ledger.study, reference)}"
@@ -203,3 +206,11 @@ def _assignment(config: ExperimentConfig, ledger: Ledger, trial: Trial) -> Assig
     judge = judge_of(config, trial, trials, None if outcome is None else outcome.loss_lm)
     rivals = {} if judge is None else rivals_of(trials)
     return Assignment(trial_config(config, trial), name, judge, checkpoint_uri, main, folder, reference_uri, rivals)
+
+
+def _reference_of(ledger: Ledger) -> dict[str, Trial]:
+    """The dense control alone, where there is one: all that a loss is judged by."""
+    try:
+        return {REFERENCE: ledger.trial(REFERENCE)}
+    except MissingObjectError:
+        return {}
