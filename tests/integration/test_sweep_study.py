@@ -291,6 +291,8 @@ def test_equal_trials_are_taken_over_and_an_extension_runs_what_is_new(
     assert "s-dense" in again, "the run that trained it"
     trials = Ledger(config.storage.runs_uri, "t").trials()
     assert all(trial.evaluation_folder.startswith("evaluation-") for trial in trials.values())
+    noted = read_json(f"{config.storage.runs_uri}/trials/{trials['dense'].fingerprint}.json")
+    assert (noted["study"], noted["key"]) == ("s", "dense"), "the run that trained it, not the study that asked"
 
     # What would not be comparable is refused, and nothing is written.
     before = Ledger(config.storage.runs_uri, "t").header()

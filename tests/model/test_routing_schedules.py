@@ -33,7 +33,8 @@ def test_the_temperature_moves_by_one_factor_and_ends_at_its_own(model: Any) -> 
         {1.0},
     ]
     assert temperatures(model, None, training=True) == {1.0}
-    assert temperatures(model, 0.0, training=False) == {1.0}, "inference has the end's"
+    assert temperatures(model, 0.5, training=False) == {4.0}, "evaluated on the way, it is as it is trained"
+    assert temperatures(model, None, training=False) == {1.0}, "inference has the end's"
     model.configure_method(Method(temperature=3.0))
     assert temperatures(model, 0.0, training=True) == {3.0}
 
@@ -97,7 +98,8 @@ def test_its_gradient_parts_decisions_that_are_alike() -> None:
 
 def test_where_there_is_nothing_to_shape() -> None:
     assert shaping_loss([], BatchShaping(weight=1.0)) is None
-    assert shaping_loss([record([0.5], kernels=((1, 2), (2, 1)))], BatchShaping(weight=1.0)) is None
+    assert shaping_loss([record([0.5] * 3, kernels=((1, 2), (2, 1)))], BatchShaping(weight=1.0)) is None
+    assert shaping_loss([record([0.5])], BatchShaping(weight=1.0)) is None, "one sample has no spread"
 
 
 def test_its_weight_falls_to_nothing() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.storage import write_json
 from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.outlook import Outlook, outlook
 from dpn_platform.sweeps.reuse import Reuse
@@ -49,14 +50,32 @@ def test_more_proposals_seeds_and_controls_at_the_hours_of_their_like(study: Any
     assert found.line() == "1 trials to run, about 2.00 device-hours"
     assert outlook(extended(config, num_trials=3, replicates=2), ledger, "data") == Outlook(4, 0, 8.0)
     controls = [*config.sweep.controls, {"name": "fastv", "on": "dense"}]
-    assert outlook(extended(config, controls=controls), ledger, "data") == Outlook(1, 0, None), "none was evaluated so"
+    found = outlook(extended(config, controls=controls), ledger, "data")
+    assert found == Outlook(1, 0, 2.0), "nothing was only evaluated yet: no more than a training with its evaluation"
     assert ledger.trials() == before, "nothing is written"
 
 
 def test_more_questions_are_answered_again_by_all(study: Any) -> None:
     config, ledger = study
     more = config.model_copy(update={"eval": config.eval.model_copy(update={"limit": 7})})
-    assert outlook(more, ledger, "data").trials == 4
+    for key in ("dense", "dpn-00", "dpn-01"):
+        write_json(f"{ledger.runs_uri}/s-{key}/outcome.json", {})
+    ledger.put(replace(searched_trial(2, "dpn", {}), state="finished", on="dense", device_hours=0.5))
+    assert outlook(more, ledger, "data") == Outlook(4, 0, 3 * 0.5 + 2.0), "the pruned one is trained again"
+
+
+def test_a_version_with_more_settings_reopens_nothing(study: Any) -> None:
+    config, ledger = study
+    for trial in ledger.trials().values():
+        ledger.put(replace(trial, fingerprint="of an earlier version"))
+    assert outlook(extended(config, num_trials=3), ledger, "data") == Outlook(1, 0, 2.0)
+
+
+def test_what_was_taken_over_says_nothing_of_hours(study: Any) -> None:
+    config, ledger = study
+    for trial in ledger.trials().values():
+        ledger.put(replace(trial, reused_from=f"a/{trial.key}", device_hours=0.001))
+    assert outlook(extended(config, num_trials=3), ledger, "data") == Outlook(1, 0, None)
 
 
 def test_a_study_that_is_to_be(make_config: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,13 @@ import pytest
 
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.sweep import EarlyStopping
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Split
+from dpn_platform.data.published.schema import SCHEMA_VERSION
+from dpn_platform.storage import write_json
 from dpn_platform.sweeps.rungs import judge_of, proxies, rungs_of, saving
 from dpn_platform.sweeps.search import StudySearch
 from dpn_platform.sweeps.stopping import Answers, Finished, Judge, beaten_on_questions, bound
+from dpn_platform.sweeps.trainable import Assignment, _looks
 from dpn_platform.sweeps.trials import Trial
 
 RULE = EarlyStopping(rungs=(0.5, 1.0), min_trials=4)
@@ -58,7 +63,11 @@ def test_what_is_cheaper_than_every_rival_goes_on() -> None:
     assert judge(moving).at_rung([line(50, 0.35, 0.65)]) is None, "the last one became 0.2 cheaper, so may this one"
     strangers = tuple(one._replace(method="static") for one in PEERS)
     assert judge(strangers).at_rung([line(50, 0.35)]) is None, "nobody knows how its method's cost moves"
-    assert judge((*strangers[:4], PEERS[4])).at_rung([line(50, 0.35)]) is not None
+    assert judge((*strangers[:3], *PEERS[3:])).at_rung([line(50, 0.35)]) is None, "two have not shown it"
+    assert judge((*strangers[:2], *PEERS[2:])).at_rung([line(50, 0.35)]) is not None
+    # In another convention than the rung's everything is dearer: what it can become is still not.
+    offset = tuple(one._replace(flops_ratio=0.7) for one in PEERS)
+    assert judge(offset).at_rung([line(50, 0.35, ratio=0.6)]) is None
 
 
 def test_few_trials_judge_nobody_and_infeasible_ones_beat_nobody() -> None:
@@ -139,6 +148,32 @@ def test_answers_seldom_end_what_would_not_have_been_beaten(gain: float) -> None
     assert wrong <= 10
 
 
+def test_an_evaluation_that_is_complete_is_not_looked_at(
+    make_config: Any, write_evaluation: Any, tmp_path: Any
+) -> None:
+    split = Split(rows=1000, images=1000, text_only=0, sources={}, shards=())
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name="m",
+        source="",
+        splits={"test": split},
+        quarantine=Quarantine(),
+        fingerprint="f",
+    )
+    (tmp_path / "manifest.json").write_bytes(manifest.to_bytes())
+    config = make_config(early_stopping={"questions": [0.25, 0.1, 1.0]})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"uri": str(tmp_path)})})
+    run_uri = f"{config.storage.runs_uri}/s-dpn-00"
+    given = Assignment(config, "s-dpn-00", judge(), output_uri=f"{run_uri}/evaluation", rivals={"dense": "x"})
+    assert _looks(given) == [(100, 1000), (250, 1000)]
+    assert _looks(given._replace(rivals={})) == _looks(given._replace(judge=None)) == []
+    result = write_evaluation(run_uri)
+    assert _looks(given) == [], "an attempt that was killed behind its evaluation"
+    part = replace(result, key={**result.key, "limit": 100})
+    write_json(result.result_uri, part.to_json())
+    assert len(_looks(given)) == 2, "one that was killed behind a look goes on"
+
+
 def trial(key: str, state: str = "finished", **more: Any) -> Trial:
     values = more.pop("values", {"accuracy": 0.9, "flops_ratio": 0.5} if state == "finished" else {})
     return Trial(key, {"method.name": more.pop("method", "dpn")}, state=state, values=values, **more)  # type: ignore[arg-type]
@@ -160,6 +195,8 @@ def test_the_judge_of_a_trial_knows_who_has_finished(make_config: Any) -> None:
     assert found.finished[0].rungs == {50: {"eval/loss_lm": 0.2}}
     assert pickle.loads(pickle.dumps(found)) == found, "every worker is sent it"
     assert judge_of(config, done, trials, 0.3) is None, "controls run to their end"
+    again = replace(open_, evaluation_folder="evaluation-0123")
+    assert judge_of(config, again, trials, 0.3) is None, "its point is known, and an alias may hold it"
     off = make_config(early_stopping={"enabled": False, "rungs": [0.5]})
     assert judge_of(off, open_, trials, 0.3) is None
     assert off.sweep.early_stopping.steps_of_rungs(off.train) == ()
@@ -201,6 +238,8 @@ def test_the_search_hears_what_was_to_be_expected(make_config: Any) -> None:
     [
         ({"objectives": ["accuracy", "kv_mib"]}, "what becomes of kv_mib they cannot say"),
         ({"dial": [0.5], "search": {"method": "dpn"}}, "a trial with sweep.dial is a curve"),
+        ({"replicates": 2}, "would end unlucky seeds of a point"),
+        ({"early_stopping": {"rungs": [1.0], "by": "kl"}, "controls": []}, "measured from the control 'dense'"),
         ({"early_stopping": {"rungs": [1.5]}}, "less than or equal to 1"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.load import parse_config
+from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.data.published.manifest import Manifest, Quarantine, Split
+from dpn_platform.data.published.schema import SCHEMA_VERSION
 from dpn_platform.storage import MissingObjectError, read_bytes
 from dpn_platform.training.held_out import HeldOut, first_answers_at, keep_first_answers
 from dpn_platform.training.loop import to_device
@@ -53,7 +57,7 @@ def test_a_row_is_exact_where_every_token_is_the_most_likely(build_log_engine, b
 
 
 def test_the_divergence_from_dense_is_that_of_first_answer_tokens(
-    process_group, build_log_engine, build_batch, runs_uri: str
+    process_group, build_log_engine, build_batch, runs_uri: str, tmp_path: Path
 ) -> None:
     dense, dpn, batches = build_log_engine("dense"), build_log_engine("dpn"), [build_batch(range(3))]
     keep = partial(keep_first_answers, f"{runs_uri}/dense")
@@ -62,7 +66,8 @@ def test_the_divergence_from_dense_is_that_of_first_answer_tokens(
         read_bytes(f"{runs_uri}/dense/first_answers.npy")  # the last step's, not a rung's
     measured(HeldOut(4, None, lambda: batches, steps=[2], keep=keep), dense, 4)
 
-    teacher = partial(first_answers_at, f"{runs_uri}/dense")
+    config = held_out_of(3, tmp_path)
+    teacher = partial(first_answers_at, f"{runs_uri}/dense", config)
     lines = [
         measured(HeldOut(4, None, lambda: batches, steps=[2], teacher=teacher), engine, 2) for engine in (dense, dpn)
     ]
@@ -77,7 +82,25 @@ def test_the_divergence_from_dense_is_that_of_first_answer_tokens(
         expected.append(rows[0][counts.cumsum(0) - counts].log_softmax(-1))
     divergence = torch.nn.functional.kl_div(expected[1], expected[0], log_target=True, reduction="batchmean")
     assert lines[1]["eval/kl_dense"] == pytest.approx(divergence.item(), abs=2e-3)
-    assert first_answers_at(f"{runs_uri}/nothing") is None
+    assert first_answers_at(f"{runs_uri}/nothing", config) is None
+    others = config.model_copy(update={"train": config.train.model_copy(update={"eval_samples": 2})})
+    assert first_answers_at(f"{runs_uri}/dense", others) is None, "of other rows than are measured here"
+
+
+def held_out_of(rows: int, folder: Path) -> ExperimentConfig:
+    """A config over a set whose held-out split has so many rows."""
+    split = Split(rows=rows, images=rows, text_only=0, sources={}, shards=())
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name="m",
+        source="",
+        splits={"test": split},
+        quarantine=Quarantine(),
+        fingerprint="f",
+    )
+    (folder / "data").mkdir()
+    (folder / "data" / "manifest.json").write_bytes(manifest.to_bytes())
+    return parse_config({"name": "x", "data": {"uri": str(folder / "data")}})
 
 
 def test_it_is_due_at_its_steps_and_at_the_last(build_log_engine, build_batch) -> None:

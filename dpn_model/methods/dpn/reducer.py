@@ -116,10 +116,9 @@ class DynamicPoolingExperts(PoolingSite, ChoosingReducer):
         return 0.0 if self.progress is None else 1.0 - self.progress
 
     def _temperature(self) -> float:
-        """Of the logits, at this point of the training; at inference that of its end."""
+        """Of the logits, at this point of a training, also where it is evaluated on the way; then that of its end."""
         end, start = self.method.temperature, self.method.temperature_start
-        left = self._left() if self.training else 0.0
-        return end if start is None else end * (start / end) ** left
+        return end if start is None else end * (start / end) ** self._left()
 
     def run_on_nothing(self, empty_TD: Tensor) -> list[Tensor]:
         """The router's logits of no sample."""

@@ -23,16 +23,17 @@ def shaping_loss(records: Sequence[ReductionRecord], settings: BatchShaping) -> 
     A site's decision is the expected log2 of the kernel's area, over the largest of its experts.
 
     Args:
-        records: one per site; those without a router, or with one expert's compression alone, are skipped.
+        records: one per site; those without a router, with one compression alone, or of one sample, which has no
+            spread, are skipped.
         settings: the prior.
 
     Returns:
-        A scalar, or None where nothing was routed.
+        A scalar, or None where there is nothing to shape.
     """
     distances = []
     for record in records:
         rates = compression_rates(record.kernels_E, "log2_area")
-        if record.router_probs_BE is None or not len(record.router_probs_BE) or max(rates) <= min(rates):
+        if record.router_probs_BE is None or len(record.router_probs_BE) < 2 or max(rates) <= min(rates):
             continue
         scale = max(rates) - min(rates)
         scaled = [(rate - min(rates)) / scale for rate in rates]

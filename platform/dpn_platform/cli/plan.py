@@ -143,7 +143,8 @@ def _show_totals(total: dict[str, Any]) -> None:
     if total["device"] is None:
         facts["time"] = "not told: train.use_gpu is false, and no --peak-tflops is given"
     else:
-        speed = f"at {total['mfu']:.0%} of {total['peak_tflops']:g} TFLOP/s"
+        alone = ", training alone" if total["evaluations"] and total["evaluation_flops"] is None else ""
+        speed = f"at {total['mfu']:.0%} of {total['peak_tflops']:g} TFLOP/s{alone}"
         facts[f"{total['device']}-hours {speed}"] = _amounts(total["device_hours_in_all"])
         facts["hours, one trial after another"] = _amounts(total["hours_one_after_another"])
     if "price" in total:

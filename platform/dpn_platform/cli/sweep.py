@@ -40,8 +40,9 @@ def sweep(
     if experiment.sweep is None:
         raise DpnError(f"{config}: has no section 'sweep'; use `dpn train`, or add the section")
     with clean_stdout(), services_of(experiment):
-        is_asked = experiment.sweep.limits.confirm_above is not None and not (resume or yes)
-        confirm(experiment, planned_hours(experiment) if is_asked else None, yes=yes or resume)
+        if not resume:
+            is_asked = experiment.sweep.limits.confirm_above is not None and not yes
+            confirm(experiment, planned_hours(experiment) if is_asked else None, yes=yes)
         ended = run_to_report(experiment, name, resume=resume)
     show_ended(ended, f"dpn sweep {config} --name {ended.result.study_name} --resume", as_json)
 

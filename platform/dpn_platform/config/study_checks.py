@@ -56,6 +56,10 @@ def _check_stopping(sweep: SweepConfig) -> None:
     where = "sweep.early_stopping.rungs and questions"
     if sweep.dial or CURVE in sweep.objectives:
         raise ValueError(f"{where}: judge points, a trial with sweep.dial is a curve; leave them out, or the dial")
+    if sweep.replicates > 1:
+        raise ValueError(f"{where}: would end unlucky seeds of a point; leave them out, or sweep.replicates")
+    if rule.by == "kl" and rule.rungs and DENSE not in sweep.control_names:
+        raise ValueError("sweep.early_stopping.by = 'kl': measured from the control 'dense'; name it in controls")
     costs = (FLOPS_RATIO, f"{FLOPS_RATIO}/{sweep.flops_convention}")
     if unknown := [name for name in sweep.objectives if name not in (ACCURACY, *costs)]:
         raise ValueError(f"{where}: bound {ACCURACY} and {FLOPS_RATIO}; what becomes of {unknown[0]} they cannot say")

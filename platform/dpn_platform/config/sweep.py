@@ -52,7 +52,7 @@ class EarlyStopping(Section):
     def steps_of_rungs(self, train: TrainConfig) -> tuple[int, ...]:
         """Steps at which a training is measured, those of metric lines; none where stopping is off."""
         every = train.log_every_steps
-        steps = {min(train.steps, every * ceil(share * train.steps / every)) for share in self.rungs}
+        steps = {min(train.steps, every * ceil(share * train.steps / every - 1e-9)) for share in self.rungs}
         return tuple(sorted(steps)) if self.enabled else ()
 
 

@@ -143,12 +143,10 @@ class Ledger:
         header = self.header()
         extensions = header.extensions
         if extensions and "duration_s" not in extensions[-1]:
-            hours = sum(trial.device_hours for trial in self.trials().values())
-            ended = {
-                **extensions[-1],
-                "duration_s": round(duration_s - header.duration_s, 1),
-                "device_hours": round(hours - extensions[-1].get("hours_before", 0.0), 6),
-            }
+            ended = {**extensions[-1], "duration_s": round(duration_s - header.duration_s, 1)}
+            if "hours_before" in ended:
+                hours = sum(trial.device_hours for trial in self.trials().values())
+                ended["device_hours"] = round(hours - ended["hours_before"], 6)
             extensions = (*extensions[:-1], ended)
         self.put_header(replace(header, state="finished", duration_s=round(duration_s, 1), extensions=extensions))
 

@@ -55,14 +55,18 @@ def prunable(ledger: Ledger) -> list[Prunable]:
     Raises:
         DpnError: a study of the store cannot be read, so nobody knows what it needs.
     """
-    needed: set[str] = set()
+    needed, at_work = set[str](), set[str]()
     for name in study_names(ledger.runs_uri):
-        needed |= needed_runs(read_study(Ledger(ledger.runs_uri, name)))
+        study = read_study(Ledger(ledger.runs_uri, name))
+        needed |= needed_runs(study)
+        at_work |= {trained_run(name, trial) for trial in study.trials if not trial.is_settled}
     found: list[Prunable] = []
     for trial in read_study(ledger).trials:
-        run_uri = f"{ledger.runs_uri}/{run_name(ledger.study, trial)}"
-        if trial.state in ("finished", "stopped") and trial.on is None and _is_run(run_uri):
-            found += _of_run(trial, run_uri, keeps_weights=run_name(ledger.study, trial) in needed)
+        run = run_name(ledger.study, trial)
+        run_uri = f"{ledger.runs_uri}/{run}"
+        # Another study may train what it has taken over from this one again, in the same folder.
+        if trial.is_settled and trial.on is None and run not in at_work and _is_run(run_uri):
+            found += _of_run(trial, run_uri, keeps_weights=run in needed)
     return found + list(_grouped(ledger.uri, list_sizes(f"{ledger.uri}/tune"), "", ATTEMPT))
 
 
@@ -74,20 +78,16 @@ def needed_runs(study: Standing) -> set[str]:
     """
     if study.faults:
         raise DpnError(f"study {study.name} is damaged, nobody knows what it needs: {study.faults[0]}")
-    name = study.name
     trials = {trial.key: trial for trial in study.trials}
-    keys = {REFERENCE}
     named = set(map(without_seed, current_aliases(read_decisions(study.ledger)).values()))
-    for point in seeds_together(study.points):
-        if without_seed(point.name) in named:
-            keys |= {point.name, *point.seeds}
+    keys = {REFERENCE, *(key for key in trials if without_seed(key) in named)}
     for point in front_points(seeds_together(study.points), study.convention):
         keys |= {point.name, *point.seeds}
     keys |= {trial.key for trial in study.trials if not trial.is_settled}
     # What runs on another's checkpoint needs that one, on the front or not: more questions are asked of both.
     keys |= {trial.on for trial in study.trials if trial.on is not None}
     needed = [trials[key] for key in keys if key in trials]
-    return {trained_run(name, one if one.on is None else trials.get(one.on, one)) for one in needed}
+    return {trained_run(study.name, one if one.on is None else trials.get(one.on, one)) for one in needed}
 
 
 def prune(ledger: Ledger) -> list[Prunable]:

@@ -92,7 +92,9 @@ class Reuse:
     def note(self, trial: Trial) -> None:
         """A trial has finished: from now on it is found."""
         if trial.fingerprint and not trial.is_taken_over:
-            entry = {"study": self._ledger.study, "key": trial.key, "evaluation_uri": trial.evaluation_uri}
+            # Who asks it further questions wants the run that trained it, which another study may own.
+            study, _, key = (trial.reused_from or f"{self._ledger.study}/{trial.key}").partition("/")
+            entry = {"study": study, "key": key, "evaluation_uri": trial.evaluation_uri}
             write_json(self._uri(trial.fingerprint), {**entry, "code_version": code_version()})
 
     def _uri(self, print_: str) -> str:

@@ -13,7 +13,7 @@ from dpn_platform.config.objectives import ACCURACY, FLOPS_RATIO
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.routing_statistics import rank_correlation
 from dpn_platform.sweeps.stopping import MEASURES, Answers, Finished, Judge
-from dpn_platform.sweeps.trials import REFERENCE, Trial, method_name
+from dpn_platform.sweeps.trials import EVALUATION, REFERENCE, Trial, method_name
 from dpn_platform.training.metric_lines import PREFILL_RATIO, Line
 
 _KEYS = (*(key for key, _ in MEASURES.values()), PREFILL_RATIO)
@@ -26,7 +26,7 @@ def rungs_of(lines: Sequence[Line]) -> dict[str, Line]:
 
 
 def judge_of(config: ExperimentConfig, trial: Trial, trials: Mapping[str, Trial], loss: float | None) -> Judge | None:
-    """Who judges a trial's training; None: nobody, as of controls and of what is not trained.
+    """Who judges a trial; None: nobody, as of controls, of what is not trained, and of what has had a point already.
 
     Args:
         config: of the study.
@@ -35,7 +35,8 @@ def judge_of(config: ExperimentConfig, trial: Trial, trials: Mapping[str, Trial]
     """
     assert config.sweep is not None
     rule = config.sweep.early_stopping
-    if trial.is_control or trial.on is not None or not rule.enabled:
+    is_asked_again = trial.evaluation_folder != EVALUATION
+    if trial.is_control or trial.on is not None or is_asked_again or not rule.enabled:
         return None
     finished = tuple(
         Finished(

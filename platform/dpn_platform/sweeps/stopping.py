@@ -4,11 +4,13 @@ At a rung of its training a trial is measured on held-out rows (`training.held_o
 measured there, and what they came to, says what it can become: a line through all but one of them, moved up by what
 that one came to above it; of all these lines the highest is the bound (a one-sided jackknife+: were trials
 exchangeable, a new one would end above it in about one of n + 1). Its FLOPs ratio may still fall by as much as that
-of any trial of its method has fallen from this rung on. The trial ends where a finished one is at least as accurate
-as the bound and no dearer, or where a constraint is broken at the bound. At a rung of its questions the bound is that
-of the paired difference on those that both have answered, at 1% over all rivals and rungs.
+of any trial of its method has fallen from this rung on; three of them must have shown it. The trial ends where a
+finished one is at least as accurate as the bound and no dearer, or where a constraint is broken at the bound. At a
+rung of its questions the bound is that of the paired difference on those that both have answered, at 1% over all
+rivals and rungs.
 
-Controls are never ended. A bound learns from the study's own trials: there are none before `min_trials` have finished.
+Controls are never ended, nor what has had a point already. A bound learns from the study's own trials: there are none
+before `min_trials` have finished.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ MEASURES: dict[Proxy, tuple[str, bool]] = {
 }  # fmt: skip
 _WINDOW = 4
 _LEVEL = 0.01
+#: trials of a method, before which nobody knows how its cost moves from a rung on
+_FEWEST_ALIKE = 3
 
 
 class Finished(NamedTuple):
@@ -52,7 +56,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Judge:
-    """Says of a trial's metric lines whether it ends; the same on every rank, and after a resume.
+    """Says of a trial's metric lines whether it ends; the same on every rank.
 
     Attributes:
         rule: of the study.
@@ -96,12 +100,12 @@ class Judge:
         step, sign = int(now["step"]), 1 if is_better_above else -1
         peers = [one for one in self.finished if key in one.rungs.get(step, {})]
         alike = [one for one in peers if one.method == self.method and PREFILL_RATIO in one.rungs[step]]
-        if len(peers) < self.rule.min_trials or not alike or PREFILL_RATIO not in now:
+        if len(peers) < self.rule.min_trials or len(alike) < _FEWEST_ALIKE or PREFILL_RATIO not in now:
             return None
         known = [(sign * one.rungs[step][key], one.accuracy) for one in peers]
         expected, most = bound(known, sign * now[key])
         moved = [one.flops_ratio - one.rungs[step][PREFILL_RATIO] for one in alike]
-        least = max(0.0, now[PREFILL_RATIO] + min(moved))
+        least = max(0.0, now[PREFILL_RATIO] + min(0.0, *moved))
         if (why := self._beaten(most, least)) is None:
             return None
         told = f"at step {step} it can still become {100 * most:.1f}% at {least:.3f}, by {len(peers)} trials; {why}"

@@ -110,7 +110,7 @@ def run_study(
         known = [Point.from_json(trial.point) for trial in ledger.trials().values() if trial.point is not None]
         tracking = StudyTracking(tracker, ledger.study, config, manifest, known)
         if extend:
-            if header.extensions and "planned_hours" not in (last := header.extensions[-1]):
+            if header.extensions and not {"planned_hours", "duration_s"} & set(last := header.extensions[-1]):
                 seen = outlook(config, ledger, manifest.fingerprint)
                 spent = sum(trial.device_hours for trial in ledger.trials().values())
                 planned = {"planned_hours": seen.device_hours, "hours_before": spent}

@@ -110,9 +110,12 @@ def _looks(assignment: Assignment) -> list[tuple[int, int]]:
     shares = config.sweep.early_stopping.questions
     if not shares or not assignment.rivals or assignment.judge is None:
         return []
+    done = None if assignment.output_uri is None else read_result(assignment.output_uri)
+    if done is not None and done.key.get("limit") == config.eval.limit:
+        return []  # an attempt that was killed had answered them all
     total = load_manifest(config.data.uri).split(config.data.eval_split).rows
     total = min(total, config.eval.limit or total)
-    return [(count, total) for count in sorted({ceil(share * total) for share in shares}) if count < total]
+    return [(count, total) for count in sorted({ceil(share * total - 1e-9) for share in shares}) if count < total]
 
 
 def _beaten(assignment: Assignment, part: EvaluationResult, total: int) -> str | None:
@@ -203,6 +206,8 @@ def _assignment(config: ExperimentConfig, ledger: Ledger, trial: Trial) -> Assig
     reference = trials.get(REFERENCE) if trial.on is None and trial.key != REFERENCE else None
     reference_uri = None if reference is None else f"{ledger.runs_uri}/{trained_run(ledger.study, reference)}"
     outcome = None if reference_uri is None else read_outcome(reference_uri)
+    if outcome is None:
+        reference_uri = None
     judge = judge_of(config, trial, trials, None if outcome is None else outcome.loss_lm)
     rivals = {} if judge is None else rivals_of(trials)
     return Assignment(trial_config(config, trial), name, judge, checkpoint_uri, main, folder, reference_uri, rivals)

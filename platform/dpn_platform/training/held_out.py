@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -153,9 +154,14 @@ def _add(
 def read_held_out(config: ExperimentConfig, collate: Collate) -> list[Batch]:
     """This rank's share of the first `train.eval_samples` held-out rows, as many micro-batches on every rank."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
-    split = config.data.eval_split
-    limit = min(config.train.eval_samples, load_manifest(config.data.uri).split(split).rows) // world_size * world_size
-    return list(batches_of(config, split, np.arange(rank, limit, world_size), collate))
+    places = np.arange(rank, _num_rows(config), world_size)
+    return list(batches_of(config, config.data.eval_split, places, collate))
+
+
+def _num_rows(config: ExperimentConfig) -> int:
+    """Held-out rows that are measured: as many on every rank."""
+    rows, ranks = load_manifest(config.data.uri).split(config.data.eval_split).rows, dist.get_world_size()
+    return min(config.train.eval_samples, rows) // ranks * ranks
 
 
 def keep_first_answers(run_uri: str, mine: Tensor) -> None:
@@ -171,11 +177,19 @@ def keep_first_answers(run_uri: str, mine: Tensor) -> None:
         write_bytes(f"{run_uri}/{FIRST_ANSWERS}", buffer.getvalue())
 
 
-def first_answers_at(run_uri: str) -> Tensor | None:
-    """Those of this rank's rows that another run has kept, float16[N, C]; None where it has none."""
-    try:
-        whole = np.load(io.BytesIO(read_bytes(f"{run_uri}/{FIRST_ANSWERS}")))
-    except MissingObjectError:
+def first_answers_at(run_uri: str, config: ExperimentConfig) -> Tensor | None:
+    """Those of this rank's rows that another run has kept, float16[N, C]. Collective: rank 0 reads.
+
+    Returns:
+        None where it has kept none, or of other rows than these.
+    """
+    found: list[Any] = [None]
+    if dist.get_rank() == 0:
+        with suppress(MissingObjectError):
+            found = [np.load(io.BytesIO(read_bytes(f"{run_uri}/{FIRST_ANSWERS}")))]
+    dist.broadcast_object_list(found, src=0)
+    whole = found[0]
+    if whole is None or len(whole) != _num_rows(config):
         return None
     return torch.from_numpy(whole[dist.get_rank() :: dist.get_world_size()].copy())
 

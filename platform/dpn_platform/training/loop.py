@@ -107,6 +107,7 @@ def run_loop(
         stopped = next((reason for reason in reasons if reason is not None), None)
         if stopped is not None:
             return step, stopped
+    engine.module.tell_progress(None)
     return train.steps, None
 
 

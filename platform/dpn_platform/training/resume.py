@@ -29,6 +29,7 @@ from dpn_platform.training.checkpoints import (
 from dpn_platform.training.local_space import explained_writing, new_folder, remove_leftovers
 from dpn_platform.training.place import Place
 from dpn_platform.training.resharding import convert_to_universal, load_universal
+from dpn_platform.training.run_folder import claimed_fingerprint
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def latest_checkpoint(origin: Origin, place: Place) -> Iterator[Resume]:
     uri = join_uri(origin.run_uri, name)
     # Before the shards are fetched; and this waits for a store that is away, which Ray's own fetching does not.
     state = read_json(join_uri(uri, STATE_FILE))
-    if state["fingerprint"] != origin.fingerprint:
+    # The name's owner counts too: an earlier version's configuration lacks what has a default now, and is the same.
+    if state["fingerprint"] not in (origin.fingerprint, claimed_fingerprint(origin.run_uri)):
         raise DpnError(f"{uri}: of configuration {state['fingerprint']}, this is {origin.fingerprint}")
     if dist.get_rank() == 0:
         for later in list_folders(origin.run_uri):

@@ -115,6 +115,14 @@ def claim(run_uri: str, config: ExperimentConfig, data_fingerprint: str) -> None
         )
 
 
+def claimed_fingerprint(run_uri: str) -> str | None:
+    """Of the configuration that the run's name was taken with; `claim` lets no other pass."""
+    try:
+        return str(read_json(f"{run_uri}/{PROVENANCE}")["fingerprint"])
+    except MissingObjectError:
+        return None
+
+
 def record_batches(run_uri: str, config: ExperimentConfig, plan: BatchPlan) -> None:
     """Write down what the run will read, above all how many rows of its epochs no step has room for."""
     record = {

@@ -131,7 +131,7 @@ def _callbacks(
         partial(read_held_out, config, collator),
         steps=rungs,
         convention="eq8" if config.sweep and config.sweep.flops_convention == "eq8" else "swiglu",
-        teacher=partial(first_answers_at, given.reference_uri) if given.reference_uri else lambda: None,
+        teacher=partial(first_answers_at, given.reference_uri, config) if given.reference_uri else lambda: None,
         keep=partial(keep_first_answers, given.run_uri) if is_reference else None,
     )
     log = MetricsLog(given.run_uri, train, writer.last_step, (LossMeter(), speed, RouterMonitor(), held_out))
