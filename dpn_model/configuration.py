@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoConfig, LlavaConfig, PreTrainedConfig
 
 from dpn_model.bases.catalogue import NamedBase, named_base
+from dpn_model.bases.chatrex.model import ChatRexConfig
 from dpn_model.bases.llava_hr.model import LlavaHrConfig
 from dpn_model.methods.registry import DENSE, settings_of
 from dpn_model.methods.settings import MethodSettings
@@ -68,6 +69,7 @@ class DpnConfig(PreTrainedConfig):
         return self.base.text_config
 
 
+AutoConfig.register(ChatRexConfig.model_type, ChatRexConfig)
 AutoConfig.register(LlavaHrConfig.model_type, LlavaHrConfig)
 AutoConfig.register(DpnConfig.model_type, DpnConfig)
 

@@ -7,13 +7,19 @@ from typing import Any
 from transformers import MODEL_MAPPING, PreTrainedConfig
 
 from dpn_model.attention.packed import ATTENTION_NAME
+from dpn_model.bases.chatrex.model import ChatRexModel
 from dpn_model.bases.checks import check_base
 from dpn_model.bases.decoders import check_layers
 from dpn_model.bases.idefics import Idefics3Base, SmolVLMBase
 from dpn_model.bases.llava_hr.model import LlavaHrModel
 
 #: by `model_type`, where transformers' own model does not do
-_OWN_MODELS = {"idefics3": Idefics3Base, "llava_hr": LlavaHrModel, "smolvlm": SmolVLMBase}
+_OWN_MODELS: dict[str, Any] = {
+    "chatrex": ChatRexModel,
+    "idefics3": Idefics3Base,
+    "llava_hr": LlavaHrModel,
+    "smolvlm": SmolVLMBase,
+}
 
 
 def build_base_model(base: PreTrainedConfig) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from dpn_model.bases.chatrex.shape import IMAGE_SIZE as CHATREX_IMAGE_SIZE
 from dpn_model.bases.llava_hr.shape import ADAPTER_LAYERS, IMAGE_SIZE
 from dpn_model.bases.shapes import model_shape
 from dpn_model.cost.bill import ModelShape
@@ -158,6 +159,41 @@ def _llava_hr(decoder: tuple[int, int, int], widths: list[int], depths: list[int
     return NamedBase(base, router_token_id=32000)
 
 
+def _chatrex(text: dict[str, Any], *, is_tied: bool = False) -> NamedBase:
+    # 104 tokens of its own behind the words, then `<ROUTER>`, then the placeholder of a picture's tokens.
+    router = text["vocab_size"]
+    slow = {"model_type": "convnext", "hidden_sizes": [192, 384, 768, 1536], "depths": [3, 3, 27, 3], "patch_size": 4}
+    base = {
+        "model_type": "chatrex",
+        "vision_config": _CLIP_LARGE_336,
+        "slow_vision_config": {**slow, "layer_norm_eps": 1e-6},
+        "text_config": {**text, "vocab_size": router + 1, "tie_word_embeddings": is_tied},
+        "image_size": CHATREX_IMAGE_SIZE,
+        "image_token_index": router + 1,
+        "tie_word_embeddings": is_tied,
+    }
+    return NamedBase(base, router_token_id=router)
+
+
+def _qwen(hidden_size: int, intermediate_size: int, num_layers: int, heads: tuple[int, int]) -> dict[str, Any]:
+    """Qwen2.5: heads of 128, grouped queries, RMSNorm 1e-6, RoPE base 1e6."""
+    return {
+        "model_type": "qwen2",
+        "vocab_size": 151769,
+        "hidden_size": hidden_size,
+        "intermediate_size": intermediate_size,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": heads[0],
+        "num_key_value_heads": heads[1],
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        "bos_token_id": None,
+        "eos_token_id": 151645,
+        "pad_token_id": 151643,
+    }
+
+
 BASES: dict[str, NamedBase] = {
     "tiny": tiny_base(),
     # CLIP ViT-L/14 at 336 px, mlp2x projector, Vicuna v1.5; 24x24 = 576 visual tokens
@@ -166,4 +202,9 @@ BASES: dict[str, NamedBase] = {
     # CLIP ViT-L/14 at 448 px beside ConvNeXt-L, or -XXL, at 1024 px; 32x32 = 1024 visual tokens
     "llava-hr-7b": _llava_hr(_VICUNA_7B, [192, 384, 768, 1536], [3, 3, 27, 3], norm_eps=1e-6),
     "llava-hr-x-13b": _llava_hr(_VICUNA_13B, [384, 768, 1536, 3072], [3, 4, 30, 3], norm_eps=1e-5),
+    # CLIP ViT-L/14 at 336 px beside ConvNeXt-L at 768 px, channels side by side; 24x24 = 576 visual tokens. Pictures
+    # alone so far: no rows of objects. The paper's decoder, that of the released weights, and RexSeek's.
+    "chatrex-7b": _chatrex(_qwen(3584, 18944, 28, (28, 4))),
+    "chatrex-7b-vicuna": _chatrex(_vicuna(*_VICUNA_7B, vocab_size=32104, pad=0)),
+    "rexseek-3b": _chatrex(_qwen(2048, 11008, 36, (16, 2)), is_tied=True),
 }

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dpn_model.bases.chatrex.shape import chatrex_shape
 from dpn_model.bases.llava_hr.shape import llava_hr_shape
-from dpn_model.bases.vision.token_grids import CLASS_TOKENS, class_tokens_kept, idefics_tile, internvl_tile
-from dpn_model.cost.bill import ModelShape, TowerShape, mlp2x_macs, vit_macs
+from dpn_model.bases.towers.clip_shape import clip_tower
+from dpn_model.bases.vision.token_grids import class_tokens_kept, idefics_tile, internvl_tile
+from dpn_model.cost.bill import ModelShape, mlp2x_macs, vit_macs
 from dpn_model.cost.flops import DecoderShape
 
 
@@ -61,23 +63,8 @@ def idefics_shape(base: Any) -> ModelShape:
     return ModelShape(decoder, (side, side), tower.macs(tower.patches), side**2 * width * decoder.hidden_size)
 
 
-def clip_tower(vision_config: Any, class_tokens_kept: int = 0) -> TowerShape:
-    """A tower of CLIP, or of SigLIP, which has no class token."""
-    kind = vision_config.model_type
-    return TowerShape(
-        hidden_size=vision_config.hidden_size,
-        intermediate_size=vision_config.intermediate_size,
-        num_layers=vision_config.num_hidden_layers,
-        patch_values=vision_config.num_channels * vision_config.patch_size**2,
-        patches=(vision_config.image_size // vision_config.patch_size) ** 2,
-        class_tokens=CLASS_TOKENS.get(kind, 0),
-        class_tokens_kept=class_tokens_kept,
-        num_heads=vision_config.num_attention_heads,
-        has_pooling_head=kind == "siglip_vision_model" and getattr(vision_config, "vision_use_head", True),
-    )
-
-
 _SHAPES: dict[str, Callable[[Any], ModelShape]] = {
+    "chatrex": chatrex_shape,
     "idefics3": idefics_shape,
     "internvl": internvl_shape,
     "llava": llava_shape,

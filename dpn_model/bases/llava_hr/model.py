@@ -18,7 +18,6 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
     ConvNextConfig,
-    ConvNextModel,
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -27,6 +26,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from dpn_model.bases.llava_hr.shape import ADAPTER_LAYERS, GATE_WIDTH, IMAGE_SIZE, fast_image_size
+from dpn_model.bases.towers.convnext import timm_convnext
 
 
 class LlavaHrConfig(PreTrainedConfig):
@@ -131,12 +131,7 @@ class MultipathTower(nn.Module):
         self.adapter_layers = tuple(adapter_layers)
         self.fast_size = fast_image_size(fast, slow, image_size)
         self.fast = CLIPVisionModel(fast)
-        self.slow = ConvNextModel(slow)
-        # The towers' pooled outputs are not used: timm's feature extractor has no final norm.
-        self.slow.layernorm = nn.Identity()
-        for module in self.slow.modules():
-            if isinstance(module, nn.LayerNorm):
-                module.eps = slow.layer_norm_eps
+        self.slow = timm_convnext(slow)
         slow_width = slow.hidden_sizes[-1]
         self.adapters = nn.ModuleList(MixtureOfResolutionAdapter(fast.hidden_size, slow_width) for _ in adapter_layers)
         self.merge = FinalMerge(fast.hidden_size, slow_width)

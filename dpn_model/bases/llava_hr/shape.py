@@ -5,10 +5,9 @@ Convolutions and linear layers are counted; resizing, norms and means are not (s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
+from dpn_model.bases.towers.convnext_shape import convnext_macs, slow_stride
 from dpn_model.cost.bill import ModelShape, mlp2x_macs, vit_macs
 from dpn_model.cost.flops import DecoderShape
 
@@ -17,11 +16,6 @@ IMAGE_SIZE = 1024
 ADAPTER_LAYERS = (6, 12, 18)
 #: hidden width of an adapter's gate
 GATE_WIDTH = 512
-
-
-def slow_stride(config: Any) -> int:
-    """Pixels per side of one cell of ConvNeXt's last stage: the stem's patch, doubled by every later stage."""
-    return int(config.patch_size) * 2 ** (len(config.depths) - 1)
 
 
 def fast_image_size(fast: Any, slow: Any, image_size: int) -> int:
@@ -49,23 +43,6 @@ def llava_hr_shape(config: Any) -> ModelShape:
     vision = clip + convnext_macs(stages, config.image_size) + fusion
     projector = tokens * mlp2x_macs(fast.hidden_size, decoder.hidden_size)
     return ModelShape(decoder, (height, width), vision, projector, vision_size=fast.hidden_size)
-
-
-def convnext_macs(stages: Sequence[tuple[int, int]], image_size: int) -> int:
-    """One image through a ConvNeXt of `stages`, each (blocks, channels).
-
-    A stem of stride 4, stages with stride 2 between, 7x7 depthwise convolutions and a 4x MLP.
-    """
-    side = image_size // 4
-    total = side**2 * 4 * 4 * 3 * stages[0][1]
-    for blocks, channels in stages:
-        total += blocks * side**2 * (7 * 7 * channels + 8 * channels**2)
-        side //= 2
-    side = image_size // 4
-    for (_, before), (_, after) in pairwise(stages):
-        side //= 2
-        total += side**2 * 2 * 2 * before * after
-    return total
 
 
 def fusion_macs(fast_width: int, slow_width: int, num_tokens: int, num_adapters: int) -> int:

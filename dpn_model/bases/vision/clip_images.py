@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpn_model.bases.towers.clip_shape import CLASS_TOKENS
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
-from dpn_model.bases.vision.token_grids import CLASS_TOKENS, class_tokens_kept
+from dpn_model.bases.vision.token_grids import class_tokens_kept
 from dpn_model.bases.vision.tower import run_tower, same_size
 from dpn_model.methods.probe import TowerPicture
 from dpn_model.packing import Grid, ImageSpan, Loose, Piece, contiguous_positions

@@ -71,7 +71,7 @@ class FixedImages(ClosedTower):
 
 
 class HighResolutionImages(FixedImages):
-    """LLaVA-HR's: what both towers made together can be had in front of the projector."""
+    """LLaVA-HR's and ChatRex's: what both towers made together can be had in front of the projector."""
 
     def tower(
         self, model: Any, pixel_values: Pixels, inputs: ImageInputs, looks: Collection[str]
@@ -79,7 +79,7 @@ class HighResolutionImages(FixedImages):
         """See `ImageSide`; there is nothing else to look at."""
         if looks:
             raise ValueError(
-                f"this method looks at {', '.join(sorted(looks))} of the tower; LLaVA-HR shows features alone"
+                f"this method looks at {', '.join(sorted(looks))} of the tower, which shows features alone here"
             )
         features_IVC = model.vision_tower(same_size(pixel_values))
         return [TowerPicture(features_VC, self.grid) for features_VC in features_IVC]

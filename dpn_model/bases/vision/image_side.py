@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from dpn_model.bases.chatrex.shape import image_grid as chatrex_grid
 from dpn_model.bases.families import why_not
 from dpn_model.bases.llava_hr.shape import image_grid as llava_hr_grid
 from dpn_model.bases.vision.anyres_images import AnyresImages, OneVisionImages
@@ -28,6 +29,7 @@ IMAGE_SIDES: dict[str, Callable[[Any], ImageSide]] = {
     "qwen2_5_vl": GriddedImages,
     "qwen3_vl": LayeredImages,
     "qwen3_vl_moe": LayeredImages,
+    "chatrex": lambda base: HighResolutionImages(base.image_size, chatrex_grid(base)),
 }
 
 

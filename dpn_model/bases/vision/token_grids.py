@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-#: tokens that a tower puts before its patches
-CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
+from dpn_model.bases.towers.clip_shape import CLASS_TOKENS
 
 
 def class_tokens_kept(base: Any) -> int:

@@ -34,7 +34,7 @@ class ClosedTower:
 
 _CLOSED = (
     "this method stands between the vision tower and the decoder, where base {kind} has no place for it; bases that "
-    "have: llava, llava_hr"
+    "have: llava, llava_hr, chatrex"
 )
 
 

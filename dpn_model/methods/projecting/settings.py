@@ -40,7 +40,7 @@ class Sizes:
         if shape is None or shape.image_grid is None or shape.vision_size is None:
             raise ValueError(
                 "name: this method projects patches of pictures of one size, which this base does not show; allowed: "
-                "llava (patches alone), llava_hr"
+                "llava (patches alone), llava_hr, chatrex"
             )
         return cls(shape.vision_size, shape.decoder.hidden_size, *shape.image_grid, shape.tower_levels)
 

@@ -1,0 +1,48 @@
+"""The grid of ChatRex's pictures and what they cost, without torch: CLIP and ConvNeXt side by side (spec chatrex 1.1).
+
+Convolutions and linear layers are counted; resizing and norms are not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dpn_model.bases.towers.clip_shape import clip_tower
+from dpn_model.bases.towers.convnext_shape import convnext_macs, slow_stride
+from dpn_model.cost.bill import ModelShape, mlp2x_macs
+from dpn_model.cost.flops import DecoderShape
+
+#: of the published models: side of the padded picture in pixels
+IMAGE_SIZE = 768
+
+
+def image_grid(config: Any) -> tuple[int, int]:
+    """Visual tokens of one picture as (height, width): 24x24.
+
+    Raises:
+        ValueError: the towers have different grids: their channels are put side by side, cell by cell.
+    """
+    side = config.vision_config.image_size // config.vision_config.patch_size
+    slow = config.image_size // slow_stride(config.slow_vision_config)
+    if side != slow:
+        raise ValueError(
+            f"image_size = {config.image_size}: ConvNeXt's grid is {slow}x{slow}, CLIP's {side}x{side}; allowed: "
+            f"{side * slow_stride(config.slow_vision_config)}"
+        )
+    return side, side
+
+
+def feature_width(config: Any) -> int:
+    """Channels of both towers together: 1024 + 1536."""
+    return int(config.vision_config.hidden_size + config.slow_vision_config.hidden_sizes[-1])
+
+
+def chatrex_shape(config: Any) -> ModelShape:
+    """Shape of a ChatRex configuration; CLIP runs all its layers, though the last one is not read."""
+    decoder, (height, width) = DecoderShape.from_config(config.text_config), image_grid(config)
+    slow = config.slow_vision_config
+    tower, stages = clip_tower(config.vision_config), list(zip(slow.depths, slow.hidden_sizes, strict=True))
+    vision = tower.macs(tower.patches) + convnext_macs(stages, config.image_size)
+    features = feature_width(config)
+    projector = height * width * mlp2x_macs(features, decoder.hidden_size)
+    return ModelShape(decoder, (height, width), vision, projector, vision_size=features)
