@@ -30,6 +30,7 @@ _CANDIDATES = tuple(
 )
 _MARKER_RADIUS_PX = 11.0
 _LINE_RADIUS_PX = 3.0
+_OUTSIDE = 10.0
 
 
 def place_labels(
@@ -79,7 +80,8 @@ def _place(axes: Axes, x: float, y: float, text: str, colour: str, taken: Sequen
     for index, (dx, dy, horizontal, vertical) in enumerate(_CANDIDATES):
         annotation.set(position=(dx, dy), ha=horizontal, va=vertical)
         box = annotation.get_window_extent(canvas.get_renderer())
-        badness = _covered(box, taken) + _outside(box, axes.bbox)
+        # Outside stand the numbers of the axes: rather over a faded point than over them.
+        badness = _covered(box, taken) + _OUTSIDE * _outside(box, axes.bbox)
         if best is None or badness < best[0]:
             best = (badness, index, box)
         if badness == 0:
