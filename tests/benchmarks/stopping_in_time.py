@@ -43,13 +43,14 @@ def replay(
     answers: dict[str, Answers],
     *,
     by: str,
+    level: float,
     rungs: Sequence[int],
     questions: Sequence[float],
 ) -> Replay:
     """The search under another rule; `rungs` in steps."""
     assert config.sweep is not None
     rule = config.sweep.early_stopping.model_copy(
-        update={"by": by, "min_trials": 6, "rungs": tuple(step / config.train.steps for step in rungs)}
+        update={"by": by, "level": level, "min_trials": 6, "rungs": tuple(step / config.train.steps for step in rungs)}
     )
     config = config.model_copy(update={"sweep": config.sweep.model_copy(update={"early_stopping": rule})})
     finished = {trial.key: trial for trial in trials if trial.is_control}
@@ -100,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study")
     parser.add_argument("--runs-uri", default=DEFAULT_RUNS)
+    parser.add_argument("--level", type=float, default=0.1, help="of the bounds at rungs")
     parser.add_argument("--questions", type=float, nargs="*", default=[0.25, 0.5])
     given = parser.parse_args()
     ledger = locate(given.study, given.runs_uri)
@@ -121,7 +123,7 @@ def main() -> None:
     for rungs in choices:
         for by in ("loss", "exact", "kl") if rungs else ("loss",):
             for looks in ([], given.questions):
-                found = replay(config, trials, answers, by=by, rungs=rungs, questions=looks)
+                found = replay(config, trials, answers, by=by, level=given.level, rungs=rungs, questions=looks)
                 lost, low, high = loss_of_front(points, found.ended, drawn)
                 print(
                     f"{','.join(map(str, rungs)):>18} {by if rungs else '-':>6} {len(looks):>6} {found.steps:>12.1%} "

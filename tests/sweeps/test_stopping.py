@@ -70,6 +70,15 @@ def test_what_is_cheaper_than_every_rival_goes_on() -> None:
     assert judge(offset).at_rung([line(50, 0.35, ratio=0.6)]) is None
 
 
+def test_a_level_leaves_the_outermost_out() -> None:
+    """Of eleven trials one became much cheaper and one much better: one in six may come to more."""
+    many = tuple(finished(f"dpn-{number:02d}", 0.1 + 0.02 * number, 0.9 - 0.02 * number, 0.5) for number in range(9))
+    odd = (finished("dpn-09", 0.3, 0.95, 0.5), finished("dpn-10", 0.2, 0.8, 0.2, rung_ratio=0.5))
+    for level, is_ended in ((0.0, False), (1 / 6, True)):
+        strict = RULE.model_copy(update={"level": level})
+        assert (judge((*many, *odd), strict).at_rung([line(50, 0.28)]) is not None) is is_ended
+
+
 def test_few_trials_judge_nobody_and_infeasible_ones_beat_nobody() -> None:
     assert judge(PEERS[:3]).at_rung([line(50, 0.35)]) is None
     broken = tuple(one._replace(is_feasible=False) for one in PEERS)
@@ -98,14 +107,15 @@ def test_a_hopeless_loss_ends_it_behind_the_grace_period() -> None:
 
 def test_the_bound_holds_as_often_as_it_says() -> None:
     """Of trials that are alike, about one in n + 1 ends above it; proxies with noise, twelve peers."""
-    draws, above = np.random.default_rng(0), 0
+    draws, above = np.random.default_rng(0), dict.fromkeys((0.0, 0.25), 0)
     for _ in range(2000):
         quality = draws.normal(0.9, 0.03, 13)
         measured = quality + draws.normal(0, 0.02, 13)
         known = list(zip(measured[:12], quality[:12], strict=True))
-        above += quality[12] > bound(known, measured[12])[1]
-    assert above / 2000 < 0.1
-    assert above > 0, "a bound that never fails bounds nothing"
+        for level in above:
+            above[level] += quality[12] > bound(known, measured[12], level)[1]
+    assert 0 < above[0.0] / 2000 < 0.1, "a bound that never fails bounds nothing"
+    assert 0.15 < above[0.25] / 2000 < 0.25
 
 
 def test_a_measure_that_says_nothing_bounds_by_the_best() -> None:

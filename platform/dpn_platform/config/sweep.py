@@ -46,6 +46,7 @@ class EarlyStopping(Section):
         (), description="shares of the training at which train.eval_samples held-out rows say what a trial can become"
     )
     by: Proxy = Field("loss", description="what is measured there: held-out loss, right answers, KL from dense")
+    level: float = Field(0.1, ge=0, lt=0.5, description="share of trials that may come to more than their bound")
     min_trials: int = Field(6, ge=4, description="finished trials, before which nobody is judged at a rung")
     questions: tuple[Share, ...] = Field((), description="shares of the questions after which a trial is judged")
 

@@ -2,12 +2,12 @@
 
 At a rung of its training a trial is measured on held-out rows (`training.held_out`). What others that have finished
 measured there, and what they came to, says what it can become: a line through all but one of them, moved up by what
-that one came to above it; of all these lines the highest is the bound (a one-sided jackknife+: were trials
-exchangeable, a new one would end above it in about one of n + 1). Its FLOPs ratio may still fall by as much as that
-of any trial of its method has fallen from this rung on; three of them must have shown it. The trial ends where a
-finished one is at least as accurate as the bound and no dearer, or where a constraint is broken at the bound. At a
-rung of its questions the bound is that of the paired difference on those that both have answered, at 1% over all
-rivals and rungs.
+that one came to above it. Of all these lines the highest is the bound, or with enough trials the one that `level` of
+them exceed (a one-sided jackknife+, for trials that are exchangeable). Its FLOPs ratio may still fall by as much as
+that of others of its method has fallen from this rung on, at the same level; three of them must have shown it. The
+trial ends where a finished one is at least as accurate as the bound and no dearer, or where a constraint is broken at
+the bound. At a rung of its questions the bound is that of the paired difference on those that both have answered, at
+1% over all rivals and rungs.
 
 Controls are never ended, nor what has had a point already. A bound learns from the study's own trials: there are none
 before `min_trials` have finished.
@@ -103,9 +103,10 @@ class Judge:
         if len(peers) < self.rule.min_trials or len(alike) < _FEWEST_ALIKE or PREFILL_RATIO not in now:
             return None
         known = [(sign * one.rungs[step][key], one.accuracy) for one in peers]
-        expected, most = bound(known, sign * now[key])
-        moved = [one.flops_ratio - one.rungs[step][PREFILL_RATIO] for one in alike]
-        least = max(0.0, now[PREFILL_RATIO] + min(0.0, *moved))
+        expected, most = bound(known, sign * now[key], self.rule.level)
+        moved = sorted(one.flops_ratio - one.rungs[step][PREFILL_RATIO] for one in alike)
+        fall = -moved[_place(self.rule.level, len(moved))]
+        least = max(0.0, now[PREFILL_RATIO] - max(0.0, fall))
         if (why := self._beaten(most, least)) is None:
             return None
         told = f"at step {step} it can still become {100 * most:.1f}% at {least:.3f}, by {len(peers)} trials; {why}"
@@ -125,17 +126,23 @@ class Judge:
         return f"{best.name} has {100 * best.accuracy:.1f}% at {best.flops_ratio:.3f}"
 
 
-def bound(known: Sequence[tuple[float, float]], now: float) -> tuple[float, float]:
+def bound(known: Sequence[tuple[float, float]], now: float, level: float = 0.0) -> tuple[float, float]:
     """What a trial that measures `now` comes to: as expected, and at the most.
 
     Args:
         known: of others, what they measured there (more is better) and what they came to; at least three.
+        level: share of trials that may come to more; 0, as below one in `len(known) + 1`: the highest bound there is.
     """
     lines = [_line([*known[:place], *known[place + 1 :]]) for place in range(len(known))]
     above = [came - (at + slope * measured) for (measured, came), (at, slope) in zip(known, lines, strict=True)]
-    most = max(at + slope * now + more for (at, slope), more in zip(lines, above, strict=True))
+    most = sorted((at + slope * now + more for (at, slope), more in zip(lines, above, strict=True)), reverse=True)
     at, slope = _line(known)
-    return at + slope * now, most
+    return at + slope * now, most[_place(level, len(known))]
+
+
+def _place(level: float, count: int) -> int:
+    """Which of so many extremes a new one exceeds with a chance of at most `level`; the outermost is the first, 0."""
+    return max(0, int(level * (count + 1)) - 1)
 
 
 def _line(known: Sequence[tuple[float, float]]) -> tuple[float, float]:
