@@ -49,7 +49,7 @@ def test_a_trial_ends_where_a_finished_one_is_as_good_as_it_can_become() -> None
     assert verdict is not None
     assert verdict.accuracy == pytest.approx(0.65, abs=0.005)
     assert verdict.flops_ratio == pytest.approx(0.5)
-    assert verdict.reason == ("at step 50 it can still become 65.2% at 0.500, by 5 trials; dpn-00 has 95.1% at 0.500")
+    assert verdict.reason == ("at step 50 it can still become 66.1% at 0.500, by 5 trials; dpn-00 has 95.1% at 0.500")
     assert judge()([line(50, 0.35)]) == verdict.reason
     assert judge().at_rung([line(50, 0.01)]) is None, "it may become the best"
     assert judge().at_rung([line(40, 0.35)]) is None, "no rung"

@@ -98,11 +98,11 @@ def proxies(trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
     done = [one for one in trials if one.state == "finished" and one.on is None]
     found: dict[str, dict[str, Any]] = {}
     for step in sorted({step for one in done for step in one.rungs}, key=int):
-        for name, (key, is_better_above) in MEASURES.items():
+        for name, (key, is_share) in MEASURES.items():
             known = [(one.rungs[step][key], one.values[ACCURACY]) for one in done if key in one.rungs.get(step, {})]
             if len(known) > 2:
                 measured, came = np.array(known).T
-                rho = rank_correlation(measured if is_better_above else -measured, came)
+                rho = rank_correlation(measured if is_share else -measured, came)
                 found.setdefault(step, {"trials": len(known)})[name] = None if rho is None else round(float(rho), 3)
     return found
 

@@ -3,11 +3,12 @@
 At a rung of its training a trial is measured on held-out rows (`training.held_out`). What others that have finished
 measured there, and what they came to, says what it can become: a line through all but one of them, moved up by what
 that one came to above it. Of all these lines the highest is the bound, or with enough trials the one that `level` of
-them exceed (a one-sided jackknife+, for trials that are exchangeable). Its FLOPs ratio may still fall by as much as
-that of others of its method has fallen from this rung on, at the same level; three of them must have shown it. The
-trial ends where a finished one is at least as accurate as the bound and no dearer, or where a constraint is broken at
-the bound. At a rung of its questions the bound is that of the paired difference on those that both have answered, at
-1% over all rivals and rungs.
+them exceed (a one-sided jackknife+, for trials that are exchangeable). Lines are between logarithms of errors, since
+bad trials scatter by points where good ones differ by tenths. Its FLOPs ratio may still fall by as much as that of
+others of its method has fallen from this rung on, at the same level; three of them must have shown it. The trial ends
+where a finished one is at least as accurate as the bound and no dearer, or where a constraint is broken at the bound.
+At a rung of its questions the bound is that of the paired difference on those that both have answered, at 1% over all
+rivals and rungs.
 
 Controls are never ended, nor what has had a point already. A bound learns from the study's own trials: there are none
 before `min_trials` have finished.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import exp, log, sqrt
 from statistics import NormalDist, fmean
 from typing import NamedTuple
 
@@ -25,12 +26,14 @@ from dpn_platform.config.objectives import ACCURACY, FLOPS_RATIO, constraint
 from dpn_platform.config.sweep import EarlyStopping, Proxy
 from dpn_platform.training.metric_lines import EXACT, HELD_OUT_LOSS, KL_DENSE, PREFILL_RATIO, Line
 
-#: what a line holds, and whether more of it is better
+#: what a line holds, and whether it is a share of right answers; of the others less is better
 MEASURES: dict[Proxy, tuple[str, bool]] = {
     "loss": (HELD_OUT_LOSS, False), "exact": (EXACT, True), "kl": (KL_DENSE, False)
 }  # fmt: skip
 _WINDOW = 4
 _LEVEL = 0.01
+#: errors below are taken for alike
+_LEAST_ERROR = 0.005
 #: trials of a method, before which nobody knows how its cost moves from a rung on
 _FEWEST_ALIKE = 3
 
@@ -93,17 +96,17 @@ class Judge:
 
     def at_rung(self, lines: Sequence[Line]) -> Verdict | None:
         """By the latest rung that it has reached; None: it goes on."""
-        key, is_better_above = MEASURES[self.rule.by]
+        key, is_share = MEASURES[self.rule.by]
         now = next((line for line in reversed(lines) if line["step"] in self.steps and key in line), None)
         if now is None:
             return None
-        step, sign = int(now["step"]), 1 if is_better_above else -1
+        step = int(now["step"])
         peers = [one for one in self.finished if key in one.rungs.get(step, {})]
         alike = [one for one in peers if one.method == self.method and PREFILL_RATIO in one.rungs[step]]
         if len(peers) < self.rule.min_trials or len(alike) < _FEWEST_ALIKE or PREFILL_RATIO not in now:
             return None
-        known = [(sign * one.rungs[step][key], one.accuracy) for one in peers]
-        expected, most = bound(known, sign * now[key], self.rule.level)
+        known = [(_merit(one.rungs[step][key], is_share), _merit(one.accuracy, True)) for one in peers]
+        expected, most = map(_share, bound(known, _merit(now[key], is_share), self.rule.level))
         moved = sorted(one.flops_ratio - one.rungs[step][PREFILL_RATIO] for one in alike)
         fall = -moved[_place(self.rule.level, len(moved))]
         least = max(0.0, now[PREFILL_RATIO] - max(0.0, fall))
@@ -124,6 +127,16 @@ class Judge:
         if best is None or best.accuracy < accuracy:
             return None
         return f"{best.name} has {100 * best.accuracy:.1f}% at {best.flops_ratio:.3f}"
+
+
+def _merit(value: float, is_share: bool) -> float:
+    """-log of an error, so that more is better: of 1 minus a share of right answers, or of a loss itself."""
+    return -log(_LEAST_ERROR + max(0.0, 1.0 - value if is_share else value))
+
+
+def _share(merit: float) -> float:
+    """The share of right answers that has this merit."""
+    return 1.0 + _LEAST_ERROR - exp(-merit)
 
 
 def bound(known: Sequence[tuple[float, float]], now: float, level: float = 0.0) -> tuple[float, float]:
