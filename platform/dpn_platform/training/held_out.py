@@ -86,7 +86,7 @@ class HeldOut:
         if not self._is_due(step):
             return {}
         model, first = engine.module, []
-        sums = dict.fromkeys(("loss", "tokens", "right", "rows", "macs", "dense"), 0.0)
+        sums = dict.fromkeys(("loss", "tokens", "right", "rows", "macs", "uncut"), 0.0)
         head: list[Tensor] = []
         hook = model.lm_head.register_forward_hook(lambda module, inputs, logits: head.append(logits))
         model.eval()
@@ -114,8 +114,8 @@ class HeldOut:
             return {}
         rows = total["held_out_rows"]
         line = {HELD_OUT_LOSS: total["held_out_loss"] / total["held_out_tokens"], EXACT: total["held_out_right"] / rows}
-        if total["held_out_dense"]:
-            line[PREFILL_RATIO] = total["held_out_macs"] / total["held_out_dense"]
+        if total["held_out_uncut"]:
+            line[PREFILL_RATIO] = total["held_out_macs"] / total["held_out_uncut"]
         if "held_out_kl" in total:
             line[KL_DENSE] = total["held_out_kl"] / rows
         return line
@@ -144,7 +144,7 @@ def _add(
     sums["rows"] += int((counts > 0).sum())
     for sample in range(out.routing.num_samples if out.routing.shape is not None else 0):
         cost = out.routing.prefill_cost(sample, convention)
-        sums["macs"], sums["dense"] = sums["macs"] + cost.total, sums["dense"] + cost.dense
+        sums["macs"], sums["uncut"] = sums["macs"] + cost.total, sums["uncut"] + cost.dense
     first_BC = torch.full((len(counts), logits_RC.shape[1]), torch.nan)
     starts = (counts.cumsum(0) - counts)[counts > 0]
     first_BC[counts > 0] = logits_RC[starts.to(logits_RC.device)].float().log_softmax(dim=-1).cpu()
