@@ -22,7 +22,7 @@ from dpn_platform import services as embedded
 from dpn_platform.services.home import Home, record_path
 from dpn_platform.services.processes import ProcessRecord, is_running, leftovers, stop
 from dpn_platform.services.servers import SERVERS
-from dpn_platform.tracking import mlflow_tracker
+from dpn_platform.tracking import mlflow_delivery
 from dpn_platform.tracking.background import BackgroundTracker
 from dpn_platform.tracking.mlflow_tracker import MlflowTracker
 
@@ -101,7 +101,7 @@ def test_a_killed_mlflow_neither_stops_the_work_nor_loses_or_doubles_anything(
     second: Second, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Written to all along while the server is killed and started again, in the background as `dpn train` does."""
-    monkeypatch.setattr(mlflow_tracker, "_FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(mlflow_delivery, "_FIRST_PAUSE_S", 0.05)
     for name, value in second.endpoints.s3_env().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
