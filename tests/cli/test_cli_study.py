@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -296,6 +297,9 @@ def test_prune_keeps_what_others_need(spare, study, document, refused, runs):
     worst = replace(spare[-1].trial, reused_from="gamma/dpn-03")
     write_study(runs, "epsilon", [Made(worst, 0.9, [True] * 200)])
     assert pruned(document, "weights") == set(), "it is on the front of another study"
+    write_study(runs, "zeta", small_trials(), config={"model": {"base": f"{runs}/gamma-dpn-03/export"}})
+    (Path(runs.removeprefix("file://")) / "studies" / "epsilon.json").unlink()
+    assert pruned(document, "weights") == set(), "another study starts from it"
     write_bytes(f"{runs}/studies/delta/trials/dense.json", b"{")
     assert "study delta is damaged, nobody knows what it needs" in refused("prune", "gamma")
 

@@ -47,7 +47,7 @@ def test_more_proposals_seeds_and_controls_at_the_hours_of_their_like(study: Any
     before = {key: trial for key, trial in ledger.trials().items()}
     found = outlook(extended(config, num_trials=3), ledger, "data")
     assert found == Outlook(1, 0, 2.0)
-    assert found.line() == "1 trials to run, about 2.00 device-hours"
+    assert found.line() == "1 trial to run, about 2.00 device-hours"
     assert outlook(extended(config, num_trials=3, replicates=2), ledger, "data") == Outlook(4, 0, 8.0)
     controls = [*config.sweep.controls, {"name": "fastv", "on": "dense"}]
     found = outlook(extended(config, controls=controls), ledger, "data")

@@ -171,7 +171,7 @@ def test_an_evaluation_that_is_complete_is_not_looked_at(
         fingerprint="f",
     )
     (tmp_path / "manifest.json").write_bytes(manifest.to_bytes())
-    config = make_config(early_stopping={"questions": [0.25, 0.1, 1.0]})
+    config = make_config(early_stopping={"questions": [0.25, 0.1]})
     config = config.model_copy(update={"data": config.data.model_copy(update={"uri": str(tmp_path)})})
     run_uri = f"{config.storage.runs_uri}/s-dpn-00"
     given = Assignment(config, "s-dpn-00", judge(), output_uri=f"{run_uri}/evaluation", rivals={"dense": "x"})

@@ -10,6 +10,7 @@ from dpn_model.cost.bill import ModelShape
 from dpn_model.methods.budgets import at_budget
 from dpn_platform.config.controls import ControlTrial
 from dpn_platform.config.errors import ConfigError
+from dpn_platform.config.messages import first_message
 from dpn_platform.config.method import laid_over, method_config
 
 
@@ -36,8 +37,8 @@ def at_budgets(
             settings = _settled(control, method, base, shape)
         except ValueError as error:
             if not control.is_own:
-                raise ConfigError(f"control {control.key}: {error}") from None
-            left_out.append(f"control {control.key} is left out: {error}")
+                raise ConfigError(f"control {control.key}: {first_message(error)}") from None
+            left_out.append(f"control {control.key} is left out: {first_message(error)}")
             continue
         found = replace(control, method={**control.method, **settings})
         same = [one for one in kept if _run_of(one) == _run_of(found)]

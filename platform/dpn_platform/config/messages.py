@@ -109,3 +109,10 @@ def did_you_mean(value: str, names: list[str]) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def first_message(error: ValueError) -> str:
+    """What is wrong, in one line: of pydantic's pages, the first of its complaints."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return str(error.errors()[0]["msg"]).removeprefix("Value error, ")

@@ -12,6 +12,7 @@ from dpn_model.methods.registry import DENSE, find_method
 from dpn_model.methods.settings import per_site_settings
 from dpn_platform.config.controls import all_control_trials
 from dpn_platform.config.dimensions import ends
+from dpn_platform.config.messages import first_message
 from dpn_platform.config.method import MethodConfig, laid_over, method_config
 from dpn_platform.config.objectives import ACCURACY, CURVE, FLOPS_RATIO
 from dpn_platform.config.search import is_of_experiment
@@ -103,8 +104,7 @@ def _check_key(sections: Mapping[str, Section], key: str, value: Any, where: str
     try:
         type(sections[name]).model_validate(values)
     except ValidationError as error:
-        told = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{where}: {value!r}: {told}") from None
+        raise ValueError(f"{where}: {value!r}: {first_message(error)}") from None
 
 
 def _check_controls(sweep: SweepConfig, method: MethodConfig) -> None:
@@ -134,7 +134,10 @@ def _check_dials(sweep: SweepConfig, method: MethodConfig) -> None:
 
 
 def _check_dial(where: str, settings: Mapping[str, Any]) -> None:
-    section = method_config(settings)
+    try:
+        section = method_config(settings)
+    except ValueError as error:
+        raise ValueError(f"{where}: {first_message(error)}") from None
     if not section.settings.calibrates_dial:
         raise ValueError(
             f"{where}: the training of method {section.name} with these settings leaves no calibrated dial; allowed: "

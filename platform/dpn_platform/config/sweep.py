@@ -48,7 +48,9 @@ class EarlyStopping(Section):
     by: Proxy = Field("loss", description="what is measured there: held-out loss, right answers, KL from dense")
     level: float = Field(0.1, ge=0, lt=0.5, description="share of trials that may come to more than their bound")
     min_trials: int = Field(6, ge=4, description="finished trials, before which nobody is judged at a rung")
-    questions: tuple[Share, ...] = Field((), description="shares of the questions after which a trial is judged")
+    questions: tuple[Annotated[Share, Field(lt=1)], ...] = Field(
+        (), description="shares of the questions after which a trial is judged"
+    )
 
     def steps_of_rungs(self, train: TrainConfig) -> tuple[int, ...]:
         """Steps at which a training is measured, those of metric lines; none where stopping is off."""

@@ -35,7 +35,7 @@ class Outlook(NamedTuple):
         """For people."""
         hours = "" if self.device_hours is None else f", about {self.device_hours:.2f} device-hours"
         taken = f", {self.taken_over} more taken over" if self.taken_over else ""
-        return f"{self.trials} trials to run{hours}{taken}"
+        return f"{self.trials} trial{'' if self.trials == 1 else 's'} to run{hours}{taken}"
 
 
 def outlook(config: ExperimentConfig, ledger: Ledger, data_fingerprint: str) -> Outlook:

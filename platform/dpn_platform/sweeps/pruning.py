@@ -4,7 +4,7 @@ Kept is what the front, aliases and a resume need, and all that reports read:
 
 - everything of trials that have not ended;
 - the exported model of the reference, of points on the front (all their seeds), of points that an alias names, of
-  trials that others run on, and of what another study of the store needs in the same sense;
+  trials that others run on, of what another study of the store needs in the same sense, and of what one starts from;
 - of every trial its configuration, metric lines, evaluation and outcome table.
 
 Of a trial without its model the outcome is taken away too: should an extension ask it more questions, it is trained
@@ -20,7 +20,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.pareto import front_points
 from dpn_platform.evaluation.points import without_seed
 from dpn_platform.evaluation.seeds import seeds_together
-from dpn_platform.storage import MissingObjectError, delete_folder, delete_object, list_sizes, read_json
+from dpn_platform.storage import MissingObjectError, delete_folder, delete_object, list_sizes, open_uri, read_json
 from dpn_platform.sweeps.catalogue import Standing, read_study, study_names
 from dpn_platform.sweeps.lease import Holder, Lease
 from dpn_platform.sweeps.ledger import Ledger
@@ -87,7 +87,16 @@ def needed_runs(study: Standing) -> set[str]:
     # What runs on another's checkpoint needs that one, on the front or not: more questions are asked of both.
     keys |= {trial.on for trial in study.trials if trial.on is not None}
     needed = [trials[key] for key in keys if key in trials]
-    return {trained_run(study.name, one if one.on is None else trials.get(one.on, one)) for one in needed}
+    runs = {trained_run(study.name, one if one.on is None else trials.get(one.on, one)) for one in needed}
+    return runs | _bases(study)
+
+
+def _bases(study: Standing) -> set[str]:
+    """Names of the runs of this store whose models a study, or a trial of it, starts from."""
+    given = [(study.settings.get("model") or {}).get("base"), *(one.params.get("model.base") for one in study.trials)]
+    places = [open_uri(base).uri for base in given if isinstance(base, str) and "/" in base]
+    inside = f"{study.ledger.runs_uri.rstrip('/')}/"
+    return {place.removeprefix(inside).partition("/")[0] for place in places if place.startswith(inside)}
 
 
 def prune(ledger: Ledger) -> list[Prunable]:
