@@ -126,5 +126,6 @@ def test_three_nights_of_which_the_second_is_killed_at_random(
 
     # Storage: what was being written when it was killed is not there half, and the data set is as it was.
     for uri in storage.list_files(f"{ledger.runs_uri}/studies", ".json"):
-        storage.read_json(uri)
+        if "/tune/" not in uri:  # Ray Tune calls its pickles so
+            storage.read_json(uri)
     assert load_manifest(next(one for one in recipe if one.startswith("data.uri=")).partition("=")[2]).fingerprint
