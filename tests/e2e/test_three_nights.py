@@ -56,7 +56,10 @@ def recipe(small_set: str, repo_root: Path) -> list[str]:
 def test_three_nights_of_which_the_second_is_killed_at_random(
     recipe: list[str], tmp_path: Path, services: Any, start_dpn: Callable[..., Any], run_dpn: Callable[..., Any]
 ) -> None:
-    name = next(one for one in recipe if one.startswith("name=")).partition("=")[2]
+    name, data = (
+        next(one for one in recipe if one.startswith(f"{key}=")).partition("=")[2] for key in ("name", "data.uri")
+    )
+    published = load_manifest(data).fingerprint
 
     def night(slot: str) -> dict[str, Any]:
         done = run_dpn("pipeline", "run", *recipe, "--slot", slot, "--json", timeout_s=600)
@@ -128,4 +131,4 @@ def test_three_nights_of_which_the_second_is_killed_at_random(
     for uri in storage.list_files(f"{ledger.runs_uri}/studies", ".json"):
         if "/tune/" not in uri:  # Ray Tune calls its pickles so
             storage.read_json(uri)
-    assert load_manifest(next(one for one in recipe if one.startswith("data.uri=")).partition("=")[2]).fingerprint
+    assert load_manifest(data).fingerprint == published

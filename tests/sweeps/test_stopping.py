@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpn_platform.benchmarks.outcomes import encode_table
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.sweep import EarlyStopping
 from dpn_platform.data.published.manifest import Manifest, Quarantine, Split
 from dpn_platform.data.published.schema import SCHEMA_VERSION
-from dpn_platform.storage import write_json
-from dpn_platform.sweeps.rungs import judge_of, proxies, rungs_of, saving
+from dpn_platform.storage import write_bytes, write_json
+from dpn_platform.sweeps.rungs import answers_at, judge_of, proxies, rungs_of, saving
 from dpn_platform.sweeps.search import StudySearch
 from dpn_platform.sweeps.stopping import Answers, Finished, Judge, beaten_on_questions, bound
 from dpn_platform.sweeps.trainable import Assignment, _looks
 from dpn_platform.sweeps.trials import Trial
+from tests.sweeps.written_studies import Made, rows_of
 
 RULE = EarlyStopping(rungs=(0.5, 1.0), min_trials=4)
 STEPS = (50, 100)
@@ -156,6 +158,16 @@ def test_answers_seldom_end_what_would_not_have_been_beaten(gain: float) -> None
         ended = any(beaten_on_questions(answers("", own[:count]), rivals, 1000, 2) for count in (250, 500))
         wrong += ended and own.mean() >= max(np.mean(one.scores) for one in rivals)
     assert wrong <= 10
+
+
+def test_answers_are_read_in_their_order_with_their_costs(tmp_path: Any) -> None:
+    made = Made(trial("dpn-00"), 0.5, [True, False, True, True])
+    rows = rows_of(made)
+    other = [{**row, "variant": "route", "score": 0.0} for row in rows]
+    write_bytes(f"{tmp_path}/outcomes.parquet", encode_table([*reversed(rows), *other]))
+    found = answers_at("dpn-00", str(tmp_path), "swiglu")
+    assert found.scores == [1.0, 0.0, 1.0, 1.0]
+    assert found.flops_ratio(4) == pytest.approx(0.5, abs=0.01)
 
 
 def test_an_evaluation_that_is_complete_is_not_looked_at(

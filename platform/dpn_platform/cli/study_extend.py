@@ -45,11 +45,12 @@ def extend(
             study, stored = ledger.study, ledger.config()
         experiment = extended(stored, changes or [], trials)
         with services_of(experiment):
-            seen = _outlook(experiment, branch or study, is_there=branch is None)
-            if dry_run:
+            is_asked = experiment.sweep is not None and experiment.sweep.limits.confirm_above is not None and not yes
+            seen = _outlook(experiment, branch or study, is_there=branch is None) if dry_run or is_asked else None
+            if dry_run and seen is not None:
                 print_json(seen._asdict()) if as_json else print_text(seen.line())
                 return
-            confirm(experiment, seen.device_hours, yes=yes)
+            confirm(experiment, None if seen is None else seen.device_hours, yes=yes)
             if branch is not None:
                 note(f"{branch} is a study of its own; what equals a trial of {study} is taken over")
             ended = run_to_report(experiment, branch or study, extend=branch is None)

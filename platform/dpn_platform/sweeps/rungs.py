@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dpn_platform.benchmarks.outcomes import OUTCOMES, read_table
+from dpn_platform.benchmarks.outcomes import OUTCOMES, read_columns
 from dpn_platform.config.objectives import ACCURACY, FLOPS_RATIO
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.evaluation.routing_statistics import rank_correlation
@@ -66,9 +66,10 @@ def rivals_of(trials: Mapping[str, Trial]) -> dict[str, str]:
 
 def answers_at(name: str, evaluation_uri: str, convention: str) -> Answers:
     """What was answered in an evaluation's folder, by the checkpoint as it is."""
-    rows = [row for row in read_table(f"{evaluation_uri}/{OUTCOMES}") if not row["variant"]]
-    rows.sort(key=lambda row: row["place"])
-    costs = [(row[f"{convention}_macs"] or 0.0, row[f"{convention}_dense"] or 0.0) for row in rows]
+    macs, dense = f"{convention}_macs", f"{convention}_dense"
+    table = read_columns(f"{evaluation_uri}/{OUTCOMES}", ("variant", "place", "score", macs, dense))
+    rows = sorted((row for row in table.to_pylist() if not row.get("variant")), key=lambda row: row["place"])
+    costs = [(row[macs] or 0.0, row[dense] or 0.0) for row in rows]
     return Answers(name, [row["score"] or 0.0 for row in rows], costs)
 
 

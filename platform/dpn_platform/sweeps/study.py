@@ -25,10 +25,10 @@ from dpn_platform.storage import ensure_bucket, open_uri
 from dpn_platform.sweeps.book import StudyBook
 from dpn_platform.sweeps.budgets import settled
 from dpn_platform.sweeps.events import OnEvent, StopSign, StudyEvent
-from dpn_platform.sweeps.header import NAME_PATTERN
+from dpn_platform.sweeps.header import NAME_PATTERN, Header
 from dpn_platform.sweeps.lease import Holder, Lease
 from dpn_platform.sweeps.ledger import Ledger, latest_unfinished
-from dpn_platform.sweeps.outlook import outlook
+from dpn_platform.sweeps.outlook import Outlook, outlook
 from dpn_platform.sweeps.rungs import proxies, saving
 from dpn_platform.sweeps.running import RunningStudy
 from dpn_platform.sweeps.tracking import StudyTracking
@@ -107,15 +107,14 @@ def run_study(
             on_event(StudyEvent("note", "waiting for what the former driver left to end"))
             wait_until_gone(lease.predecessor)
         tracker = tracker or open_tracker(config.tracking, runs_uri)
-        known = [Point.from_json(trial.point) for trial in ledger.trials().values() if trial.point is not None]
+        trials = ledger.trials()
+        known = [Point.from_json(trial.point) for trial in trials.values() if trial.point is not None]
         tracking = StudyTracking(tracker, ledger.study, config, manifest, known)
         if extend:
-            if header.extensions and not {"planned_hours", "duration_s"} & set(last := header.extensions[-1]):
+            if header.extensions and not {"planned_hours", "duration_s"} & set(header.extensions[-1]):
                 seen = outlook(config, ledger, manifest.fingerprint)
-                spent = sum(trial.device_hours for trial in ledger.trials().values())
-                planned = {"planned_hours": seen.device_hours, "hours_before": spent}
-                header = replace(header, extensions=(*header.extensions[:-1], {**last, **planned}))
-                on_event(StudyEvent("note", f"extension {last['number']}: {seen.line()}"))
+                header = _with_plan(header, seen, sum(trial.device_hours for trial in trials.values()))
+                on_event(StudyEvent("note", f"extension {header.extensions[-1]['number']}: {seen.line()}"))
             ledger.put_header(header)
         elif resume:
             ledger.reopen(config)
@@ -124,6 +123,12 @@ def run_study(
             running = RunningStudy(config, ledger, tracking, stop, execute, on_event, header, manifest.fingerprint)
             book = running.to_its_end(controls)
             return _result(running, book, manifest, time.monotonic() - started)
+
+
+def _with_plan(header: Header, seen: Outlook, hours_before: float) -> Header:
+    """With what the last extension is expected to take, beside which the ledger puts what it took."""
+    planned = {"planned_hours": seen.device_hours, "hours_before": hours_before}
+    return replace(header, extensions=(*header.extensions[:-1], {**header.extensions[-1], **planned}))
 
 
 @contextmanager

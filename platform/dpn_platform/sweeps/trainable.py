@@ -24,7 +24,7 @@ from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.measures import measured
 from dpn_platform.sweeps.rungs import answers_at, judge_of, rivals_of
 from dpn_platform.sweeps.search import STOPPED, VALUES
-from dpn_platform.sweeps.stopping import Judge, Verdict, beaten_on_questions
+from dpn_platform.sweeps.stopping import Answers, Judge, Verdict, beaten_on_questions
 from dpn_platform.sweeps.trials import REFERENCE, Trial, run_name, trained_run, trial_config
 from dpn_platform.training.metric_lines import read_metrics
 from dpn_platform.training.run_folder import TrainingOutcome, read_outcome
@@ -94,11 +94,15 @@ def train_and_evaluate(assignment: Assignment) -> Execution:
     if outcome.status == "stopped":
         verdict = None if assignment.judge is None else assignment.judge.at_rung(read_metrics(outcome.run_uri))
         return Execution(outcome, None, verdict or Verdict(outcome.stop_reason or "stopped early"))
-    for count, total in _looks(assignment):
+    looks = _looks(assignment)
+    rivals = _answers(assignment, assignment.rivals) if looks else []
+    assert config.sweep is not None
+    for count, total in looks:
         some = config.model_copy(update={"eval": config.eval.model_copy(update={"limit": count})})
         part = evaluate(outcome.export_uri, some, output_uri=folder, in_this_process=alone)
-        if (reason := _beaten(assignment, part, total)) is not None:
-            ratio = part.flops_ratio[config.sweep.flops_convention] if config.sweep else None
+        [own] = _answers(assignment, {"": part.result_uri.rpartition("/")[0]})
+        if (reason := beaten_on_questions(own, rivals, total, len(config.sweep.early_stopping.questions))) is not None:
+            ratio = part.flops_ratio[config.sweep.flops_convention]
             return Execution(outcome, None, Verdict(reason, part.accuracy, ratio))
     return Execution(outcome, evaluate(outcome.export_uri, config, output_uri=folder, in_this_process=alone))
 
@@ -118,12 +122,10 @@ def _looks(assignment: Assignment) -> list[tuple[int, int]]:
     return [(count, total) for count in sorted({ceil(share * total - 1e-9) for share in shares}) if count < total]
 
 
-def _beaten(assignment: Assignment, part: EvaluationResult, total: int) -> str | None:
+def _answers(assignment: Assignment, folders: Mapping[str, str]) -> list[Answers]:
     sweep = assignment.config.sweep
     assert sweep is not None
-    names = {"": part.result_uri.rpartition("/")[0], **assignment.rivals}
-    own, *rivals = [answers_at(name, uri, sweep.flops_convention) for name, uri in names.items()]
-    return beaten_on_questions(own, rivals, total, len(sweep.early_stopping.questions))
+    return [answers_at(name, uri, sweep.flops_convention) for name, uri in folders.items()]
 
 
 def runs_alone(config: ExperimentConfig) -> bool:
