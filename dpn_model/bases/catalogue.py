@@ -160,7 +160,7 @@ def _llava_hr(decoder: tuple[int, int, int], widths: list[int], depths: list[int
 
 
 def _chatrex(text: dict[str, Any], *, is_tied: bool = False) -> NamedBase:
-    # 104 tokens of its own behind the words, then `<ROUTER>`, then the placeholder of a picture's tokens.
+    # 104 tokens of its own behind the words, then `<ROUTER>`, then placeholders: a picture's tokens, an object's.
     router = text["vocab_size"]
     slow = {"model_type": "convnext", "hidden_sizes": [192, 384, 768, 1536], "depths": [3, 3, 27, 3], "patch_size": 4}
     base = {
@@ -170,6 +170,7 @@ def _chatrex(text: dict[str, Any], *, is_tied: bool = False) -> NamedBase:
         "text_config": {**text, "vocab_size": router + 1, "tie_word_embeddings": is_tied},
         "image_size": CHATREX_IMAGE_SIZE,
         "image_token_index": router + 1,
+        "object_token_index": router + 2,
         "tie_word_embeddings": is_tied,
     }
     return NamedBase(base, router_token_id=router)
@@ -202,8 +203,8 @@ BASES: dict[str, NamedBase] = {
     # CLIP ViT-L/14 at 448 px beside ConvNeXt-L, or -XXL, at 1024 px; 32x32 = 1024 visual tokens
     "llava-hr-7b": _llava_hr(_VICUNA_7B, [192, 384, 768, 1536], [3, 3, 27, 3], norm_eps=1e-6),
     "llava-hr-x-13b": _llava_hr(_VICUNA_13B, [384, 768, 1536, 3072], [3, 4, 30, 3], norm_eps=1e-5),
-    # CLIP ViT-L/14 at 336 px beside ConvNeXt-L at 768 px, channels side by side; 24x24 = 576 visual tokens. Pictures
-    # alone so far: no rows of objects. The paper's decoder, that of the released weights, and RexSeek's.
+    # CLIP ViT-L/14 at 336 px beside ConvNeXt-L at 768 px, channels side by side; 24x24 = 576 visual tokens, and
+    # up to 100 boxes of two rows each. The paper's decoder, that of the released weights, and RexSeek's.
     "chatrex-7b": _chatrex(_qwen(3584, 18944, 28, (28, 4))),
     "chatrex-7b-vicuna": _chatrex(_vicuna(*_VICUNA_7B, vocab_size=32104, pad=0)),
     "rexseek-3b": _chatrex(_qwen(2048, 11008, 36, (16, 2)), is_tied=True),

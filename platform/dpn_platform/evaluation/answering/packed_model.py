@@ -209,6 +209,7 @@ def sample_costs(model: DpnForConditionalGeneration, base: ModelShape, routing: 
                 ((shape.num_layers, LayerLoad.whole(ledger.packed)),),
                 ledger.num_images,
                 ledger.base_sizes,
+                num_objects=ledger.num_objects,
             )
             total, dense = (
                 cost_parts(one, run, "swiglu").total for one, run in ((model.model_shape, ledger), (base, bare))
