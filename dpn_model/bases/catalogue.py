@@ -72,6 +72,53 @@ def tiny_base(vocab_size: int = TINY_VOCAB_SIZE, *, image_size: int = 96, patch_
     return NamedBase(base, SPECIAL_TOKENS.index("<ROUTER>"))
 
 
+def tiny_chatrex_base(vocab_size: int, *, image_token: int, object_token: int, router_token: int) -> NamedBase:
+    """Both towers and the decoder of `tiny-chatrex`, about 1.5 million parameters: 8x8 = 64 visual tokens.
+
+    The ids are those of a tokenizer made here (`processing.tokenizer.build_word_tokenizer`).
+    """
+    vision = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_channels": 3,
+        "image_size": 112,
+        "patch_size": 14,
+        "projection_dim": 64,
+    }
+    slow = {"model_type": "convnext", "hidden_sizes": [24, 48, 96, 128], "depths": [1, 1, 2, 1], "patch_size": 4}
+    text = {
+        "model_type": "llama",
+        "vocab_size": vocab_size,
+        "hidden_size": 128,
+        "intermediate_size": 320,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "bos_token_id": SPECIAL_TOKENS.index("<s>"),
+        "eos_token_id": SPECIAL_TOKENS.index("</s>"),
+        "pad_token_id": SPECIAL_TOKENS.index("<pad>"),
+        # An answer repeats the row that names a box: one table for what is read and what is written.
+        "tie_word_embeddings": True,
+        "initializer_range": 0.08,
+    }
+    base = {
+        "model_type": "chatrex",
+        "vision_config": vision,
+        "slow_vision_config": {**slow, "layer_norm_eps": 1e-6},
+        "text_config": text,
+        "image_size": 256,
+        "vision_feature_layer": -1,
+        "image_token_index": image_token,
+        "object_token_index": object_token,
+        "tie_word_embeddings": True,
+    }
+    return NamedBase(base, router_token)
+
+
 def base_shape(name: str) -> ModelShape:
     """What a named base's cost follows from. Raises as `named_base`."""
     return model_shape(base_attributes(name))

@@ -134,6 +134,22 @@ def renumbered(turns: Sequence[Turn], order: Sequence[int]) -> list[Turn]:
     ]
 
 
+def widened(text: str, more: Mapping[int, Sequence[int]]) -> str:
+    """An answer whose groups name, beside each box, those that are as right; indices ascending, each once.
+
+    Args:
+        text: of the answer.
+        more: box -> further boxes.
+    """
+
+    def wider(span: re.Match[str]) -> str:
+        named = [int(index) for index in _ANY_INDEX.findall(span[0])]
+        every = sorted({*named, *(further for index in named for further in more.get(index, ()))})
+        return f"<objects>{''.join(f'<obj{index}>' for index in every)}</objects>"
+
+    return _OBJECTS.sub(wider, text)
+
+
 def plain_text(text: str) -> str:
     """What an answer says in words: its phrases and the text around them, without tags, in single blanks."""
     return " ".join(_TAGS.sub(" ", text).split())
