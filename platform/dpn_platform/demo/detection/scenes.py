@@ -14,11 +14,10 @@ from PIL import Image, ImageDraw
 
 from dpn_model.objects.boxes import FloatArray, iou_matrix
 from dpn_platform.demo.drawing import COLOUR_VALUES, DIGITS
+from dpn_platform.demo.recipe import DETECTION_SIDE
 
 COLOURS = tuple(COLOUR_VALUES)
 SHAPES = ("circle", "square", "triangle", "diamond")
-#: side of a picture in pixels
-SIDE = 128
 MAX_PROPOSALS = 16
 _SIZES = (16, 44)
 _DOT = 3  # pixels a dot of a digit
@@ -89,7 +88,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 def _place(rng: np.random.Generator, others: FloatArray, extent: tuple[int, int]) -> FloatArray:
     """A box of that width and height that overlaps no other by much; after many tries, the last one tried."""
     for _ in range(60):
-        corner = np.array([rng.integers(0, SIDE - extent[0]), rng.integers(0, SIDE - extent[1])])
+        corner = np.array([rng.integers(0, DETECTION_SIDE - extent[0]), rng.integers(0, DETECTION_SIDE - extent[1])])
         box = np.array([*corner, *(corner + extent)], dtype=np.float64)
         if not len(others) or iou_matrix(box[None], others).max() <= _MAX_OVERLAP:
             break
@@ -98,9 +97,9 @@ def _place(rng: np.random.Generator, others: FloatArray, extent: tuple[int, int]
 
 def paint(scene: Scene, rng: np.random.Generator) -> Image.Image:
     """RGB[128, 128]; ground, tints and four lines of clutter vary."""
-    image = Image.new("RGB", (SIDE, SIDE), tuple(int(value) for value in rng.integers(20, 60, 3)))
+    image = Image.new("RGB", (DETECTION_SIDE, DETECTION_SIDE), tuple(int(value) for value in rng.integers(20, 60, 3)))
     draw = ImageDraw.Draw(image)
-    for line in rng.integers(0, SIDE, (4, 4)).tolist():
+    for line in rng.integers(0, DETECTION_SIDE, (4, 4)).tolist():
         draw.line(line, fill=tuple(int(value) for value in rng.integers(60, 120, 3)), width=1)
     for box, (colour, shape) in zip(scene.boxes.tolist(), scene.kinds.tolist(), strict=True):
         tint = np.clip(np.add(COLOUR_VALUES[COLOURS[colour]], rng.integers(-15, 16, 3)), 0, 255)
@@ -137,12 +136,12 @@ def propose(scene: Scene, rng: np.random.Generator) -> Proposals:
     for _ in range(60):
         if len(offered) >= wanted:
             break
-        corner, extent = rng.uniform(0, SIDE - _SIZES[0], 2), rng.uniform(*_SIZES, 2)
-        box = np.concatenate([corner, np.minimum(corner + extent, SIDE)])
+        corner, extent = rng.uniform(0, DETECTION_SIDE - _SIZES[0], 2), rng.uniform(*_SIZES, 2)
+        box = np.concatenate([corner, np.minimum(corner + extent, DETECTION_SIDE)])
         if iou_matrix(box[None], scene.boxes).max() < 0.3:
             offered.append((box, rng.uniform(0.3, 0.6)))
     offered = sorted(offered[:MAX_PROPOSALS], key=lambda one: -one[1])
-    boxes = np.clip(np.array([box for box, _ in offered]), 0, SIDE)
+    boxes = np.clip(np.array([box for box, _ in offered]), 0, DETECTION_SIDE)
     boxes = np.round(boxes, 1)
     scores = np.round([score for _, score in offered], 3)
     return Proposals(boxes, scores, _matched(boxes, scene.boxes))
@@ -154,7 +153,7 @@ def _beside(box: FloatArray, rng: np.random.Generator) -> FloatArray | None:
     for _ in range(20):
         centre = (box[:2] + box[2:]) / 2 + side * rng.uniform(-0.6, 0.6, 2)
         half = side * rng.uniform(0.7, 1.4, 2) / 2
-        moved = np.clip(np.concatenate([centre - half, centre + half]), 0, SIDE)
+        moved = np.clip(np.concatenate([centre - half, centre + half]), 0, DETECTION_SIDE)
         if 0.1 <= iou_matrix(moved[None], box[None])[0, 0] <= 0.45:
             return moved
     return None
