@@ -46,7 +46,6 @@ _PARTS = (
     ),
     _Part("the decoder", DECODER, {"embed_tokens.weight": ("embed_tokens", "layers", "norm")}),
 )
-_HEAD = "lm_head.weight"
 #: layers of a projector, in an `nn.Sequential` or as transformers names them
 _LAYERS = {"0": "0", "linear_1": "0", "2": "2", "linear_2": "2"}
 _FIRST_LAYER = re.compile(r"(?P<module>(?:.+\.)?)(?:0|linear_1)\.weight")
@@ -64,7 +63,7 @@ def part_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         anchor, ending = _anchor(part, tensors)
         prefix = anchor.removesuffix(ending)
         prefixes |= {f"{prefix}{module}.": (prefix, part.ours) for module in part.anchors[ending]}
-    heads = [name for name in tensors if _ends(name, _HEAD)]
+    heads = [name for name in tensors if _ends(name, HEAD)]
     _check_one(heads, "the decoder's head")
 
     def name_of(name: str) -> str | None:

@@ -152,7 +152,8 @@ def config_json(scheme: str, kind: str, *, tied: bool = False, **fields: Any) ->
         mm = {"mm_hidden_size": IMAGE_WIDTH, "object_hidden_size": OBJECT_WIDTH, "mm_vision_select_layer": -2}
         named = {"model_type": f"rexseek_{kind.rstrip('2')}", "tokenizer_model_max_length": 2048}
         return {**decoder, **towers, **mm, "mm_vision_select_feature": "patch", **named, **fields}
-    return {"model_type": "chatrex", "text_config": {"model_type": kind, **decoder}, **towers, **fields}
+    others = {"ignore_index": -100, "projector_depth": 2}  # beside the parts, only what matters is looked at
+    return {"model_type": "chatrex", "text_config": {"model_type": kind, **decoder}, **towers, **others, **fields}
 
 
 def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], files: str = "one") -> None:
