@@ -7,7 +7,6 @@ projectors are what their tensors are (`chatrex_towers`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,6 @@ from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config
 from dpn_model.weights.chatrex_names import DECODER as DECODER_PREFIX
 from dpn_model.weights.original_fields import DECODER, HARMLESS, check_known, check_supported, check_tower, taken_over
 
-_FAMILY = re.compile(r"chat_?rex|rex_?seek", re.IGNORECASE)
 #: by `model_type`: kind of the decoder, and the fields that are handed to it
 _DECODERS: dict[str, tuple[type[PreTrainedConfig], frozenset[str]]] = {
     "llama": (LlamaConfig, frozenset(DECODER)),
@@ -44,11 +42,6 @@ _HARMLESS = HARMLESS - _OF_OTHERS | frozenset(
     "auto_map mm_projector_type object_hidden_size vis_during_training_prob ignore_index image_token_index "
     "object_token_index vision_feature_layer image_size vision_config slow_vision_config".split()
 )
-
-
-def is_chatrex(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is a ChatRex's or a RexSeek's, by its kind of model or its architectures."""
-    return any(_FAMILY.search(str(name)) for name in (config.get("model_type"), *(config.get("architectures") or ())))
 
 
 def check_fields(config: Mapping[str, Any], has_biases: bool) -> None:

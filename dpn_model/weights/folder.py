@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
+from dpn_model.bases.chatrex.shape import is_chatrex
 from dpn_model.configuration import DpnConfig
 from dpn_model.weights.arguments import WantedDtype
 from dpn_model.weights.chatrex import from_chatrex
-from dpn_model.weights.chatrex_fields import is_chatrex
 from dpn_model.weights.files import check_no_pointers, read_json, weight_files
 from dpn_model.weights.names import canonical_names
 from dpn_model.weights.original import from_original, is_original

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, ConvNextConfig, LlamaConfig, LlavaConfig, PreTrainedConfig
 
+from dpn_model.bases.chatrex.shape import is_chatrex
 from dpn_model.bases.llava_hr.model import LlavaHrConfig
 from dpn_model.bases.llava_hr.shape import ADAPTER_LAYERS, IMAGE_SIZE
 from dpn_model.configuration import DpnConfig
 from dpn_model.weights.authors_pooling import method_of_pooling
-from dpn_model.weights.chatrex_fields import is_chatrex
 from dpn_model.weights.original_fields import check_fields, text_config
 from dpn_model.weights.router_row import EMBEDDING, HEAD, tokenizer_ids, with_rows
 
