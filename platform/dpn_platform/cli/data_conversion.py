@@ -12,6 +12,28 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.data.convert.kinds import KINDS
 from dpn_platform.data.convert.options import ASKS, READINGS, Ask, ConvertOptions, Reading
 
+KindName = Annotated[str, typer.Argument(help=f"{', '.join(KINDS)} (table below).")]
+Dest = Annotated[str, typer.Argument(help="Folder for the raw set; splits that it has are not replaced.")]
+Split = Annotated[str | None, typer.Option(help="Name of the split; default: what the source calls it.")]
+Asked = Annotated[
+    list[str] | None,
+    typer.Option(help="detect (where is ...?) or describe (what is this box?); repeatable. Default: the kind's own."),
+]
+Absent = Annotated[int, typer.Option(min=0, help="Categories asked for that are not in the picture (coco, lvis).")]
+Turns = Annotated[
+    int, typer.Option(min=1, help="Questions that one training record holds; in other splits each is a record.")
+]
+Prefix = Annotated[str, typer.Option(help="Folder that is put before the names of pictures.")]
+Images = Annotated[
+    list[str] | None, typer.Option(help="TSV of pictures, or its parts in order; repeatable (rexverse).")
+]
+Boxes = Annotated[
+    str | None, typer.Option(metavar="xyxy|xywh", help="How boxes are written (rexverse). Default: as they show.")
+]
+Text = Annotated[
+    str | None, typer.Option(help="Field of a box that holds its text (rexverse). Default: phrase, else caption.")
+]
+
 
 def register(group: typer.Typer) -> None:
     """Adds the verb to `dpn data`."""
@@ -19,31 +41,18 @@ def register(group: typer.Typer) -> None:
 
 
 def convert(
-    kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS)} (table below).")],
+    kind: KindName,
     source: Annotated[str, typer.Argument(help="A file or a folder of that kind.")],
-    dest: Annotated[str, typer.Argument(help="Folder for the raw set; splits that it has are not replaced.")],
-    split: Annotated[str | None, typer.Option(help="Name of the split; default: what the source calls it.")] = None,
-    ask: Annotated[
-        list[str] | None,
-        typer.Option(help="detect (where is ...?) or describe (what is this box?); repeatable. Default: the kind's."),
-    ] = None,
-    absent: Annotated[
-        int, typer.Option(min=0, help="Categories asked for in each picture that are not in it (coco, lvis).")
-    ] = 0,
+    dest: Dest,
+    split: Split = None,
+    ask: Asked = None,
+    absent: Absent = 0,
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
-    turns: Annotated[
-        int, typer.Option(min=1, help="Questions that one training record holds; elsewhere each is a record.")
-    ] = 10,
-    prefix: Annotated[str, typer.Option(help="Folder that is put before the names of pictures.")] = "",
-    images: Annotated[
-        list[str] | None, typer.Option(help="TSV of pictures, or its parts in order; repeatable (rexverse).")
-    ] = None,
-    boxes: Annotated[
-        str | None, typer.Option(metavar="xyxy|xywh", help="How boxes are written (rexverse). Default: as they show.")
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Field of a box that holds its text (rexverse). Default: phrase, else caption.")
-    ] = None,
+    turns: Turns = ConvertOptions.turns,
+    prefix: Prefix = "",
+    images: Images = None,
+    boxes: Boxes = None,
+    text: Text = None,
     force: Annotated[bool, typer.Option("--force", help="Replace splits that are there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
