@@ -46,7 +46,7 @@ def test_a_picture_becomes_a_question_for_what_is_in_it(
     assert summary["left_out"] == {
         "boxes of no picture of the file": 1,
         "boxes without area": 1,
-        "pictures without a category to ask for": 1,
+        "pictures without anything to ask for": 1,
     }
     assert refused_by_ingest(records["train"], tmp_path / "pictures") == []
 

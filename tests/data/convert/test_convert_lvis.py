@@ -50,6 +50,14 @@ def test_incomplete_categories_are_asked_for_in_evaluation_alone(
     assert refused_by_ingest([*records["train"], *more["val"]], tmp_path) == []
 
 
+def test_boxes_are_described_whether_or_not_all_are_there(converted: Converted, coco: Callable[..., Path]) -> None:
+    tables = lvis(annotations=[one for one in instances()["annotations"] if one["category_id"] == 5])
+    summary, records = converted("lvis", coco(tables, "lvis_v1_train.json"), ask=("detect", "describe"))
+
+    assert [record["id"] for record in records["train"]] == ["1-names", "2", "2-names"]
+    assert summary["left_out"]["pictures without anything to ask for"] == 1
+
+
 def test_a_file_without_lvis_lists_is_sent_to_coco(converted: Converted, coco: Callable[..., Path]) -> None:
     with pytest.raises(DpnError, match="picture 1 has no neg_category_ids of its categories; a file without them is r"):
         converted("lvis", coco(instances(), "lvis_v1_train.json"))

@@ -11,6 +11,7 @@ from dpn_platform.config.errors import DpnError
 from dpn_platform.data.convert.detection import DetectionRecords, Known
 from dpn_platform.data.convert.instances import Instances
 from dpn_platform.data.convert.options import ConvertOptions, Progress
+from dpn_platform.data.convert.questions import tidy
 from dpn_platform.data.convert.raw_folder import RawFolder
 from dpn_platform.storage import exists, join_uri, list_files
 
@@ -35,7 +36,7 @@ def convert(source: str, folder: RawFolder, options: ConvertOptions, on_progress
     for split, uri in instance_files(source, _FILES, options.split):
         folder.begin(split)
         instances = Instances(uri, file_name)
-        names = {identity: str(entry["name"]).strip() for identity, entry in instances.categories.items()}
+        names = {identity: tidy(str(entry["name"])) for identity, entry in instances.categories.items()}
         records = DetectionRecords(split, names, options, folder.left_out)
         for done, found in enumerate(instances.pictures(folder.left_out), start=1):
             here = set(found.categories)

@@ -15,7 +15,7 @@ from dpn_platform.data.convert.questions import CATEGORY_NAME, conversation, des
 from dpn_platform.data.reading.order import permutation
 
 #: reasons why a picture is left out
-NOTHING, TOO_MANY = "pictures without a category to ask for", f"training pictures with over {MAX_OBJECTS} boxes"
+NOTHING, TOO_MANY = "pictures without anything to ask for", f"training pictures with over {MAX_OBJECTS} boxes"
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,19 @@ class DetectionRecords:
         hidden = known.incomplete if self._is_training else frozenset()
         asked = [category for category in places if category not in hidden] + absent
         true = [place for group in places.values() for place in group]
-        if not asked:
+        asks = self._options.ask or ("detect",)
+        is_detected, is_described = bool(asked) and "detect" in asks, bool(true) and "describe" in asks
+        if not (is_detected or is_described):
             self._left_out[NOTHING] += 1
-        elif len(true) > MAX_OBJECTS and self._is_training:
+            return
+        if len(true) > MAX_OBJECTS and self._is_training:
             self._left_out[TOO_MANY] += 1
-        else:
-            shown = self._shown(found, true, places)
-            if "detect" in self._options.ask or not self._options.ask:
-                yield self._detection(found, known, shown, self._drawn(asked, "order", found))
-            if "describe" in self._options.ask:
-                yield from self._names_of_boxes(found, shown)
+            return
+        shown = self._shown(found, true, places)
+        if is_detected:
+            yield self._detection(found, known, shown, self._drawn(asked, "order", found))
+        if is_described:
+            yield from self._names_of_boxes(found, shown)
 
     def _drawn(self, categories: Sequence[Id], what: str, found: Annotated) -> list[Id]:
         """The categories in an order that depends on seed and picture alone."""
@@ -102,7 +105,7 @@ class DetectionRecords:
         chosen = sorted(order[: self._options.turns].tolist())
         asked = [description(CATEGORY_NAME, index, self._names[found.categories[shown[index]]]) for index in chosen]
         seen = self._seen(found, shown, "naming")
-        if self._is_training and asked:
+        if self._is_training:
             yield {"id": f"{found.picture.id}-names", **seen, "conversations": conversation(asked)}
             return
         for index, pair in zip(chosen, asked, strict=True):

@@ -10,6 +10,7 @@ from dpn_platform.data.convert.coco import file_name, instance_files
 from dpn_platform.data.convert.detection import DetectionRecords, Known
 from dpn_platform.data.convert.instances import Annotated, Id, Instances
 from dpn_platform.data.convert.options import ConvertOptions, Progress
+from dpn_platform.data.convert.questions import tidy
 from dpn_platform.data.convert.raw_folder import RawFolder
 
 _FILES = "lvis_*.json"
@@ -74,4 +75,4 @@ def _path(entry: Mapping[str, Any]) -> str | None:
 
 def _name(name: str) -> str:
     """`aerosol_can` as people write it."""
-    return name.replace("_", " ").strip()
+    return tidy(name.replace("_", " "))
