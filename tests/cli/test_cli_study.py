@@ -59,7 +59,7 @@ def refused(study):
     return run
 
 
-def test_list(study, document):
+def test_list(study, document, monkeypatch):
     rows = {row["name"]: row for row in document("list")["studies"]}
     assert {name: (row["state"], row["trials"]) for name, row in rows.items()} == {
         "alpha": ("finished", 5),
@@ -76,6 +76,7 @@ def test_list(study, document):
     )
     assert long["beta"]["best"]["name"] == "dense"
     assert [row["name"] for row in document("list", "--state", "finished")["studies"]] == ["alpha"]
+    monkeypatch.setenv("COLUMNS", "140")
     printed = study("list", "--long").out
     for cell in ("alpha", "finished", "0:00:12", "best %"):
         assert cell in printed
