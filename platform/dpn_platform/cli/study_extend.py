@@ -13,7 +13,7 @@ from dpn_platform.cli.starting import services_for, services_of
 from dpn_platform.cli.study_place import DEFAULT_RUNS, AsJson, RunsUri, Study
 from dpn_platform.cli.sweep import run_to_report, show_ended
 from dpn_platform.config.errors import ConfigError
-from dpn_platform.config.load import apply_overrides, load_config, parse_config
+from dpn_platform.config.load import apply_overrides, as_written, load_config, parse_config
 from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
@@ -94,4 +94,5 @@ def extended(stored: ExperimentConfig, changes: list[str], trials: int) -> Exper
         raise ConfigError(f"sweep.num_trials = {asked}: the study asks for {held} already; allowed: {held} and more")
     # Where a study is kept is its own business, whatever a recipe says.
     sweep = config.sweep.model_copy(update={"num_trials": config.sweep.num_trials + trials})
-    return config.model_copy(update={"sweep": sweep, "storage": stored.storage, "tracking": stored.tracking})
+    kept = {"sweep": sweep, "storage": stored.storage, "tracking": stored.tracking}
+    return as_written(config.model_copy(update=kept), recipe[0] if recipe else f"study '{stored.name}'")
