@@ -92,6 +92,43 @@ def test_list_goes_on_behind_a_damaged_study(study, runs):
     assert f"damaged: {runs}/studies/broken.json: not valid JSON" in printed.err
 
 
+def test_failed_and_damaged_trials_are_told(study, document, runs, monkeypatch):
+    """By the list as it is asked for most, which reads no points."""
+    monkeypatch.setenv("COLUMNS", "140")
+    write_study(runs, "gamma", small_trials(), unfinished=OPEN[:1]).finish_but_for(1)
+    write_bytes(f"{runs}/studies/gamma/trials/dpn-01.json", b'{"key": ')
+    (row,) = document("list", "--match", "gamma", "--state", "finished")["studies"]
+    assert [row[name] for name in ("state", "trials", "finished", "failed", "open", "damaged")] == [
+        "finished", 6, 4, 1, 0, 1,
+    ]  # fmt: skip
+    printed = study("list", "--match", "gamma")
+    assert "finished, 1 failed, 1 damaged" in " ".join(printed.out.replace("│", " ").split())
+    assert "damaged: " in printed.err
+    found = document("show", "gamma")
+    assert (found["state"], found["num_failed"], found["trials"]["damaged"]) == ("finished", 1, 1)
+    assert [(one["key"], one["state"]) for one in found["unsettled"]] == [("dpn-08", "failed"), ("dpn-01", "damaged")]
+    printed = " ".join(study("show", "gamma").out.replace("│", " ").split())
+    assert "state finished, 1 failed, 1 damaged" in printed
+    assert "trials 4 finished, 1 failed, 1 damaged" in printed
+    assert "dpn-01 damaged" in printed
+
+
+def test_show_says_what_is_a_range_and_what_are_values(study, runs):
+    search = {
+        "methods": {"dpn": {"routing_loss_target": [1, 2]}, "static": {"kernel": ["1x2", "2x2"]}},
+        "train.steps": [120, 240],
+        "train.lr": {"low": 1e-4, "high": 1e-3, "log": True},
+        "train.warmup_ratio": {"low": 0.0, "high": 0.1, "step": 0.05},
+    }
+    write_study(runs, "gamma", config={"sweep": {"search": search}})
+    printed = " ".join(study("show", "gamma").out.replace("│", " ").split())
+    for told in (
+        "method searched dpn, static", "dpn.routing_loss_target 1 to 2", "static.kernel 1x2, 2x2",
+        "train.steps 120, 240", "train.lr 0.0001 to 0.001, log", "train.warmup_ratio 0 to 0.1, step 0.05",
+    ):  # fmt: skip
+        assert told in printed
+
+
 def test_show(study, document):
     found = document("show", "beta", "--budget", "0.7", "--budget", "0.1")
     assert (found["state"], found["trials"]["finished"], found["trials"]["failed"]) == ("interrupted", 5, 1)
