@@ -9,9 +9,9 @@ import typer
 
 from dpn_platform.cli.confirming import Yes, confirm
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_text
-from dpn_platform.cli.starting import services_for, services_of
+from dpn_platform.cli.starting import services_for, services_of, stores_for
 from dpn_platform.cli.study_place import DEFAULT_RUNS, AsJson, RunsUri, Study
-from dpn_platform.cli.sweep import run_to_report, show_ended
+from dpn_platform.cli.sweep import Ended, run_to_report, show_ended
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.load import apply_overrides, as_written, load_config, parse_config
 from dpn_platform.config.schema import ExperimentConfig
@@ -42,19 +42,27 @@ def extend(
             from dpn_platform.sweeps.catalogue import find_study
 
             ledger = find_study(runs_uri, study)
-            study, stored = ledger.study, ledger.config()
-        experiment = extended(stored, changes or [], trials)
-        with services_of(experiment):
-            is_asked = experiment.sweep is not None and experiment.sweep.limits.confirm_above is not None and not yes
-            seen = _outlook(experiment, branch or study, is_there=branch is None) if dry_run or is_asked else None
-            if dry_run and seen is not None:
-                print_json(seen._asdict()) if as_json else print_text(seen.line())
-                return
-            confirm(experiment, None if seen is None else seen.device_hours, yes=yes)
-            if branch is not None:
-                note(f"{branch} is a study of its own; what equals a trial of {study} is taken over")
-            ended = run_to_report(experiment, branch or study, extend=branch is None)
-    show_ended(ended, f"dpn study extend {branch or study}", as_json)
+            study = ledger.study
+            experiment = extended(ledger.config(), changes or [], trials)
+            seen = None
+            if dry_run:
+                with stores_for(experiment):
+                    seen = _outlook(experiment, branch or study, is_there=branch is None)
+        ended = _extend(experiment, study, branch, yes=yes) if seen is None else None
+    if seen is not None:
+        print_json(seen._asdict()) if as_json else print_text(seen.line())
+    elif ended is not None:
+        show_ended(ended, f"dpn study extend {branch or study}", as_json)
+
+
+def _extend(experiment: ExperimentConfig, study: str, branch: str | None, *, yes: bool) -> Ended:
+    with services_of(experiment):
+        is_asked = experiment.sweep is not None and experiment.sweep.limits.confirm_above is not None and not yes
+        seen = _outlook(experiment, branch or study, is_there=branch is None) if is_asked else None
+        confirm(experiment, None if seen is None else seen.device_hours, yes=yes)
+        if branch is not None:
+            note(f"{branch} is a study of its own; what equals a trial of {study} is taken over")
+        return run_to_report(experiment, branch or study, extend=branch is None)
 
 
 def _outlook(config: ExperimentConfig, study: str, *, is_there: bool) -> Outlook:
