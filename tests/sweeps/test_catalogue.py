@@ -13,10 +13,7 @@ from dpn_platform.storage import read_json, write_bytes, write_json
 from dpn_platform.sweeps.catalogue import find_study, list_studies, read_study
 from dpn_platform.sweeps.lease import Holder
 from dpn_platform.sweeps.ledger import Ledger, latest_unfinished
-from dpn_platform.sweeps.trials import searched_trial
-from tests.sweeps.written_studies import small_trials, write_study
-
-OPEN = [searched_trial(8, "dpn", {}).become("failed", reason="out of memory"), searched_trial(9, "dpn", {})]
+from tests.sweeps.written_studies import OPEN, small_trials, write_study
 
 
 @pytest.fixture
