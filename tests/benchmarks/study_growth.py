@@ -103,7 +103,7 @@ def command(ledger: Ledger) -> str:
 
 
 def measure(ledger: Ledger, num_trials: int) -> tuple[str, ...]:
-    _, listed = best_of(lambda: list_studies(ledger.runs_uri))
+    _, listed = best_of(lambda: list_studies(ledger.runs_uri, with_records=True))
     study, read = best_of(lambda: read_study(ledger))
     record, front = best_of(lambda: with_front(StudyRecord(study.name, study.points)))
     table = best_of(lambda: printed(front_table(record)))[1]
