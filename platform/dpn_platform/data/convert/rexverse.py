@@ -160,8 +160,8 @@ def _rows(files: TsvFiles, field: str, left_out: Counter[str]) -> Iterator[_Row]
 
 def _boxes(files: TsvFiles, number: int, entries: list[dict[str, Any]]) -> FloatArray:
     try:
-        boxes = box_array([entry.get("bbox") for entry in entries])
-    except ValueError:
+        boxes = box_array([entry["bbox"] for entry in entries])
+    except (KeyError, ValueError):
         boxes = box_array([])
     if len(boxes) < len(entries):
         raise DpnError(f"{files.annotations}: row {number}: boxes without a bbox of four numbers")
