@@ -172,7 +172,7 @@ class Instances:
 
     def _id(self, entry: Mapping[str, Any], name: str, table: str) -> Id:
         value = entry.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | str):
+        if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
             raise DpnError(f"{self._uri}: an entry of '{table}' has the {name} {what_is(value)}; wanted an id")
         return value
 

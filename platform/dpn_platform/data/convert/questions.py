@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from dpn_model.objects.answers import write_group
 from dpn_platform.data.ingest.object_fields import TAG
 from dpn_platform.data.ingest.record_forms import IMAGE_TEXT, ROLES
 
@@ -44,19 +45,13 @@ def detection(indices: Mapping[str, Sequence[int]]) -> Asked:
     Args:
         indices: phrase -> places of its boxes, in the order of the question.
     """
-    groups = [group(phrase, places) for phrase, places in indices.items()]
+    groups = [write_group(phrase, places) for phrase, places in indices.items()]
     return DETECT.format(SEPARATOR.join(indices)), "\n".join(groups)
 
 
 def description(question: str, index: int, text: str) -> Asked:
     """Asks what one box is (`CATEGORY_NAME`, `BRIEFLY`, `ONE_SENTENCE`), and answers with a group."""
-    return question.format(f"<obj{index}>"), group(text, [index])
-
-
-def group(phrase: str, indices: Iterable[int]) -> str:
-    """`<ground>phrase</ground><objects><obj1><obj4></objects>`, indices ascending."""
-    named = "".join(f"<obj{index}>" for index in sorted(set(indices)))
-    return f"<ground>{phrase}</ground><objects>{named}</objects>"
+    return question.format(f"<obj{index}>"), write_group(text, [index])
 
 
 def conversation(asked: Sequence[Asked]) -> list[dict[str, str]]:

@@ -146,15 +146,26 @@ def _rows(files: TsvFiles, field: str, left_out: Counter[str]) -> Iterator[_Row]
     for number, line in enumerate(read_lines(files.annotations)):
         try:
             offset, entries = _parsed(files, number, line)
-            boxes = box_array([entry.get("bbox") or [] for entry in entries])
-        except (DpnError, ValueError):
+            boxes = _boxes(files, number, entries)
+        except DpnError:
             if number == 0:
                 raise
             left_out[OTHER_FORM] += 1
             continue
-        yield _Row(number, offset, boxes, tuple(tidy(str(entry.get(field) or "")) for entry in entries))
+        texts = [entry.get(field) for entry in entries]
+        yield _Row(number, offset, boxes, tuple(tidy(text) if isinstance(text, str) else "" for text in texts))
     if number + 1 < files.rows:
         raise DpnError(f"{files.annotations}: has {number + 1} rows, its index {files.rows}; is it whole?")
+
+
+def _boxes(files: TsvFiles, number: int, entries: list[dict[str, Any]]) -> FloatArray:
+    try:
+        boxes = box_array([entry["bbox"] for entry in entries])
+    except (KeyError, ValueError):
+        boxes = box_array([])
+    if len(boxes) < len(entries):
+        raise DpnError(f"{files.annotations}: row {number}: boxes without a bbox of four numbers")
+    return boxes
 
 
 def _parsed(files: TsvFiles, number: int, line: bytes) -> tuple[int, list[dict[str, Any]]]:
