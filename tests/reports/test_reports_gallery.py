@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from dpn_platform.reports.look.gallery import choose_examples, decode_image, gallery_png, token_grid
+from dpn_platform.reports.look.gallery import choose_examples, decode_image, draw_boxes, gallery_png, said, token_grid
 from dpn_platform.reports.look.labels import route_steps, route_text, short_params
 from dpn_platform.reports.study.record import StudyRecord
 
@@ -36,6 +37,21 @@ def test_gallery_draws_incomplete_examples(record: StudyRecord) -> None:
     assert picture is not None
     with Image.open(io.BytesIO(picture)) as image:
         assert image.size[0] == 1620
+
+
+def test_boxes_are_drawn_where_they_are_and_answers_told_in_words() -> None:
+    answer = "two <ground>red circle</ground><objects><obj0><obj2></objects>\n<ground>dog</ground><objects></objects>"
+    boxes = [[0, 0, 20, 10], [10, 10, 30, 20], [30, 0, 40, 20]]
+    assert said(answer, boxes) == "two red circle 0 2; dog none"
+    assert said("yes", boxes) == "yes"
+    assert said(answer, None) == answer
+    axes = Figure().add_subplot()
+    draw_boxes(axes, boxes, answer, (40, 20))
+    drawn = [(patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height()) for patch in axes.patches]
+    assert drawn == [(0, 0.5, 0.5, 0.5), (0.25, 0, 0.5, 0.5), (0.75, 0, 0.25, 1)]
+    assert [text.get_text() for text in axes.texts] == ["0", "2"]
+    edges = [patch.get_edgecolor() for patch in axes.patches]
+    assert edges[0] == edges[2] != edges[1]
 
 
 def test_gallery_of_no_examples_is_none(record: StudyRecord) -> None:

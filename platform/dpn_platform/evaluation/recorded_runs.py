@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,9 +78,18 @@ def require_router(run: RecordedRun) -> list[Mapping[str, Any]]:
     return shown
 
 
-def gallery_entry(row: Mapping[str, Any], picture: bytes | None) -> dict[str, Any]:
-    """A sample as galleries take it (see `reports.record.StudyRecord.examples`), its picture as base64."""
+def gallery_entry(
+    row: Mapping[str, Any], picture: bytes | None, boxes: Sequence[Sequence[float]] | None = None
+) -> dict[str, Any]:
+    """A sample as galleries take it (see `reports.record.StudyRecord.examples`), its picture as base64.
+
+    Args:
+        row: of the outcome table.
+        picture: encoded; None without.
+        boxes: (x1, y1, x2, y2) in its pixels, which the answer names by their numbers; None without.
+    """
     return {
+        **({} if boxes is None else {"boxes": [list(box) for box in boxes]}),
         "image": base64.b64encode(picture).decode() if picture else None,
         "question": row["question"],
         "answer": row["answer"],

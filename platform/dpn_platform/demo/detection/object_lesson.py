@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from dpn_model import DpnForConditionalGeneration
 from dpn_model.objects.boxes import on_square
-from dpn_model.processing.images import normalise
+from dpn_model.processing.images import normalise, prepare_image
 from dpn_model.processing.object_processor import ObjectProcessor
 from dpn_platform.demo.detection.questions import NOTHING
 from dpn_platform.demo.detection.scenes import COLOURS, SHAPES, Proposals, Scene, draw_scene, paint, propose
@@ -67,7 +67,7 @@ def draw(seed: Sequence[int]) -> Drawn:
 def project(model: DpnForConditionalGeneration, processor: ObjectProcessor, drawn: Sequence[Drawn]) -> Projected:
     """Runs towers and projectors, as the model's own forward pass does."""
     base, size = model.model, (DETECTION_SIDE, DETECTION_SIDE)
-    pixels = normalise(torch.stack([processor.pixels(one.picture) for one in drawn]))
+    pixels = normalise(torch.stack([prepare_image(one.picture, processor.image_size) for one in drawn]))
     pictures = model.image_side.tower(base, pixels, {}, ())
     boxes = [torch.from_numpy(on_square(one.proposals.boxes, size, processor.image_size)) for one in drawn]
     cells_IVD = base.multi_modal_projector(torch.stack([picture.features_PC for picture in pictures]))

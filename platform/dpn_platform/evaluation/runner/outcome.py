@@ -201,4 +201,8 @@ def _examples(rows: Sequence[dict[str, Any]], questions: Sequence[Question]) -> 
     if len({row["family"] for row in rows}) == 1 or len(chosen) > _MOST_EXAMPLES * 2:
         chosen = [row for row in chosen if row["has_image"]][:_MOST_EXAMPLES]
     pictures = fetch([shown[row["place"]] for row in chosen if row["has_image"]])
-    return [gallery_entry(row, pictures[shown[row["place"]]] if row["has_image"] else None) for row in chosen]
+    boxes = {question.place: question.boxes for question in questions}
+    return [
+        gallery_entry(row, pictures[shown[row["place"]]] if row["has_image"] else None, boxes[row["place"]])
+        for row in chosen
+    ]

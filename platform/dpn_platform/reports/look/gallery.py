@@ -1,7 +1,8 @@
 """A picture of some samples: question, answer, the route each took, and the visual tokens left after each site.
 
 The lines over an image show what one visual token covers: the grid of the vision encoder first, then the coarser grid
-that pooling leaves at each site.
+that pooling leaves at each site. Where answers name boxes by their numbers, the first picture shows the boxes in place
+of its grid: those that the answer names with their numbers, the others thin.
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
+from dpn_model.objects.answers import parse_answer
 from dpn_platform.reports.look.labels import route_steps
 
 INK, QUIET, RIGHT, WRONG, PAPER = "#1e293b", "#64748b", "#15803d", "#b91c1c", "#f1f5f9"
+#: of the groups of an answer
+BOX_COLOURS = ("#e11d48", "#2563eb", "#d97706", "#16a34a", "#9333ea")
 MAX_EXAMPLES = 8
 DPI = 150
 _COLUMNS = 2
 _CARD_IN = (5.4, 2.1)
 _HEADER_IN = 0.55
-_QUESTION_CHARS = 62
+_QUESTION_CHARS, _VERDICT_CHARS = 62, 84
 
 Example = Mapping[str, Any]
 
@@ -117,13 +122,29 @@ def _card(figure: Figure, example: Example, left: float, bottom: float, width: f
         size_in = figure.get_size_inches()
         axes = figure.add_axes((x, y, side / size_in[0], side / size_in[1]))
         has_grid = stage < len(grids) and stage < len(tokens) and math.prod(grids[stage]) == tokens[stage]
-        _stage(axes, image, grids[stage] if has_grid else None)
+        shows_boxes = stage == 0 and image is not None and example.get("boxes") is not None
+        _stage(axes, image, grids[stage] if has_grid and not shows_boxes else None)
+        if shows_boxes:
+            assert image is not None
+            draw_boxes(axes, example["boxes"], str(example.get("answer", "")), image.size)
         axes.set_xlabel(_stage_caption(stage, tokens, steps), fontsize=9, color=INK, labelpad=4)
 
 
 def _verdict(example: Example) -> str:
-    answer = str(example.get("answer", "")) or "(nothing)"
-    return f"✓ {answer}" if example.get("correct") else f"✗ {answer}   (right: {example.get('gold', '')})"
+    answer, gold = (said(str(example.get(key, "")), example.get("boxes")) for key in ("answer", "gold"))
+    answer = answer or "(nothing)"
+    whole = f"✓ {answer}" if example.get("correct") else f"✗ {answer}   (right: {gold})"
+    return textwrap.shorten(whole, _VERDICT_CHARS, placeholder="…")
+
+
+def said(answer: str, boxes: Sequence[Sequence[float]] | None) -> str:
+    """An answer for people: groups as phrases with their boxes' numbers, "red circle 0 3; blue square none"."""
+    groups = {} if boxes is None else parse_answer(answer, len(boxes)).groups
+    if not groups:
+        return answer
+    front = answer.partition("<ground>")[0].strip()
+    told = "; ".join(f"{phrase} {' '.join(map(str, indices)) or 'none'}" for phrase, indices in groups.items())
+    return f"{front} {told}".strip()
 
 
 def _verdict_colour(example: Example) -> str:
@@ -154,6 +175,34 @@ def _stage(axes: Axes, image: Image.Image | None, grid: tuple[int, int] | None) 
         axes.vlines(
             [column / columns for column in range(1, columns)], 0, 1, colors=colour, linewidth=line_width, alpha=0.75
         )
+
+
+def draw_boxes(axes: Axes, boxes: Sequence[Sequence[float]], answer: str, size: tuple[int, int]) -> None:
+    """The boxes that a model was shown, over a picture on axes from 0 to 1; a colour for each group of the answer.
+
+    Args:
+        axes: with the picture.
+        boxes: (x1, y1, x2, y2) in its pixels.
+        answer: whose groups name them.
+        size: (width, height) of the picture.
+    """
+    groups = parse_answer(answer, len(boxes)).groups
+    colours = {
+        index: BOX_COLOURS[number % len(BOX_COLOURS)]
+        for number, indices in enumerate(groups.values())
+        for index in indices
+    }
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        corner = (left / size[0], 1 - bottom / size[1])
+        width, height = (right - left) / size[0], (bottom - top) / size[1]
+        colour = colours.get(index)
+        edge = Rectangle(corner, width, height, fill=False, edgecolor=colour or "white")
+        edge.set_linewidth(0.5 if colour is None else 1.6)
+        axes.add_patch(edge)
+        if colour is not None:
+            place = (corner[0], min(corner[1] + height, 0.93))
+            box = {"facecolor": colour, "edgecolor": "none", "pad": 0.8}
+            axes.text(*place, str(index), fontsize=6.5, color="white", va="bottom", bbox=box)
 
 
 def decode_image(encoded: object) -> Image.Image | None:
