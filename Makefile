@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FROM_LOCK := --no-deps --no-build-isolation --use-pep517
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status doctor sweep rivals base test test-long lint types arch format check bench lock compat clean
+.PHONY: help setup up down status doctor sweep rivals chatrex base chatrex-base test test-long lint types arch format check bench lock compat clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -70,6 +70,10 @@ rivals: setup ## every method on one front (about an hour; ARGS=--resume continu
 base: setup ## train the shipped base model again (about 25 minutes on 2 cores)
 	@$(BIN)/dpn up
 	@$(BIN)/python jobs/make_base.py --folder $(BASE) $(ARGS)
+
+chatrex-base: setup ## train the shipped tiny ChatRex again (about 90 minutes on 2 cores)
+	@$(BIN)/dpn up
+	@$(BIN)/python jobs/make_base.py --kind detection --config jobs/configs/tiny-chatrex.yaml --folder dpn_model/assets/tiny-chatrex --name tiny-chatrex $(ARGS)
 
 test: setup ## run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

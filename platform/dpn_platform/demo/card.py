@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 
 from dpn_platform.config.load import dump_config
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.demo.recipe import DemoKind
 from dpn_platform.evaluation.result import EvaluationResult
 
 CARD, CURVE, WEIGHTS = "README.md", "curve.png", "model.safetensors"
@@ -20,6 +21,7 @@ LAST_LINES = 10
 
 def write_card(
     folder: str | Path,
+    kind: DemoKind,
     *,
     config: ExperimentConfig,
     result: EvaluationResult,
@@ -31,6 +33,7 @@ def write_card(
 
     Args:
         folder: holds `model.safetensors`.
+        kind: of the set it was trained on.
         config: the recipe, as resolved.
         result: evaluation on the held-out split.
         metrics: the run's metric lines.
@@ -41,7 +44,7 @@ def write_card(
     _draw_curve(folder / CURVE, metrics)
     low, high = result.accuracy_ci
     lines = [
-        *_HEADER,
+        *_HEADERS[kind],
         f"**{result.accuracy:.1%}** of {result.n} held-out questions right (95% interval {low:.1%} to {high:.1%}).",
         "",
         *_family_table(result),
@@ -50,7 +53,7 @@ def write_card(
         "",
         *_facts(folder / WEIGHTS, config, metrics, data_fingerprint, provenance.get("git") or {}),
         "",
-        "`make base` makes it again.",
+        f"`{_COMMANDS[kind]}` makes it again.",
         "",
         "```yaml",
         dump_config(config).rstrip(),
@@ -60,14 +63,28 @@ def write_card(
     (folder / CARD).write_text("\n".join(lines))
 
 
-_HEADER = (
-    "# tiny-llava",
-    "",
-    "A LLaVA of about a million parameters (CLIP-style tower, mlp2x projector, 8-layer Llama decoder, 64 visual",
-    "tokens), dense, made for the demo: its trials are fine-tuned from it. The tower learned from drawn scenes what",
-    "stands in every patch; projector and decoder then learned the demo set's questions, the tower kept as it was.",
-    "",
-)
+_COMMANDS: dict[DemoKind, str] = {"demo": "make base", "detection": "make chatrex-base"}
+_HEADERS: dict[DemoKind, tuple[str, ...]] = {
+    "demo": (
+        "# tiny-llava",
+        "",
+        "A LLaVA of about a million parameters (CLIP-style tower, mlp2x projector, 8-layer Llama decoder, 64 visual",
+        "tokens), dense, made for the demo: its trials are fine-tuned from it. The tower learned from drawn scenes",
+        "what stands in every patch; projector and decoder then learned the demo set's questions, the tower kept as",
+        "it was.",
+        "",
+    ),
+    "detection": (
+        "# tiny-chatrex",
+        "",
+        "A ChatRex of about 1.3 million parameters (ConvNeXt beside a CLIP-style tower, two projectors, 4-layer",
+        "Llama decoder, 64 visual tokens, up to 100 boxes), dense, made for the detection set: its trials are",
+        "fine-tuned from it. Three lessons: towers and projectors were told what every box and every cell shows,",
+        "read out by the words' own rows; the decoder learned to retrieve, without visual tokens; then everything",
+        "but the towers learned the set's questions with its pictures.",
+        "",
+    ),
+}
 
 
 def _facts(

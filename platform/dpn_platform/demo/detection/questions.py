@@ -21,7 +21,7 @@ NOTHING = "nothing"
 _ABSENT_SHARE = 0.4
 #: by which the middles of two alike must differ, in pixels, for one of them to be the left one
 _CLEARLY = 12
-_WORDS = "what is detect the left right how many which digit there ; ?"
+_WORDS = "what is detect the left right how many which digit there ; list"
 #: every word of the set, those of the tiny base's vocabulary
 WORDS = tuple(sorted({*_WORDS.split(), *COLOURS, *SHAPES, *NUMBERS[:7], *map(str, range(10)), NOTHING}))
 
@@ -50,7 +50,8 @@ def ask(family: str, rng: np.random.Generator) -> Asked:
             return Asked(scene, proposals, *found)
 
 
-def _boxes_of(scene: Scene, proposals: Proposals, category: str) -> list[int]:
+def boxes_of(scene: Scene, proposals: Proposals, category: str) -> list[int]:
+    """Numbers of the proposals that are on objects of that category, ascending."""
     names = scene.categories()
     return [place for place, thing in enumerate(proposals.objects.tolist()) if thing >= 0 and names[thing] == category]
 
@@ -61,20 +62,25 @@ def _name(scene: Scene, proposals: Proposals, rng: np.random.Generator) -> tuple
     others = np.flatnonzero(proposals.objects < 0)
     chosen = others if len(others) and rng.random() < 0.25 else on_object
     place = int(rng.choice(chosen))
-    thing = int(proposals.objects[place])
-    return f"what is <obj{place}> ?", NOTHING if thing < 0 else scene.categories()[thing]
+    return f"what is <obj{place}>", content_of(scene, proposals, place)
+
+
+def content_of(scene: Scene, proposals: Proposals, box: int) -> str:
+    """The category of what a proposal is on, or `NOTHING`."""
+    thing = int(proposals.objects[box])
+    return NOTHING if thing < 0 else scene.categories()[thing]
 
 
 def _detect(scene: Scene, proposals: Proposals, rng: np.random.Generator) -> tuple[str, str]:
     here = sorted(set(scene.categories()))
     asked = [str(one) for one in rng.permutation(here)[: int(rng.integers(1, min(3, len(here)) + 1))]]
     if rng.random() < _ABSENT_SHARE:
-        asked[int(rng.integers(len(asked)))] = _absent(here, rng)
-    groups = [write_group(category, _boxes_of(scene, proposals, category)) for category in asked]
+        asked[int(rng.integers(len(asked)))] = absent(here, rng)
+    groups = [write_group(category, boxes_of(scene, proposals, category)) for category in asked]
     return f"detect {' ; '.join(asked)}", "\n".join(groups)
 
 
-def _absent(here: list[str], rng: np.random.Generator) -> str:
+def absent(here: list[str], rng: np.random.Generator) -> str:
     """A kind that is not there, of a colour or a shape that is."""
     kinds = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
     near = [kind for kind in kinds if kind not in here and any({*kind.split()} & {*one.split()} for one in here)]
@@ -97,13 +103,13 @@ def _refer(scene: Scene, proposals: Proposals, rng: np.random.Generator) -> tupl
 
 def _count(scene: Scene, proposals: Proposals, rng: np.random.Generator) -> tuple[str, str]:
     here = sorted(set(scene.categories()))
-    category = _absent(here, rng) if rng.random() < 0.2 else str(rng.choice(scene.categories()))
-    boxes = _boxes_of(scene, proposals, category)
-    return f"how many {category} ?", f"{NUMBERS[len(boxes)]} {write_group(category, boxes)}"
+    category = absent(here, rng) if rng.random() < 0.2 else str(rng.choice(scene.categories()))
+    boxes = boxes_of(scene, proposals, category)
+    return f"how many {category}", f"{NUMBERS[len(boxes)]} {write_group(category, boxes)}"
 
 
 def _read(scene: Scene, proposals: Proposals, rng: np.random.Generator) -> tuple[str, str]:
-    return "which digit is there ?", scene.digit
+    return "which digit is there", scene.digit
 
 
 FAMILIES: dict[str, Callable[[Scene, Proposals, np.random.Generator], tuple[str, str] | None]] = {
