@@ -67,6 +67,10 @@ rivals: setup ## every method on one front (about an hour; ARGS=--resume continu
 	@$(BIN)/dpn up
 	@$(BIN)/dpn sweep jobs/configs/demo-rivals.yaml $(ARGS)
 
+chatrex: setup ## detection by numbers of boxes, and its Pareto front (about 25 minutes)
+	@$(BIN)/dpn up
+	@$(BIN)/dpn sweep jobs/configs/demo-chatrex.yaml $(ARGS)
+
 base: setup ## train the shipped base model again (about 25 minutes on 2 cores)
 	@$(BIN)/dpn up
 	@$(BIN)/python jobs/make_base.py --folder $(BASE) $(ARGS)

@@ -246,7 +246,6 @@ def _qwen(hidden_size: int, intermediate_size: int, num_layers: int, heads: tupl
 
 BASES: dict[str, NamedBase] = {
     "tiny": tiny_base(),
-    "tiny-chatrex": tiny_chatrex_base(),
     # CLIP ViT-L/14 at 336 px, mlp2x projector, Vicuna v1.5; 24x24 = 576 visual tokens
     "llava-1.5-7b": _llava(_VICUNA_7B),
     "llava-1.5-13b": _llava(_VICUNA_13B),
@@ -255,6 +254,7 @@ BASES: dict[str, NamedBase] = {
     "llava-hr-x-13b": _llava_hr(_VICUNA_13B, [384, 768, 1536, 3072], [3, 4, 30, 3], norm_eps=1e-5),
     # CLIP ViT-L/14 at 336 px beside ConvNeXt-L at 768 px, channels side by side; 24x24 = 576 visual tokens, and
     # up to 100 boxes of two rows each. The paper's decoder, that of the released weights, and RexSeek's.
+    "tiny-chatrex": tiny_chatrex_base(),
     "chatrex-7b": _chatrex(_qwen(3584, 18944, 28, (28, 4))),
     "chatrex-7b-vicuna": _chatrex(_vicuna(*_VICUNA_7B, vocab_size=32104, pad=0)),
     "rexseek-3b": _chatrex(_qwen(2048, 11008, 36, (16, 2)), is_tied=True),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dpn_model.objects.boxes import MAX_OBJECTS
+from dpn_model.special_texts import MAX_OBJECTS
 
 #: (question, answer); the last answer of a prompt is open
 Turn = TypeVar("Turn", tuple[str, str], tuple[str, str | None])

@@ -13,8 +13,6 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-#: `<obj0>` to `<obj99>`: what an answer can name (spec chatrex 1.3)
-MAX_OBJECTS = 100
 #: proposals that overlap a true box by more are that box again (spec chatrex 4)
 SAME_BOX_IOU = 0.9
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dpn_model.objects.boxes import MAX_OBJECTS, FloatArray, box_array, check_boxes
+from dpn_model.objects.boxes import FloatArray, box_array, check_boxes
+from dpn_model.special_texts import MAX_OBJECTS
 
 #: what `truth` says in every data set
 _TRUTH = ("boxes", "categories", "crowd")

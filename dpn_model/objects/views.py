@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from dpn_model.objects.answers import Turn, object_indices, renumbered, widened
-from dpn_model.objects.boxes import MAX_OBJECTS, iou_matrix, unlike
+from dpn_model.objects.boxes import iou_matrix, unlike
 from dpn_model.objects.record import ObjectRecord, Objects
+from dpn_model.special_texts import MAX_OBJECTS
 
 #: which proposals are right answers in training, beside the boxes that a record names
 Positives = Literal["exact", "iou50"]

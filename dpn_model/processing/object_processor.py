@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from dpn_model.objects.answers import object_indices
-from dpn_model.objects.boxes import MAX_OBJECTS, check_boxes, on_square
+from dpn_model.objects.boxes import check_boxes, on_square
 from dpn_model.objects.record import Objects
 from dpn_model.processing.contract import BOXES, EncodedSample, Turn
 from dpn_model.processing.square_processor import FILE_NAME, SquareProcessor
-from dpn_model.special_texts import OBJECT_TEXT
+from dpn_model.special_texts import MAX_OBJECTS, OBJECT_TEXT
 
 #: in `dpn_processor.json`
 KIND = "objects"

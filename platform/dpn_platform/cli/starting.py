@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpn_platform.cli.console import note, progress
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.demo.recipe import DEMO_URI, DemoRecipe
+from dpn_platform.demo.recipe import DEMO_RECIPES, DemoRecipe
 
 if TYPE_CHECKING:
     from dpn_platform.data.published.manifest import Manifest
@@ -96,8 +96,9 @@ def services_of(config: ExperimentConfig) -> Iterator[None]:
         from dpn_platform.data.published.manifest import FILE_NAME
         from dpn_platform.storage import exists, join_uri
 
-        if config.data.uri.rstrip("/") == DEMO_URI and not exists(join_uri(DEMO_URI, FILE_NAME)):
-            prepare_demo(DemoRecipe())
+        uri = config.data.uri.rstrip("/")
+        if uri in DEMO_RECIPES and not exists(join_uri(uri, FILE_NAME)):
+            prepare_demo(DEMO_RECIPES[uri], uri=uri)
         yield
 
 

@@ -52,3 +52,7 @@ class DemoRecipe:
 def detection_recipe(num_train: int = 6000, num_test: int = 1000, seed: int = 0) -> DemoRecipe:
     """A set of kind "detection": one question a picture, whose size is the set's own."""
     return DemoRecipe(num_train, num_test, seed, DETECTION_SIDE, kind="detection")
+
+
+#: where each demo's set lies, and what it is drawn by
+DEMO_RECIPES = {DEMO_URI: DemoRecipe(), DETECTION_URI: detection_recipe()}

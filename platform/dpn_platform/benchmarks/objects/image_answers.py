@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dpn_model.objects.answers import ParsedAnswer, by_category, category_key
-from dpn_model.objects.boxes import MAX_OBJECTS, FloatArray, IntArray, box_array
+from dpn_model.objects.boxes import FloatArray, IntArray, box_array
 from dpn_model.objects.record import Objects, Truth
+from dpn_model.special_texts import MAX_OBJECTS
 from dpn_platform.config.errors import DpnError
 
 #: which categories a question names: those of its own picture, or those of the whole set

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dpn_model.objects.boxes import MAX_OBJECTS, FloatArray, IntArray
+from dpn_model.objects.boxes import FloatArray, IntArray
+from dpn_model.special_texts import MAX_OBJECTS
 
 #: what data sets write; sums of their numbers have more, which are noise
 DECIMALS = 2

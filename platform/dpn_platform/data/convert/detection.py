@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpn_model.objects.boxes import MAX_OBJECTS
+from dpn_model.special_texts import MAX_OBJECTS
 from dpn_platform.data.convert.boxes import nameable
 from dpn_platform.data.convert.instances import Annotated, Id
 from dpn_platform.data.convert.options import ConvertOptions, is_training

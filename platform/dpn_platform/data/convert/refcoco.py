@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpn_model.objects.boxes import MAX_OBJECTS
+from dpn_model.special_texts import MAX_OBJECTS
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.convert.boxes import nameable
 from dpn_platform.data.convert.coco import file_name

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from dpn_model.objects.boxes import MAX_OBJECTS, FloatArray, box_array
+from dpn_model.objects.boxes import FloatArray, box_array
+from dpn_model.special_texts import MAX_OBJECTS
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.convert.box_reading import corners, decided_reading
 from dpn_platform.data.convert.boxes import clipped, nameable

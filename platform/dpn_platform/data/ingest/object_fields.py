@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dpn_model.objects.boxes import MAX_OBJECTS, unlike
+from dpn_model.objects.boxes import unlike
 from dpn_model.objects.record import ObjectRecord
+from dpn_model.special_texts import MAX_OBJECTS
 from dpn_platform.data.ingest.policy import RejectedError
 
 #: of a record (see `ObjectRecord`); `scores` alone is no sign of boxes: other data sets have a field of that name
