@@ -80,7 +80,8 @@ class AllRoutes(PackedInputs):
     def _report_before(self, packed: Packed) -> RoutingReport:
         nothing = DecoderPass(packed.state, (), (), (0,) * packed.state.num_samples)
         runs = (packed.runs, packed.base_runs)
-        return RoutingReport.of_pass(packed.before, packed.selections, nothing, self.model_shape, runs, packed.macs)
+        spent = (self.model_shape, runs, packed.macs, packed.ids.objects)
+        return RoutingReport.of_pass(packed.before, packed.selections, nothing, *spent)
 
     @torch.no_grad()
     def answer_routes(

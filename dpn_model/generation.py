@@ -33,6 +33,7 @@ class PackedGenerationMixin(GenerationMixin):
     """What GenerationMixin has to know about packed execution; for models with `model`, `lm_head` and packed layers."""
 
     image_token_id: int
+    object_token_id: int | None
     image_side: ImageSide
     parts: Parts
 
@@ -99,8 +100,9 @@ class PackedGenerationMixin(GenerationMixin):
         new = slice(past.get_seq_length(), None)
         if bool((attention_mask[:, new].sum(dim=1) == 0).any()):
             raise ValueError("input_ids: a later turn needs a new token for every sample")
-        if bool((input_ids[:, new] == self.image_token_id).any()):
-            raise ValueError("input_ids: images are allowed in the first turn only")
+        for token_id in (self.image_token_id, self.object_token_id):
+            if token_id is not None and bool((input_ids[:, new] == token_id).any()):
+                raise ValueError("input_ids: images and their boxes are allowed in the first turn only")
 
     def prepare_inputs_for_generation(
         self,

@@ -57,6 +57,7 @@ class DpnForConditionalGeneration(Pretrained, AllRoutes, Vocabulary, PackedGener
         self._tied_weights_keys = {"lm_head.weight": f"model.{self.embedding_name()}"}
         self.last_routing: RoutingReport | None = None
         self.image_token_id = base.image_token_id
+        self.object_token_id = getattr(base, "object_token_index", None)
         self.post_init()
         dial = config.dial
         self.configure_method(config.method_settings)
@@ -125,7 +126,13 @@ class DpnForConditionalGeneration(Pretrained, AllRoutes, Vocabulary, PackedGener
         )
         final, shape = done.final, self.model_shape
         routing = RoutingReport.of_pass(
-            packed.before, packed.selections, done, shape, (packed.runs, packed.base_runs), packed.macs
+            packed.before,
+            packed.selections,
+            done,
+            shape,
+            (packed.runs, packed.base_runs),
+            packed.macs,
+            packed.ids.objects * packed.state.copies,
         )
         self.last_routing = routing.detached()
         if past_key_values is not None:

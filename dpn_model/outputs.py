@@ -35,6 +35,7 @@ class RoutingReport:
         patches: one per patched layer, in order.
         macs: by tag, multiply-accumulates per sample spent beside what the records tell ("probe", "projector").
         base_sizes: `other_sizes` as the base alone would run them.
+        num_objects: rows of `text_tokens` that are features of boxes; () where the base takes none.
     """
 
     records: tuple[ReductionRecord, ...]
@@ -46,6 +47,7 @@ class RoutingReport:
     patches: tuple[PatchRecord, ...] = ()
     macs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     base_sizes: tuple[tuple[int, ...], ...] = ()
+    num_objects: tuple[int, ...] = ()
 
     @classmethod
     def of_pass(
@@ -56,6 +58,7 @@ class RoutingReport:
         shape: ModelShape,
         runs: tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]],
         macs: Mapping[str, tuple[int, ...]],
+        num_objects: tuple[int, ...] = (),
     ) -> RoutingReport:
         """The report of a forward pass.
 
@@ -66,6 +69,7 @@ class RoutingReport:
             shape: of the model.
             runs: per sample, of the tower (`ImageSide.tower_runs`): as it ran, and as the base alone would run it.
             macs: spent before the decoder.
+            num_objects: rows per sample that are features of boxes.
         """
         sizes, base_sizes = (
             tuple(tuple(number for number in patches if number != NATIVE) for patches in one) for one in runs
@@ -80,6 +84,7 @@ class RoutingReport:
             done.patches,
             {**macs, "probe": done.probe_macs} if any(done.probe_macs) else macs,
             base_sizes,
+            num_objects,
         )
 
     def detached(self) -> RoutingReport:
@@ -124,6 +129,7 @@ class RoutingReport:
             "num_images": self.num_images[sample],
             "other_sizes": self.other_sizes[sample] if self.other_sizes else (),
             "base_sizes": self.base_sizes[sample] if self.base_sizes else (),
+            "num_objects": self.num_objects[sample] if self.num_objects else 0,
             "macs": macs,
         }
         stages = self.visual_tokens_per_stage(sample)

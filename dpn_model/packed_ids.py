@@ -23,7 +23,7 @@ class PackedIds:
     """A batch of ids without padding.
 
     Attributes:
-        ids_T: int64[T]; 0 where an image's features go.
+        ids_T: int64[T]; 0 where features of an image or of an object go.
         place_T: int64[T], every token's place in the flattened padded ids.
         is_image_T: bool[T], image placeholders.
         kind_T: int8[T], a `TokenKind` per row.
@@ -31,6 +31,7 @@ class PackedIds:
         lengths: tokens per sample, on the host.
         images: spans of the images.
         pictures: the first span of every picture.
+        objects: per sample, rows of objects.
         router_rows_R: int64[R] on the host, rows of the routing tokens.
         asking_rows_R: int64[Q] on the host: the row before every answer, or every sample's last without labels.
     """
@@ -43,6 +44,7 @@ class PackedIds:
     lengths: tuple[int, ...]
     images: tuple[ImageSpan, ...]
     pictures: tuple[ImageSpan, ...]
+    objects: tuple[int, ...]
     router_rows_R: np.ndarray
     asking_rows_R: np.ndarray
 
@@ -63,6 +65,7 @@ def pack_ids(
     pictures: Sequence[Sequence[Piece]],
     positions: Callable[[Sequence[int], Sequence[ImageSpan]], np.ndarray],
     labels: Tensor | None = None,
+    object_token_id: int | None = None,
 ) -> PackedIds:
     """Pack int64[B, S] ids, padded on either side.
 
@@ -76,6 +79,7 @@ def pack_ids(
         pictures: pieces of every picture, in reading order.
         positions: rotary positions from lengths and spans (`vision.image_side`).
         labels: int64[B, S], -100 where not supervised: where answers begin.
+        object_token_id: of placeholders of objects; None where the base takes none.
 
     Raises:
         ValueError: a mask of another shape, a sample without tokens, or placeholders that do not fit the images.
@@ -88,10 +92,13 @@ def pack_ids(
     kind = np.where(is_image, TokenKind.VISION, TokenKind.TEXT).astype(np.int8)
     if router_token_id is not None:
         kind[host_T == router_token_id] = TokenKind.ROUTER
+    is_object = np.zeros_like(is_image) if object_token_id is None else host_T == object_token_id
+    kind[is_object] = TokenKind.OBJECT
+    objects = np.add.reduceat(is_object, np.cumsum((0, *lengths[:-1])), dtype=np.int64)
     ids_T, place_T, is_image_T, kind_T, position_ids_T = (
         torch.from_numpy(array).to(device)
         for array in (
-            np.where(is_image, 0, host_T),
+            np.where(is_image | is_object, 0, host_T),
             np.flatnonzero(is_token_BS),
             is_image,
             kind,
@@ -109,7 +116,8 @@ def pack_ids(
         rows = np.flatnonzero(begins)
         silent = np.setdiff1d(np.arange(len(lengths)), np.searchsorted(last_B, rows))
         asking = np.sort(np.concatenate([rows, last_B[silent]]))
-    return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, images, firsts, routers, asking)
+    spans_of = (images, firsts, tuple(objects.tolist()))
+    return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, *spans_of, routers, asking)
 
 
 def _tokens_on_host(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
@@ -128,3 +136,31 @@ def _tokens_on_host(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[n
     if min(lengths) == 0:
         raise ValueError(f"attention_mask: sample {lengths.index(0)} has no tokens; every sample needs one")
     return host_BS, is_token_BS, lengths
+
+
+def boxes_by_picture(ids: PackedIds, boxes: Tensor | None) -> list[Tensor]:
+    """float[n, 4] of every picture: a sample's boxes are on its one picture.
+
+    Args:
+        ids: packed.
+        boxes: float[N, 4] of all samples, in the order of their placeholders; None: none.
+
+    Raises:
+        ValueError: boxes and placeholders differ in number, or stand beside no picture or several.
+    """
+    given = 0 if boxes is None else len(boxes)
+    if sum(ids.objects) != given:
+        raise ValueError(
+            f"input_ids hold {sum(ids.objects)} object placeholders, boxes {given}; one for each is needed"
+        )
+    shown = [0] * len(ids.lengths)
+    for picture in ids.pictures:
+        shown[picture.sample] += 1
+    for sample, (pictures, objects) in enumerate(zip(shown, ids.objects, strict=True)):
+        if objects and pictures != 1:
+            raise ValueError(
+                f"sample {sample} has {objects} boxes and {pictures} pictures; allowed: boxes on one picture"
+            )
+    every = ids.place_T.new_zeros(0, 4).float() if boxes is None else boxes
+    of_samples = every.split(ids.objects)
+    return [of_samples[picture.sample] for picture in ids.pictures]

@@ -20,7 +20,7 @@ from dpn_model.method_parts import MethodParts
 from dpn_model.methods.contract import Projector
 from dpn_model.methods.probe import ATTENTION, NEXT_LAYER, TURNS, VisionProbe
 from dpn_model.methods.records import ReductionRecord
-from dpn_model.packed_ids import PackedIds, pack_ids
+from dpn_model.packed_ids import PackedIds, boxes_by_picture, pack_ids
 from dpn_model.packing import PackedSequence
 from dpn_model.sample_keys import sample_keys
 from dpn_model.seeing import blank_tokens, resized, see, selected, with_tokens
@@ -75,6 +75,7 @@ class PackedInputs(MethodParts):
 
     device: torch.device
     image_token_id: int
+    object_token_id: int | None
 
     def image_inputs(self, others: Mapping[str, Any]) -> dict[str, Tensor]:
         """What the base's pictures come with, out of a forward's further arguments.
@@ -109,6 +110,7 @@ class PackedInputs(MethodParts):
             router_token_id=self.config.router_token_id,
             pictures=() if pixels is None else self.image_side.pieces(pixels, inputs),
             positions=self.image_side.positions,
+            object_token_id=self.object_token_id,
             labels=labels if any(part.looks & {ATTENTION, NEXT_LAYER, TURNS} for part in self.parts.all()) else None,
         )
         hidden_TD = self.model.get_input_embeddings()(ids.ids_T)
@@ -122,7 +124,10 @@ class PackedInputs(MethodParts):
         runs = self._by_sample(ids, () if pixels is None else self.image_side.tower_runs(pixels, inputs))
         before, selections = self._before(ids, state.visual_tokens(), runs)
         packed = Packed(state, ids, before, selections, runs=runs, base_runs=runs)
-        return self._without_pictures(packed) if pixels is None else self._with_pictures(packed, pixels, inputs)
+        if pixels is not None:
+            return self._with_pictures(packed, pixels, inputs)
+        boxes_by_picture(ids, inputs.get("boxes"))
+        return self._without_pictures(packed)
 
     def _before(
         self, ids: PackedIds, visual: tuple[int, ...], runs: tuple[tuple[int, ...], ...]
@@ -159,7 +164,8 @@ class PackedInputs(MethodParts):
         """Pictures' tokens in their rows, and behind selector or resizer what these leave."""
         state, ids, selections, runs = packed.state, packed.ids, packed.selections, packed.runs
         samples = [picture.sample for picture in ids.pictures]
-        seen = see(self.model, self.parts, self.image_side, pixels, inputs, samples, state)
+        boxes = boxes_by_picture(ids, inputs.get("boxes"))
+        seen = see(self.model, self.parts, self.image_side, pixels, inputs, samples, state, boxes)
         if seen.rows is None:
             state = with_tokens(state, seen)
         if self.parts.selector is not None:

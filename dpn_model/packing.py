@@ -22,6 +22,7 @@ class TokenKind(IntEnum):
     TEXT = 0
     VISION = 1
     ROUTER = 2
+    OBJECT = 3
 
 
 @dataclass(frozen=True)

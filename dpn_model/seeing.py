@@ -32,12 +32,14 @@ class Seen:
         vision: for the probes of reducers; None where no part looks at the tower.
         rows: what a selector in front of the projector chose of every picture, or the smaller grid of a resizer's.
         runs: patches of every picture's runs of the tower, where a resizer changed them.
+        objects_ND: float[N, D], features of boxes, where the base takes them.
     """
 
     tokens_VX: Tensor
     vision: VisionProbe | None = None
     rows: list[ImageRows] | None = None
     runs: tuple[tuple[int, ...], ...] | None = None
+    objects_ND: Tensor | None = None
 
 
 def see(
@@ -48,6 +50,7 @@ def see(
     inputs: ImageInputs,
     samples: Sequence[int],
     state: PackedSequence | None = None,
+    boxes: Sequence[Tensor] = (),
 ) -> Seen:
     """Runs the tower over pictures; what parts look at is kept, and a selector in front of the projector chooses.
 
@@ -58,25 +61,27 @@ def see(
         pixels, inputs: as `forward` takes them.
         samples: of every picture.
         state: the batch of embeddings that they go into; None of a blank picture.
+        boxes: float[n, 4] on every picture, where the base takes them.
     """
     if parts.resizer is not None:
         return _see_resized(model, parts.resizer, side, pixels, inputs)
     looks = frozenset(look for part in parts.all() for look in part.looks if is_of_tower(look))
     chooses_first = parts.selector is not None and parts.selector.before_projector
-    if not looks and not chooses_first:
+    if not looks and not chooses_first and not side.has_objects:
         return Seen(side.encode(model, pixels, inputs))
     pictures = side.tower(model, pixels, inputs, looks)
-    vision = VisionProbe(pictures, state)
+    objects_ND = side.objects(model, pictures, boxes) if side.has_objects else None
+    vision = VisionProbe(pictures, state) if looks or chooses_first else None
     features_VC = torch.cat([picture.features_PC for picture in pictures])
     if not chooses_first:
-        return Seen(side.project(model, features_VC), vision)
+        return Seen(side.project(model, features_VC), vision, objects_ND=objects_ND)
     assert parts.selector is not None
     spans, start = [], 0
     for sample, picture in zip(samples, pictures, strict=True):
         spans.append(ImageSpan(sample, start, *picture.grid))
         start += len(picture.features_PC)
     rows = parts.selector(features_VC, spans, vision)
-    return Seen(side.project(model, pick_rows(features_VC, spans, rows)), vision, rows)
+    return Seen(side.project(model, pick_rows(features_VC, spans, rows)), vision, rows, objects_ND=objects_ND)
 
 
 def _see_resized(model: Any, resizer: Resizer, side: ImageSide, pixels: Pixels, inputs: ImageInputs) -> Seen:
@@ -99,10 +104,13 @@ def resized(state: PackedSequence, seen: Seen) -> tuple[PackedSequence, Reductio
 
 
 def with_tokens(state: PackedSequence, seen: Seen) -> PackedSequence:
-    """A batch of embeddings with pictures' tokens in their rows, and what later layers add there."""
+    """A batch of embeddings with pictures' tokens and objects in their rows, and what later layers add there."""
     first, *later = seen.tokens_VX.to(state.hidden_TD.dtype).split(state.hidden_TD.shape[1], dim=1)
     rows_T1 = (state.kind_T == TokenKind.VISION)[:, None]
     filled = state.hidden_TD.masked_scatter(rows_T1, first)
+    if seen.objects_ND is not None:
+        are_objects_T1 = (state.kind_T == TokenKind.OBJECT)[:, None]
+        filled = joined(filled, [seen.objects_ND]).masked_scatter(are_objects_T1, seen.objects_ND.to(filled.dtype))
     injections = tuple(torch.zeros_like(filled).masked_scatter(rows_T1, added) for added in later)
     return replace(state, hidden_TD=filled, injections=injections)
 
@@ -152,8 +160,10 @@ def selected(
 
 def blank_tokens(model: Any, parts: Parts, side: ImageSide, hidden_TD: Tensor) -> Tensor:
     """`hidden_TD` unchanged, with tower, projector and selector behind it: a text-only rank joins the collectives."""
-    seen = see(model, parts, side, *side.blank(hidden_TD), samples=(0,))
+    seen = see(model, parts, side, *side.blank(hidden_TD), samples=(0,), boxes=[hidden_TD.new_zeros(0, 4)])
     outputs = [seen.tokens_VX]
+    if seen.objects_ND is not None:
+        outputs.append(seen.objects_ND)
     rows = seen.rows
     if parts.selector is not None and rows is None:
         span = ImageSpan(0, 0, *side.fixed_grid())

@@ -72,6 +72,53 @@ def tiny_base(vocab_size: int = TINY_VOCAB_SIZE, *, image_size: int = 96, patch_
     return NamedBase(base, SPECIAL_TOKENS.index("<ROUTER>"))
 
 
+def tiny_chatrex_base(vocab_size: int, *, image_token: int, object_token: int, router_token: int) -> NamedBase:
+    """Both towers and the decoder of `tiny-chatrex`, about 1.5 million parameters: 8x8 = 64 visual tokens.
+
+    The ids are those of a tokenizer made here (`processing.tokenizer.build_word_tokenizer`).
+    """
+    vision = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_channels": 3,
+        "image_size": 112,
+        "patch_size": 14,
+        "projection_dim": 64,
+    }
+    slow = {"model_type": "convnext", "hidden_sizes": [24, 48, 96, 128], "depths": [1, 1, 2, 1], "patch_size": 4}
+    text = {
+        "model_type": "llama",
+        "vocab_size": vocab_size,
+        "hidden_size": 128,
+        "intermediate_size": 320,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "bos_token_id": SPECIAL_TOKENS.index("<s>"),
+        "eos_token_id": SPECIAL_TOKENS.index("</s>"),
+        "pad_token_id": SPECIAL_TOKENS.index("<pad>"),
+        # An answer repeats the row that names a box: one table for what is read and what is written.
+        "tie_word_embeddings": True,
+        "initializer_range": 0.08,
+    }
+    base = {
+        "model_type": "chatrex",
+        "vision_config": vision,
+        "slow_vision_config": {**slow, "layer_norm_eps": 1e-6},
+        "text_config": text,
+        "image_size": 256,
+        "vision_feature_layer": -1,
+        "image_token_index": image_token,
+        "object_token_index": object_token,
+        "tie_word_embeddings": True,
+    }
+    return NamedBase(base, router_token)
+
+
 def base_shape(name: str) -> ModelShape:
     """What a named base's cost follows from. Raises as `named_base`."""
     return model_shape(base_attributes(name))
@@ -160,7 +207,7 @@ def _llava_hr(decoder: tuple[int, int, int], widths: list[int], depths: list[int
 
 
 def _chatrex(text: dict[str, Any], *, is_tied: bool = False) -> NamedBase:
-    # 104 tokens of its own behind the words, then `<ROUTER>`, then the placeholder of a picture's tokens.
+    # 104 tokens of its own behind the words, then `<ROUTER>`, then placeholders: a picture's tokens, an object's.
     router = text["vocab_size"]
     slow = {"model_type": "convnext", "hidden_sizes": [192, 384, 768, 1536], "depths": [3, 3, 27, 3], "patch_size": 4}
     base = {
@@ -170,6 +217,7 @@ def _chatrex(text: dict[str, Any], *, is_tied: bool = False) -> NamedBase:
         "text_config": {**text, "vocab_size": router + 1, "tie_word_embeddings": is_tied},
         "image_size": CHATREX_IMAGE_SIZE,
         "image_token_index": router + 1,
+        "object_token_index": router + 2,
         "tie_word_embeddings": is_tied,
     }
     return NamedBase(base, router_token_id=router)
@@ -202,8 +250,8 @@ BASES: dict[str, NamedBase] = {
     # CLIP ViT-L/14 at 448 px beside ConvNeXt-L, or -XXL, at 1024 px; 32x32 = 1024 visual tokens
     "llava-hr-7b": _llava_hr(_VICUNA_7B, [192, 384, 768, 1536], [3, 3, 27, 3], norm_eps=1e-6),
     "llava-hr-x-13b": _llava_hr(_VICUNA_13B, [384, 768, 1536, 3072], [3, 4, 30, 3], norm_eps=1e-5),
-    # CLIP ViT-L/14 at 336 px beside ConvNeXt-L at 768 px, channels side by side; 24x24 = 576 visual tokens. Pictures
-    # alone so far: no rows of objects. The paper's decoder, that of the released weights, and RexSeek's.
+    # CLIP ViT-L/14 at 336 px beside ConvNeXt-L at 768 px, channels side by side; 24x24 = 576 visual tokens, and
+    # up to 100 boxes of two rows each. The paper's decoder, that of the released weights, and RexSeek's.
     "chatrex-7b": _chatrex(_qwen(3584, 18944, 28, (28, 4))),
     "chatrex-7b-vicuna": _chatrex(_vicuna(*_VICUNA_7B, vocab_size=32104, pad=0)),
     "rexseek-3b": _chatrex(_qwen(2048, 11008, 36, (16, 2)), is_tied=True),

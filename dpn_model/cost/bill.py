@@ -53,6 +53,7 @@ class ModelShape:
             nobody has counted them.
         tower: of LLaVA, which takes pictures of other sizes too.
         vision_size: width of the features in front of the projector; None where no part can have them.
+        object_macs: multiply-accumulates of one object's features and their projector.
     """
 
     decoder: DecoderShape
@@ -61,6 +62,7 @@ class ModelShape:
     projector_macs: int | None = None
     tower: TowerShape | None = None
     vision_size: int | None = None
+    object_macs: int = 0
 
     @property
     def tower_levels(self) -> int | None:
@@ -103,6 +105,7 @@ class CostParts:
 
     Attributes:
         vision, projector: of all its images.
+        objects: features of all its boxes, and their projector.
         prefill: decoder layers over the prompt; `sample_cost(...).total`.
         method: what the method spent beside the layers (routers, probes, selectors).
         lm_head: one logit row, the one that gives the first answer token.
@@ -115,11 +118,12 @@ class CostParts:
     method: int
     lm_head: int
     decode_per_token: int
+    objects: int = 0
 
     @property
     def total(self) -> int:
         """Up to the first answer token: everything but `decode_per_token`."""
-        return self.vision + self.projector + self.prefill + self.method + self.lm_head
+        return self.vision + self.projector + self.objects + self.prefill + self.method + self.lm_head
 
 
 def cost_parts(shape: ModelShape, ledger: Ledger, convention: Convention) -> CostParts:
@@ -138,4 +142,5 @@ def cost_parts(shape: ModelShape, ledger: Ledger, convention: Convention) -> Cos
         method=unit * sum(macs for tag, macs in ledger.macs.items() if tag != PROJECTOR),
         lm_head=unit * decoder.hidden_size * decoder.vocab_size,
         decode_per_token=ledger.decode(decoder, convention),
+        objects=unit * ledger.num_objects * shape.object_macs,
     )

@@ -88,6 +88,7 @@ class Ledger:
         num_images: runs of the vision tower: pictures, or tiles where a base cuts them.
         other_sizes: patches of those pictures that have not the tower's own size.
         base_sizes: the same as the base alone would run them: where a method shrinks pictures, the two differ.
+        num_objects: rows of the text that are features of boxes.
         macs: multiply-accumulates beside the decoder's layers, by tag: "router", "probe", "selector", "projector"
             (in place of the base's own), or a method's own tag.
     """
@@ -98,6 +99,7 @@ class Ledger:
     other_sizes: tuple[int, ...] = ()
     macs: Mapping[str, int] = field(default_factory=dict)
     base_sizes: tuple[int, ...] = ()
+    num_objects: int = 0
 
     @classmethod
     def of_layers(cls, packed: Rows, loads: Sequence[LayerLoad], **more: object) -> Ledger:

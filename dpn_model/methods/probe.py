@@ -287,6 +287,7 @@ class TowerPicture:
         looked: by look; a level is float[P, C], a layer float[3, P, C] (queries, keys, values, heads not split), pixels
             are float[3, height, width].
         num_heads, class_tokens: of the tower.
+        maps: float[C, height, width] of every resolution, where boxes on the picture are read from them.
     """
 
     features_PC: Tensor
@@ -294,6 +295,7 @@ class TowerPicture:
     looked: Mapping[str, Tensor] = field(default_factory=dict)
     num_heads: int = 1
     class_tokens: int = 0
+    maps: tuple[Tensor, ...] = ()
 
 
 class VisionProbe:
@@ -357,7 +359,8 @@ class VisionProbe:
         if self._state is None:
             raise ValueError("text embeddings were asked for; this picture stands in no text")
         start, length = self._state.starts[sample], self._state.lengths[sample]
-        is_text = self._state.kind_T[start : start + length] != TokenKind.VISION
+        kind = self._state.kind_T[start : start + length]
+        is_text = (kind != TokenKind.VISION) & (kind != TokenKind.OBJECT)  # neither is embedded yet
         return self._state.hidden_TD[start : start + length][is_text]
 
     @property

@@ -27,7 +27,7 @@ def box_array(boxes: Sequence[Sequence[float]] | FloatArray) -> FloatArray:
     """
     try:
         found = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError("boxes are no list of [x1, y1, x2, y2] numbers") from None
     if not found.size:
         return found.reshape(0, 4)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dpn_model.objects.boxes import MAX_OBJECTS, FloatArray, box_array, check_boxes
+
+#: what `truth` says in every data set
+_TRUTH = ("boxes", "categories", "crowd")
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,14 @@ class Truth:
         boxes: float64[M, 4].
         categories: of each.
         crowd: whether each is a group that detections may lie in without being counted (COCO).
+        extra: what else a data set says of it (LVIS: how frequent categories are, which are known to be absent);
+            plain JSON values, kept as they are.
     """
 
     boxes: FloatArray
     categories: tuple[str, ...]
     crowd: tuple[bool, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ class ObjectRecord:
             fields["scores"] = self.scores.tolist()
         if self.truth is not None:
             truth = self.truth
-            fields["truth"] = {"boxes": truth.boxes.tolist(), "categories": truth.categories, "crowd": truth.crowd}
+            known = {"boxes": truth.boxes.tolist(), "categories": truth.categories, "crowd": truth.crowd}
+            fields["truth"] = {**truth.extra, **known}
         if self.proposed is not None:
             fields["proposals"] = {"boxes": self.proposed[0].tolist(), "scores": self.proposed[1].tolist()}
         return json.dumps(fields)
@@ -120,7 +127,7 @@ def _scores(found: Any, count: int, what: str) -> FloatArray | None:
         return None
     try:
         scores = np.asarray(found, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{what} are no list of numbers") from None
     if scores.shape != (count,):
         raise ValueError(f"{what} hold {scores.size} numbers for {count} boxes; wanted one for each")
@@ -140,9 +147,12 @@ def _truth(found: Any, size: tuple[int, int] | None) -> Truth | None:
     if not isinstance(categories, list) or not all(isinstance(one, str) and one.strip() for one in categories):
         raise ValueError("truth.categories is no list of texts; wanted one for each of truth.boxes")
     crowd = truth.get("crowd") or [False] * len(boxes)
+    if not isinstance(crowd, list):
+        raise ValueError(f"truth.crowd is {type(crowd).__name__}; wanted a list of true and false, one for each box")
     if len(categories) != len(boxes) or len(crowd) != len(boxes):
         raise ValueError(f"truth has {len(boxes)} boxes, {len(categories)} categories and {len(crowd)} crowd marks")
-    return Truth(boxes, tuple(categories), tuple(map(bool, crowd)))
+    extra = {name: value for name, value in truth.items() if name not in _TRUTH}
+    return Truth(boxes, tuple(categories), tuple(map(bool, crowd)), extra)
 
 
 def _mapping(found: Any, what: str) -> Mapping[str, Any] | None:

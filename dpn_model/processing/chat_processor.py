@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
+from dpn_model.objects.record import Objects
 from dpn_model.processing.answer_labels import answer_labels
 from dpn_model.processing.chat import (
     check_template,
@@ -82,7 +83,9 @@ class ChatProcessor(Processor):
         """A batch of questions, as `forward` and `generate` take it; see `DpnProcessor`."""
         return ask(self, questions, images, router=router)
 
-    def _encode(self, turns: Sequence[Turn], images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
+    def _encode(
+        self, turns: Sequence[Turn], images: Sequence[Image.Image], *, router: bool, objects: Objects | None
+    ) -> EncodedSample:
         said = conversation(self.processor, turns, router=router, end=self.tokenizer.eos_token)
         inputs = self._inputs(said.text, images)
         ids = inputs["input_ids"][0]

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dpn_model.objects.record import Objects
 from dpn_model.processing.images import normalise
 from dpn_model.special_texts import IMAGE_TEXT
 
@@ -47,8 +48,10 @@ class Processor(ABC):
         max_length: longer samples are cut at the right, never through a picture; None keeps everything.
         image_token_id: id that stands for a visual token.
         end_ids: ids that end an answer.
+        takes_objects: whether a sample may bring boxes on its picture.
     """
 
+    takes_objects = False
     tokenizer: Any
     max_length: int | None
     image_token_id: int
@@ -68,6 +71,7 @@ class Processor(ABC):
         router: bool,
         sample_id: object = None,
         needs_answer: bool = True,
+        objects: Objects | None = None,
     ) -> EncodedSample:
         """Ids and labels of a whole conversation.
 
@@ -76,6 +80,7 @@ class Processor(ABC):
             images: pictures in the order of their placeholders.
             router: add `<ROUTER>` to the questions (ignored for text-only samples).
             sample_id: names the sample in errors.
+            objects: boxes on the one picture, which `<objN>` of the turns names.
             needs_answer: whether a conversation whose answers all lie behind the limit is refused; otherwise it has
                 no label, as in LLaVA's training.
 
@@ -87,7 +92,9 @@ class Processor(ABC):
             found = sum(question.count(IMAGE_TEXT) for question, _ in turns)
             if found != len(images):
                 raise ValueError(f"{found} {IMAGE_TEXT} placeholders but {len(images)} images")
-            sample = self._encode(turns, images, router=router and bool(images))
+            if objects is not None and not self.takes_objects:
+                raise ValueError("it brings boxes, which this model is not made for; bases that are: chatrex")
+            sample = self._encode(turns, images, router=router and bool(images), objects=objects)
             if needs_answer:
                 _check_answers(sample, turns, self.max_length)
         except ValueError as error:
@@ -96,13 +103,17 @@ class Processor(ABC):
             raise ValueError(f"sample {sample_id}: {error}") from error
         return sample
 
-    def encode_prompt(self, question: str, images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
+    def encode_prompt(
+        self, question: str, images: Sequence[Image.Image], *, router: bool, objects: Objects | None = None
+    ) -> EncodedSample:
         """A question alone, ready for generation."""
-        return self.encode_training([(question, None)], images, router=router)
+        return self.encode_training([(question, None)], images, router=router, objects=objects)
 
     @abstractmethod
-    def _encode(self, turns: Sequence[Turn], images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
-        """A conversation with as many pictures as placeholders."""
+    def _encode(
+        self, turns: Sequence[Turn], images: Sequence[Image.Image], *, router: bool, objects: Objects | None
+    ) -> EncodedSample:
+        """A conversation with as many pictures as placeholders; objects are of processors that take them."""
 
     @abstractmethod
     def collate(self, samples: Sequence[EncodedSample]) -> dict[str, Tensor | None]:
@@ -140,7 +151,12 @@ class Processor(ABC):
 
 
 def ask(
-    processor: Processor, questions: Sequence[str], images: Sequence[Pictures], *, router: bool
+    processor: Processor,
+    questions: Sequence[str],
+    images: Sequence[Pictures],
+    *,
+    router: bool,
+    objects: Sequence[Objects | None] | None = None,
 ) -> dict[str, Tensor]:
     """Questions, one per sample, as a collated batch; placeholders go in front of a question that has none.
 
@@ -149,12 +165,14 @@ def ask(
     """
     if len(questions) != len(images):
         raise ValueError(f"{len(questions)} questions but {len(images)} images; give None where there is none")
+    if objects is not None and len(objects) != len(questions):
+        raise ValueError(f"{len(questions)} questions but objects for {len(objects)}; give None where there are none")
     samples = []
-    for question, image in zip(questions, images, strict=True):
+    for question, image, boxes in zip(questions, images, objects or [None] * len(questions), strict=True):
         shown = [] if image is None else [image] if isinstance(image, Image.Image) else list(image)
         if IMAGE_TEXT not in question:
             question = f"{IMAGE_TEXT}\n" * len(shown) + question
-        samples.append(processor.encode_prompt(question, shown, router=router))
+        samples.append(processor.encode_prompt(question, shown, router=router, objects=boxes))
     batch = processor.collate(samples)
     return {name: tensor for name, tensor in batch.items() if tensor is not None and name != "labels"}
 
@@ -187,16 +205,21 @@ def pad_samples(samples: Sequence[EncodedSample], pad_token_id: int) -> dict[str
 def picture_inputs(batch: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """What a collated batch says of its pictures, as `forward` takes it, on the device.
 
-    Pixels as uint8 are normalised there; all other tensors keep their values, floats in `dtype`.
+    Pixels as uint8 are normalised there; all other tensors keep their values, floats in `dtype`. Boxes stay on the
+    host, which works out what to read of them, and keep their precision.
     """
     inputs: dict[str, Any] = {}
     for name, value in batch.items():
-        if name not in _TEXT and isinstance(value, Tensor):
+        if name == BOXES:
+            inputs[name] = value
+        elif name not in _TEXT and isinstance(value, Tensor):
             placed = value.to(device, non_blocking=True)
             placed = normalise(placed) if placed.dtype == torch.uint8 else placed
             inputs[name] = placed.to(dtype) if placed.is_floating_point() else placed
     return inputs
 
 
+#: of a collated batch: float32[N, 4], in pixels of the model's input
+BOXES = "boxes"
 #: of a collated batch: what is no picture's, and what only the training loop reads
 _TEXT = frozenset({"input_ids", "attention_mask", "labels", "row_ids", "sample_keys", "families"})

@@ -10,6 +10,8 @@ from dpn_model.processing.chat_loading import load_chat_processor
 from dpn_model.processing.chat_processor import KIND
 from dpn_model.processing.contract import Processor
 from dpn_model.processing.folder_files import load_tokenizer
+from dpn_model.processing.object_processor import KIND as OBJECTS_KIND
+from dpn_model.processing.object_processor import ObjectProcessor
 from dpn_model.processing.original import fit_tokenizer, original_settings
 from dpn_model.processing.square_processor import FILE_NAME, SquareProcessor
 from dpn_model.weights.files import read_json
@@ -44,8 +46,9 @@ def load_processor(folder: str | Path, config: DpnConfig | None = None) -> Proce
     folder = Path(folder)
     own = folder / FILE_NAME
     settings = json.loads(own.read_text()) if own.is_file() else None
-    if settings is not None and settings.pop("processor", None) != KIND:
-        return DpnProcessor(load_tokenizer(folder), **settings)
+    if settings is not None and (kind := settings.pop("processor", None)) != KIND:
+        made = ObjectProcessor if kind == OBJECTS_KIND else DpnProcessor
+        return made(load_tokenizer(folder), **settings)
     config = config or load_config(folder)
     data = read_json(folder / "config.json")
     if settings is None and is_original(data):

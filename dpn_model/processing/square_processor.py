@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from dpn_model.objects.record import Objects
 from dpn_model.processing.contract import (
     IGNORE_INDEX,
     EncodedSample,
@@ -22,14 +23,13 @@ from dpn_model.processing.contract import (
     ask,
     pad_samples,
 )
-from dpn_model.processing.conversation import PLAIN, conversation_segments
+from dpn_model.processing.conversation import LAYOUTS, PLAIN, conversation_segments
 from dpn_model.processing.images import fit_square, normalise, prepare_image
 from dpn_model.processing.truncation import kept_length
 from dpn_model.special_texts import IMAGE_TEXT, ROUTER_TEXT
 
 FILE_NAME = "dpn_processor.json"
 SAVED = ("image_size", "tokens_per_image", "template", "aspect_ratio", "max_length", "truncation")
-_SPECIAL = re.compile(f"({re.escape(IMAGE_TEXT)}|{re.escape(ROUTER_TEXT)}|</s>)")
 
 
 class SquareProcessor(Processor):
@@ -44,6 +44,9 @@ class SquareProcessor(Processor):
         max_length: longer samples are cut at the right; None keeps everything.
         truncation: what `max_length` counts, see `truncation.kept_length`.
     """
+
+    #: further texts that stand between pieces which are tokenised each by itself
+    chunk_texts: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -63,12 +66,20 @@ class SquareProcessor(Processor):
         self.aspect_ratio = aspect_ratio
         self.max_length = max_length
         self.truncation = truncation
-        self._special_ids = {text: tokenizer.convert_tokens_to_ids(text) for text in (IMAGE_TEXT, ROUTER_TEXT, "</s>")}
+        end = LAYOUTS[template].end if template in LAYOUTS else "</s>"
+        texts = (IMAGE_TEXT, ROUTER_TEXT, end, *self.chunk_texts)
+        self._special_ids = {text: tokenizer.convert_tokens_to_ids(text) for text in texts}
+        self._special = re.compile(f"({'|'.join(map(re.escape, texts))})")
         self.image_token_id: int = self._special_ids[IMAGE_TEXT]
         self.end_ids: list[int] = [tokenizer.eos_token_id]
 
     def __call__(
-        self, questions: Sequence[str], images: Sequence[Pictures], *, router: bool = True
+        self,
+        questions: Sequence[str],
+        images: Sequence[Pictures],
+        *,
+        router: bool = True,
+        objects: Sequence[Objects | None] | None = None,
     ) -> dict[str, Tensor]:
         """A batch of questions, as `forward` and `generate` take it.
 
@@ -76,19 +87,29 @@ class SquareProcessor(Processor):
             questions: one per sample; an image's placeholder goes in front where the question has none.
             images: one per question, or several, or None.
             router: add `<ROUTER>`, which routed methods need and others do not mind.
+            objects: boxes on every question's picture, for models that take them.
 
         Raises:
             ValueError: questions and images differ in number; otherwise as `encode_training`.
         """
-        batch = ask(self, questions, images, router=router)
+        batch = ask(self, questions, images, router=router, objects=objects)
         if (pixels := batch.get("pixel_values")) is not None:
             batch["pixel_values"] = normalise(pixels)
         return batch
 
-    def _encode(self, turns: Sequence[Turn], images: Sequence[Image.Image], *, router: bool) -> EncodedSample:
-        ids: list[int] = [self.tokenizer.bos_token_id]
-        labels: list[int] = [IGNORE_INDEX]
-        for segment in conversation_segments(turns, template=self.template, router=router):
+    def _encode(
+        self, turns: Sequence[Turn], images: Sequence[Image.Image], *, router: bool, objects: Objects | None
+    ) -> EncodedSample:
+        return self._encode_text(turns, images, router=router)
+
+    def _encode_text(
+        self, turns: Sequence[Turn], images: Sequence[Image.Image], *, router: bool, objects: str | None = None
+    ) -> EncodedSample:
+        """A conversation; `objects` as `conversation_segments` takes them."""
+        bos = self.tokenizer.bos_token_id
+        ids: list[int] = [] if bos is None else [bos]
+        labels = [IGNORE_INDEX] * len(ids)
+        for segment in conversation_segments(turns, template=self.template, router=router, objects=objects):
             piece = self._tokenize(segment.text)
             ids += piece
             labels += piece if segment.is_supervised else [IGNORE_INDEX] * len(piece)
@@ -139,7 +160,7 @@ class SquareProcessor(Processor):
         """Ids without BOS; special texts by their own ids, each piece between them by itself (spec B.3)."""
         ids: list[int] = []
         before = ""
-        for piece in _SPECIAL.split(text):
+        for piece in self._special.split(text):
             if before == ROUTER_TEXT:
                 # The tokenizer of the checkpoints drops the space behind an added token and puts its own in front.
                 piece = piece.removeprefix(" ")

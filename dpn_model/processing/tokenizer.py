@@ -9,12 +9,18 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from dpn_model.special_texts import IMAGE_TEXT, ROUTER_TEXT, SPECIAL_TOKENS
+from dpn_model.special_texts import IMAGE_TEXT, OBJECT_TEXT, OBJECT_TOKENS, ROUTER_TEXT, SPECIAL_TOKENS
 
 
-def build_word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Tokenizer whose vocabulary is the special tokens, the roles and the given words, sorted."""
-    vocabulary = [*SPECIAL_TOKENS, *sorted({"USER:", "ASSISTANT:", *words} - set(SPECIAL_TOKENS))]
+def build_word_tokenizer(words: Iterable[str], *, objects: bool = False) -> PreTrainedTokenizerFast:
+    """Tokenizer whose vocabulary is the special tokens, the roles and the given words, sorted.
+
+    Args:
+        words: of the data.
+        objects: whether names of objects and what answers put around them are special tokens too.
+    """
+    special = (*SPECIAL_TOKENS, *((OBJECT_TEXT, *OBJECT_TOKENS) if objects else ()))
+    vocabulary = [*special, *sorted({"USER:", "ASSISTANT:", *words} - set(special))]
     tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(vocabulary)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -23,7 +29,7 @@ def build_word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",
-        additional_special_tokens=["<image>", "<ROUTER>"],
+        additional_special_tokens=list(special[4:]),
     )
 
 

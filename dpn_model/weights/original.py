@@ -70,9 +70,11 @@ def base_config(
         )
     has_adapters = any(name.startswith("model.vision_tower.adapters.") for name in tensors)
     return LlavaHrConfig(
-        clip_config(tensors, "model.vision_tower.fast."),
-        convnext_config(tensors, "model.vision_tower.slow.", str(config.get("vision_tower_slow", ""))),
-        text,
+        vision_config=clip_config(tensors, "model.vision_tower.fast."),
+        slow_vision_config=convnext_config(
+            tensors, "model.vision_tower.slow.", str(config.get("vision_tower_slow", ""))
+        ),
+        text_config=text,
         image_size=config.get("input_image_size") or IMAGE_SIZE,
         adapter_layers=ADAPTER_LAYERS if has_adapters else (),
         tie_word_embeddings=text.tie_word_embeddings,

@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.services, pytest.mark.ray, pytest.mark.slow]
 
 BASE = f"s3://dpn/test-dirty-set-{uuid.uuid4().hex[:8]}"
 SOURCE, TARGET = f"{BASE}/raw", f"{BASE}/set"
-SHARDS, ROWS_PER_SHARD = 12, 30
+SHARDS, ROWS_PER_SHARD = 12, 40
 STEPS, SETTINGS = 3, BatchSettings(4, 4, by_modality=True)
 TRAIN = {
     "name": "dirty",

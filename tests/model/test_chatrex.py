@@ -7,50 +7,14 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import interpolate
-from transformers import CLIPVisionConfig, ConvNextConfig, LlamaConfig, Qwen2Config
 
-from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
+from dpn_model import DpnForConditionalGeneration, Method
 from dpn_model.bases.catalogue import base_shape
-from dpn_model.bases.chatrex.model import ChatRexConfig, ChatRexModel
+from dpn_model.bases.chatrex.model import ChatRexModel
 from dpn_model.configuration import base_config
 from dpn_model.cost.flops import DecoderShape, layer_macs
 from dpn_model.cost.ledger import Ledger
-
-IMAGE_ID, ROUTER_ID, VOCAB = 41, 40, 41
-LLAMA = LlamaConfig(vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4)
-QWEN = Qwen2Config(
-    vocab_size=VOCAB,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=4,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-)
-
-
-def toy_config(**changes: Any) -> ChatRexConfig:
-    """Stride 32 and patch 8: 128 pixels for ConvNeXt, 32 for CLIP, 4x4 tokens."""
-    values: dict[str, Any] = {
-        "vision_config": CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            image_size=32,
-            patch_size=8,
-        ),
-        "slow_vision_config": ConvNextConfig(hidden_sizes=[8, 8, 16, 24], depths=[1, 1, 2, 1], layer_norm_eps=1e-6),
-        "text_config": LLAMA,
-        "image_size": 128,
-        "image_token_index": IMAGE_ID,
-        "tie_word_embeddings": False,
-    }
-    return ChatRexConfig(**(values | changes))
-
-
-def built(config: ChatRexConfig) -> DpnForConditionalGeneration:
-    torch.manual_seed(0)
-    return DpnForConditionalGeneration(DpnConfig(base_config=config, router_token_id=ROUTER_ID)).eval()
+from tests.model.toy_chatrex import IMAGE_ID, LLAMA, QWEN, ROUTER_ID, VOCAB, built, toy_config
 
 
 @pytest.fixture(params=[LLAMA, QWEN], ids=["llama", "qwen2"])
@@ -120,14 +84,16 @@ def test_towers_of_different_grids_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "llm", "projector", "width", "rows"),
+    ("name", "llm", "projectors", "width", "rows"),
     [
-        ("chatrex-7b", 7_613_501_952, 22_027_264, 3584, 2),
-        ("chatrex-7b-vicuna", 6_739_267_584, 27_271_168, 4096, 2),
-        ("rexseek-3b", None, 9_441_280, 2048, 1),
+        ("chatrex-7b", 7_613_501_952, (22_027_264, 23_174_144), 3584, 2),
+        ("chatrex-7b-vicuna", 6_739_267_584, (27_271_168, 28_581_888), 4096, 2),
+        ("rexseek-3b", None, (9_441_280, 10_096_640), 2048, 1),
     ],
 )
-def test_published_sizes_on_the_meta_device(name: str, llm: int | None, projector: int, width: int, rows: int) -> None:
+def test_published_sizes_on_the_meta_device(
+    name: str, llm: int | None, projectors: tuple[int, int], width: int, rows: int
+) -> None:
     with torch.device("meta"):
         model = DpnForConditionalGeneration(base_config(name))
 
@@ -137,7 +103,8 @@ def test_published_sizes_on_the_meta_device(name: str, llm: int | None, projecto
     tower = model.model.vision_tower
     assert count(tower.fast) == 303_507_456
     assert count(tower.slow) == 196_227_264
-    assert count(model.model.multi_modal_projector) == projector
+    assert count(model.model.multi_modal_projector) == projectors[0]
+    assert count(model.model.object_projector) == projectors[1]
     if llm is not None:
         # One row more than the authors' vocabulary, in the embedding and in the head: <ROUTER>.
         assert count(model.model.language_model, model.lm_head) == llm + rows * width
@@ -174,3 +141,4 @@ def test_towers_and_projector_are_in_the_bill() -> None:
     assert shape.projector_macs is not None
     assert shape.vision_macs / 1e9 == pytest.approx(191.0 + 403.9, abs=0.1)
     assert shape.projector_macs / 1e9 == pytest.approx(15.7, abs=0.05)
+    assert shape.object_macs * 100 / 1e9 == pytest.approx(1.34 + 2.86, abs=0.01)

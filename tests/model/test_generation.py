@@ -243,7 +243,7 @@ def test_bad_turns_and_settings_are_named(model: DpnForConditionalGeneration, pr
     with pytest.raises(ValueError, match="a new token for every sample"):
         model.generate(ids, mask.index_fill(1, torch.arange(cache.get_seq_length(), mask.shape[1]), 0),
                        past_key_values=cache)  # fmt: skip
-    with pytest.raises(ValueError, match="images are allowed in the first turn only"):
+    with pytest.raises(ValueError, match="images and their boxes are allowed in the first turn only"):
         model.generate(ids.masked_fill(ids == 7, model.image_token_id), mask, past_key_values=cache)
     with pytest.raises(ValueError, match="attention_mask differs from the one past_key_values were built with"):
         model.generate(ids, torch.ones_like(mask), past_key_values=cache)

@@ -31,9 +31,9 @@ def build(kind: str, vocab_size: int = VOCAB + 1, image_token: int | None = None
         base = LlavaConfig(vision_config=clip, text_config=text, image_token_index=image_token)
     else:
         base = LlavaHrConfig(
-            CLIPVisionConfig(**CLIP, num_hidden_layers=19),
-            ConvNextConfig(hidden_sizes=[4, 4, 8, 8], depths=[1, 1, 2, 1], layer_norm_eps=1e-6),
-            text,
+            vision_config=CLIPVisionConfig(**CLIP, num_hidden_layers=19),
+            slow_vision_config=ConvNextConfig(hidden_sizes=[4, 4, 8, 8], depths=[1, 1, 2, 1], layer_norm_eps=1e-6),
+            text_config=text,
             image_size=PIXELS[kind],
             image_token_index=image_token,
         )

@@ -63,6 +63,18 @@ def test_package_that_is_there_but_does_not_import_is_a_failure(plain_environmen
     assert seen == ["rich 1/3", "brokenpkg 2/3"]
 
 
+def test_optional_packages_say_what_is_done_without_them(nothing_needed, tmp_path: Path) -> None:
+    nothing_needed.setattr("dpn_platform.services.diagnosis.installed_version", lambda name: None)
+    nothing_needed.setattr(
+        "dpn_platform.services.diagnosis._import_all", lambda packages, on_progress: {"torch": {"gpus": ["one"]}}
+    )
+    findings = found(diagnose(tmp_path))
+    fast, detection = findings["flash-attn"], findings["faster-coco-eval"]
+    assert (fast.state, fast.mend) == ("warn", 'pip install -e ".[gpu]"')
+    assert (detection.state, detection.mend) == ("ok", "")
+    assert detection.detail == "not installed (optional); answered boxes are not scored by AP"
+
+
 def test_what_a_module_prints_does_not_disturb_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "chatty.py").write_text("print('{not json')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -17,12 +17,12 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "platform/dpn_platform/requirements.lock"
 UV = "uv>=0.13,<0.14"
-EXTRAS = ("dev", "bench")
+EXTRAS = ("detection", "dev", "bench")
 PYTHONS = ("3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
 LEFT_OUT = re.compile(r"(torch|triton|nvidia-.+|cuda-.+)")
 HEADER = """\
-# Every package of every environment: the platform's, those of the extras dev and bench, and what they need in turn.
+# Every package of every environment: the platform's, those of the extras detection, dev and bench, what they need.
 # Python 3.11 to 3.13 on Linux, x86-64 and aarch64; torch and its CUDA packages are chosen at set-up.
 # Made by `make lock` from the ranges in pyproject.toml; not edited by hand.
 """

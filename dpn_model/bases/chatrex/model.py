@@ -1,4 +1,4 @@
-"""ChatRex without a head and without objects: CLIP and ConvNeXt side by side, projector, decoder (spec chatrex 1.1).
+"""ChatRex without a head: CLIP and ConvNeXt side by side, two projectors, decoder (spec chatrex 1.1).
 
 Composed as transformers composes LLaVA. Shape letters: I images, S side of the input in pixels, V visual tokens of a
 picture, D model width, C_f channels of the fast tower (CLIP), C_s of the slow one (ConvNeXt).
@@ -11,69 +11,50 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from transformers import AutoConfig, AutoModel, CLIPVisionConfig, CLIPVisionModel, ConvNextConfig, PreTrainedConfig
+from transformers import AutoModel, CLIPVisionConfig, CLIPVisionModel, ConvNextConfig, PreTrainedConfig
 from transformers import PreTrainedModel as TheirModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from dpn_model.bases.chatrex.shape import IMAGE_SIZE, feature_width, image_grid
+from dpn_model.bases.chatrex.shape import IMAGE_SIZE, feature_width, image_grid, object_width
 from dpn_model.bases.towers.convnext import timm_convnext
+from dpn_model.bases.towers.two_towers import TwoTowersConfig
 
 #: whose grid is that of ConvNeXt at `IMAGE_SIZE`
 _FAST = {"image_size": 336, "patch_size": 14}
 
 
-class ChatRexConfig(PreTrainedConfig):
-    """Configuration of `ChatRexModel`.
+class ChatRexConfig(TwoTowersConfig):
+    """Configuration of `ChatRexModel`; the decoder is llama (the released weights) or qwen2 (the paper's).
 
     Args:
-        vision_config: CLIP, the fast tower.
-        slow_vision_config: ConvNeXt, the slow tower.
-        text_config: the decoder, with its `model_type`: llama (the released weights) or qwen2 (the paper's).
+        vision_config, kwargs: see `TwoTowersConfig`.
         image_size: side of the padded picture, in pixels; ConvNeXt's last stage must have CLIP's grid there.
         vision_feature_layer: of CLIP.
         image_token_index: id that stands for one visual token; it is never embedded.
+        object_token_index: id that stands for an object's features; it is never embedded.
     """
 
     model_type = "chatrex"
-    sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig, "slow_vision_config": AutoConfig}
 
     def __init__(
         self,
         vision_config: dict[str, Any] | PreTrainedConfig | None = None,
-        slow_vision_config: dict[str, Any] | PreTrainedConfig | None = None,
-        text_config: dict[str, Any] | PreTrainedConfig | None = None,
         image_size: int = IMAGE_SIZE,
         vision_feature_layer: int = -2,
         image_token_index: int = 32105,
+        object_token_index: int = 32106,
         **kwargs: Any,
     ) -> None:
-        self.vision_config = _resolved(vision_config or _FAST, "clip_vision_model")
-        self.slow_vision_config = _resolved(slow_vision_config, "convnext")
-        self.text_config = _resolved(text_config, "llama")
-        self.image_size = image_size
         self.vision_feature_layer = vision_feature_layer
-        self.image_token_index = image_token_index
-        super().__init__(**kwargs)
-
-    @property
-    def image_token_id(self) -> int:
-        """transformers' other name of `image_token_index`."""
-        return self.image_token_index
-
-
-def _resolved(config: dict[str, Any] | PreTrainedConfig | None, kind: str) -> PreTrainedConfig:
-    if isinstance(config, PreTrainedConfig):
-        return config
-    values = dict(config or {})
-    found: PreTrainedConfig = AutoConfig.for_model(values.pop("model_type", kind), **values)
-    return found
+        self.object_token_index = object_token_index
+        super().__init__(vision_config or _FAST, image_size=image_size, image_token_index=image_token_index, **kwargs)
 
 
 class ChatRexModel(TheirModel):
-    """`vision_tower`, `multi_modal_projector` and `language_model`, as in transformers' `LlavaModel`.
+    """`vision_tower`, two projectors and `language_model`, as in transformers' `LlavaModel`.
 
     Raises:
-        ValueError: towers of different grids.
+        ValueError: towers of different grids, or maps whose channels a box's embedding cannot fill.
     """
 
     config_class = ChatRexConfig
@@ -88,9 +69,8 @@ class ChatRexModel(TheirModel):
         assert isinstance(fast, CLIPVisionConfig)
         assert isinstance(slow, ConvNextConfig)
         self.vision_tower = SideBySideTower(fast, slow, config.vision_feature_layer)
-        self.multi_modal_projector: nn.Module = nn.Sequential(
-            nn.Linear(feature_width(config), width), nn.GELU(), nn.Linear(width, width)
-        )
+        self.multi_modal_projector: nn.Module = _projector(feature_width(config), width)
+        self.object_projector = _projector(object_width(config), width)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -98,6 +78,10 @@ class ChatRexModel(TheirModel):
         """float[I, 3, S, S] to `pooler_output`: one float[V, D] of projected tokens per picture, row-major."""
         tokens: Tensor = self.multi_modal_projector(self.vision_tower(pixel_values))
         return BaseModelOutputWithPooling(pooler_output=list(tokens))
+
+
+def _projector(features: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, width))
 
 
 class SideBySideTower(nn.Module):
@@ -117,14 +101,17 @@ class SideBySideTower(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """float[I, 3, S, S] to float[I, V, C_f + C_s]."""
-        slow = self.slow_features(pixel_values).flatten(2).transpose(1, 2)
-        return torch.cat([self.fast_features(pixel_values), slow], dim=-1)
+        return self.merged(pixel_values, self.slow_maps(pixel_values)[-1])
 
-    def slow_features(self, pixel_values: Tensor) -> Tensor:
-        """float[I, C_s, S / 32, S / 32], ConvNeXt's last stage."""
+    def merged(self, pixel_values: Tensor, slow: Tensor) -> Tensor:
+        """The same, with ConvNeXt's last map, float[I, C_s, S / 32, S / 32], at hand."""
+        return torch.cat([self.fast_features(pixel_values), slow.flatten(2).transpose(1, 2)], dim=-1)
+
+    def slow_maps(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """float[I, C, S / stride, S / stride] of each of ConvNeXt's stages, the finest first."""
         kind = next(self.slow.parameters()).dtype
-        features: Tensor = self.slow(pixel_values.to(kind)).last_hidden_state
-        return features
+        maps: tuple[Tensor, ...] = self.slow(pixel_values.to(kind), output_hidden_states=True).hidden_states
+        return maps[1:]  # behind the embeddings
 
     def fast_features(self, pixel_values: Tensor) -> Tensor:
         """float[I, V, C_f]; the picture is made smaller without antialiasing, as the authors do."""

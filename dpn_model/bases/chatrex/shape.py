@@ -37,6 +37,28 @@ def feature_width(config: Any) -> int:
     return int(config.vision_config.hidden_size + config.slow_vision_config.hidden_sizes[-1])
 
 
+def object_width(config: Any) -> int:
+    """Channels of ConvNeXt's stages together, which are an object's features: 2880.
+
+    Raises:
+        ValueError: a number that sines and cosines of four coordinates cannot fill.
+    """
+    widths = config.slow_vision_config.hidden_sizes
+    if sum(widths) % 8:
+        raise ValueError(
+            f"slow_vision_config.hidden_sizes = {widths} are {sum(widths)} together; allowed: a multiple of 8"
+        )
+    return int(sum(widths))
+
+
+def object_macs(config: Any) -> int:
+    """One box: rows, then columns of every map summed with their weights, and the projector of objects."""
+    slow, hidden = config.slow_vision_config, int(config.text_config.hidden_size)
+    sides = [config.image_size // (slow.patch_size * 2**stage) for stage in range(len(slow.hidden_sizes))]
+    content = sum(width * side * (side + 1) for width, side in zip(slow.hidden_sizes, sides, strict=True))
+    return int(content + mlp2x_macs(object_width(config), hidden))
+
+
 def chatrex_shape(config: Any) -> ModelShape:
     """Shape of a ChatRex configuration; CLIP runs all its layers, though the last one is not read."""
     decoder, (height, width) = DecoderShape.from_config(config.text_config), image_grid(config)
@@ -45,4 +67,6 @@ def chatrex_shape(config: Any) -> ModelShape:
     vision = tower.macs(tower.patches) + convnext_macs(stages, config.image_size)
     features = feature_width(config)
     projector = height * width * mlp2x_macs(features, decoder.hidden_size)
-    return ModelShape(decoder, (height, width), vision, projector, vision_size=features)
+    return ModelShape(
+        decoder, (height, width), vision, projector, vision_size=features, object_macs=object_macs(config)
+    )

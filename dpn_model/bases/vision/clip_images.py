@@ -15,12 +15,12 @@ from torch import Tensor
 from dpn_model.bases.towers.clip_shape import CLASS_TOKENS
 from dpn_model.bases.vision.contract import NATIVE, ImageInputs, Pixels
 from dpn_model.bases.vision.token_grids import class_tokens_kept
-from dpn_model.bases.vision.tower import run_tower, same_size
+from dpn_model.bases.vision.tower import WithoutObjects, run_tower, same_size
 from dpn_model.methods.probe import TowerPicture
 from dpn_model.packing import Grid, ImageSpan, Loose, Piece, contiguous_positions
 
 
-class ClipImages:
+class ClipImages(WithoutObjects):
     """One visual token per patch; `vision_config` names the size the tower was trained at, and the patch's.
 
     Args:

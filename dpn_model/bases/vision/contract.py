@@ -29,6 +29,8 @@ class ImageSide(Protocol):
     inputs: tuple[str, ...]
     #: whether parts may look at the tower's layers, levels and pixels (`methods.probe`)
     shows_layers: bool
+    #: whether pictures come with boxes, each a row of the text with features of its own (`objects`)
+    has_objects: bool
 
     def pictures(self, pixel_values: Pixels, inputs: ImageInputs) -> Sequence[Tensor]:
         """The pixels of each picture, in reading order.
@@ -57,6 +59,15 @@ class ImageSide(Protocol):
 
     def project(self, model: Any, features_VC: Tensor) -> Tensor:
         """float[V, C] of `TowerPicture` to float[V, D], through the base's projector. Raises as `tower`."""
+
+    def objects(self, model: Any, pictures: Sequence[TowerPicture], boxes: Sequence[Tensor]) -> Tensor:
+        """float[N, D]: one row for each box on each picture, in reading order; for bases that have them.
+
+        Args:
+            model: the base.
+            pictures: what the tower made of each.
+            boxes: float[n, 4] of each picture, (x1, y1, x2, y2) in pixels of the tower's input.
+        """
 
     def tower_runs(self, pixel_values: Pixels, inputs: ImageInputs) -> tuple[tuple[int, ...], ...]:
         """For each picture, the patches of every run of the tower; `NATIVE` for pixels of the tower's own size."""

@@ -71,18 +71,23 @@ class FixedImages(ClosedTower):
 
 
 class HighResolutionImages(FixedImages):
-    """LLaVA-HR's and ChatRex's: what both towers made together can be had in front of the projector."""
+    """Of two towers (LLaVA-HR): what both made together can be had in front of the projector."""
 
     def tower(
         self, model: Any, pixel_values: Pixels, inputs: ImageInputs, looks: Collection[str]
     ) -> list[TowerPicture]:
         """See `ImageSide`; there is nothing else to look at."""
+        self.refuse(looks)
+        features_IVC = model.vision_tower(same_size(pixel_values))
+        return [TowerPicture(features_VC, self.grid) for features_VC in features_IVC]
+
+    @staticmethod
+    def refuse(looks: Collection[str]) -> None:
+        """Raises ValueError where a method looks at more than features."""
         if looks:
             raise ValueError(
                 f"this method looks at {', '.join(sorted(looks))} of the tower, which shows features alone here"
             )
-        features_IVC = model.vision_tower(same_size(pixel_values))
-        return [TowerPicture(features_VC, self.grid) for features_VC in features_IVC]
 
     def project(self, model: Any, features_VC: Tensor) -> Tensor:
         """See `ImageSide`."""

@@ -15,6 +15,7 @@ from dpn_model.bases.vision.clip_images import ClipImages
 from dpn_model.bases.vision.contract import ImageSide
 from dpn_model.bases.vision.fixed_images import FixedImages, HighResolutionImages, IdeficsTiles
 from dpn_model.bases.vision.gridded_images import GriddedImages, LayeredImages
+from dpn_model.bases.vision.object_images import ObjectImages
 
 #: by `model_type` of the base
 IMAGE_SIDES: dict[str, Callable[[Any], ImageSide]] = {
@@ -29,7 +30,7 @@ IMAGE_SIDES: dict[str, Callable[[Any], ImageSide]] = {
     "qwen2_5_vl": GriddedImages,
     "qwen3_vl": LayeredImages,
     "qwen3_vl_moe": LayeredImages,
-    "chatrex": lambda base: HighResolutionImages(base.image_size, chatrex_grid(base)),
+    "chatrex": lambda base: ObjectImages(base.image_size, chatrex_grid(base)),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -64,13 +65,7 @@ class ProjectedImages:
         if not own:
             return pictures
         return [
-            TowerPicture(
-                torch.cat([one.looked[look][one.class_tokens :] for look in own], dim=-1),
-                one.grid,
-                one.looked,
-                one.num_heads,
-                one.class_tokens,
-            )
+            replace(one, features_PC=torch.cat([one.looked[look][one.class_tokens :] for look in own], dim=-1))
             for one in pictures
         ]
 

@@ -16,7 +16,17 @@ from dpn_model.bases.vision.contract import ImageInputs, Pixels
 from dpn_model.methods.probe import PIXELS, TowerPicture
 
 
-class ClosedTower:
+class WithoutObjects:
+    """Of bases that are shown pictures alone."""
+
+    has_objects = False
+
+    def objects(self, model: Any, pictures: Sequence[TowerPicture], boxes: Sequence[Tensor]) -> Tensor:
+        """See `ImageSide`; nobody asks where `has_objects` is false."""
+        raise ValueError(f"base {model.config.model_type} takes no boxes")
+
+
+class ClosedTower(WithoutObjects):
     """Of bases in whose towers nobody can look yet: methods that stand between tower and decoder do not fit them."""
 
     shows_layers = False

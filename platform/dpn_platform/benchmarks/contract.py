@@ -29,12 +29,14 @@ class Prompt:
         max_new_tokens: limit of the greedy answer.
         images: names of the record's fields that hold the images, in order; empty for a question without image.
         fixed_answer: the answer where the protocol does not run the model at all.
+        boxes: (x1, y1, x2, y2) in pixels of the one picture, which answers name by their numbers; None: there are none.
     """
 
     text: str
     max_new_tokens: int
     images: tuple[str, ...] = ("image",)
     fixed_answer: str | None = None
+    boxes: tuple[tuple[float, ...], ...] | None = None
 
 
 LLAVA = "llava"

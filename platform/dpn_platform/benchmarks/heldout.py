@@ -20,7 +20,7 @@ from dpn_platform.benchmarks.contract import (
 )
 from dpn_platform.benchmarks.files.alignment import pair_known
 from dpn_platform.benchmarks.files.answers import read_answers
-from dpn_platform.benchmarks.files.published import IMAGE_TAG, first_turn, published_rows
+from dpn_platform.benchmarks.files.published import IMAGE_TAG, first_turn, published_rows, shown_objects
 from dpn_platform.benchmarks.statistics.aggregation import by_group
 from dpn_platform.benchmarks.statistics.wilson import wilson_interval
 
@@ -34,7 +34,9 @@ _LIMIT = 4
 def prompt(record: Row, variant: str) -> Prompt:
     """The question as it stands, its tags with it: they say where its pictures are."""
     question, _ = first_turn(record)
-    return Prompt(question, _LIMIT, images=("image",) if record["has_image"] else ())
+    shown = shown_objects(record)
+    boxes = None if shown is None else tuple(map(tuple, shown.boxes.tolist()))
+    return Prompt(question, _LIMIT, images=("image",) if record["has_image"] else (), boxes=boxes)
 
 
 def normalise_answer(text: str) -> str:

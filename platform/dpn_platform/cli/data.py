@@ -13,7 +13,7 @@ from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json
 from dpn_platform.cli.data_inspection import show_manifest
 from dpn_platform.cli.starting import prepare_demo, services_for
 from dpn_platform.config.errors import DpnError
-from dpn_platform.demo.recipe import DEMO_RAW_URI, DEMO_URI, DemoRecipe
+from dpn_platform.demo.recipe import DEMO_RAW_URI, DEMO_URI, DETECTION_URI, DemoKind, DemoRecipe, detection_recipe
 
 if TYPE_CHECKING:
     pass
@@ -69,18 +69,28 @@ def register(app: typer.Typer) -> None:
 
 
 def make_demo(
-    uri: Annotated[str, typer.Argument(help="Where to publish.")] = DEMO_URI,
+    uri: Annotated[str | None, typer.Argument(help=f"Where to publish. Default: {DEMO_URI}, or -detection.")] = None,
+    kind: Annotated[DemoKind, typer.Option(help="detection: boxes that answers name by their numbers.")] = "demo",
     raw: Annotated[str, typer.Option(help="Folder for the raw set (LLaVA's layout).")] = DEMO_RAW_URI,
     num_train: Annotated[int, typer.Option(min=1, help="Training records.")] = DemoRecipe.num_train,
     num_test: Annotated[int, typer.Option(min=1, help="Held-out records.")] = DemoRecipe.num_test,
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = DemoRecipe.seed,
-    image_size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = DemoRecipe.image_size,
+    image_size: Annotated[
+        int | None, typer.Option(help=f"Side of the pictures in pixels. Default: {DemoRecipe.image_size}; kind demo.")
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Draw a visual question-answering set, store it raw, ingest it. Does nothing when it is there."""
+    recipe = DemoRecipe(num_train, num_test, seed, image_size or DemoRecipe.image_size)
+    if kind == "detection":
+        if image_size is not None:
+            raise DpnError(
+                f"--image-size {image_size} with --kind detection, whose pictures have one size; leave it out"
+            )
+        recipe = detection_recipe(num_train, num_test, seed)
+    uri = uri or (DETECTION_URI if kind == "detection" else DEMO_URI)
     with clean_stdout(), services_for(uri, raw):
-        recipe = DemoRecipe(num_train=num_train, num_test=num_test, seed=seed, image_size=image_size)
         manifest = prepare_demo(recipe, uri=uri, raw_uri=raw, force=force)
     show_manifest(manifest, as_json)
 

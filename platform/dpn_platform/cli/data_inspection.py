@@ -142,12 +142,14 @@ def show_manifest(manifest: Manifest, as_json: bool) -> None:
     if as_json:
         print_json(summary(manifest))
         return
+    has_boxes = any(split.objects for split in manifest.splits.values())
     rows = [
         (
             name,
             split.rows,
             split.images,
             split.text_only,
+            *([split.objects] if has_boxes else []),
             sum(split.repairs.values()),
             len(split.shards),
             f"{split.bytes / 2**20:.1f}",
@@ -155,7 +157,8 @@ def show_manifest(manifest: Manifest, as_json: bool) -> None:
         for name, split in manifest.splits.items()
     ]
     title = f"{manifest.root}  fingerprint {manifest.fingerprint}"
-    print_table(title, ("split", "rows", "images", "text only", "repairs", "shards", "MiB"), rows)
+    boxes = ["with boxes"] if has_boxes else []
+    print_table(title, ("split", "rows", "images", "text only", *boxes, "repairs", "shards", "MiB"), rows)
     note_unknown_words(manifest)
 
 

@@ -46,6 +46,9 @@ class DataConfig(Section):
     grouping: Literal["mixed", "modality"] = Field("mixed", description="modality: pictures and texts in own steps")
     balance: bool = Field(False, description="deal a step's samples by expected cost; tokens and modality always do")
     source_weights: dict[str, SourceWeight] = Field({}, description="times per epoch a source's rows occur; default 1")
+    positives: Literal["exact", "iou50"] = Field(
+        "exact", description="of rows with boxes: iou50 counts proposals as answers that overlap one by half and more"
+    )
     allow_unknown_answers: bool = Field(False, description="train on answers with words unknown to the base")
 
     @model_validator(mode="after")

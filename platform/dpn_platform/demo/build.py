@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.demo.detection.records import draw_record
 from dpn_platform.demo.drawing import SIDE
 from dpn_platform.demo.families import FAMILIES, MAX_TURNS, VISUAL_FAMILIES, DemoSample, draw_sample
 from dpn_platform.demo.recipe import DemoRecipe
@@ -51,12 +53,11 @@ def make_demo(dest_uri: str, recipe: DemoRecipe, on_progress: Callable[[int, int
             for first in range(0, size, _BATCH):
                 uploads = []
                 for index in range(first, min(first + _BATCH, size)):
-                    sample = _draw(recipe, split, index)
-                    record = _record(split, index, sample)
+                    record, image = _drawn(recipe, split, index)
                     records[split].append(record)
-                    if sample.image is not None:
+                    if image is not None:
                         buffer = io.BytesIO()
-                        sample.image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+                        image.save(buffer, "JPEG", quality=JPEG_QUALITY)
                         uploads.append(pool.submit(write_bytes, f"{dest_uri}/{record['image']}", buffer.getvalue()))
                 for upload in uploads:
                     upload.result()
@@ -65,6 +66,22 @@ def make_demo(dest_uri: str, recipe: DemoRecipe, on_progress: Callable[[int, int
                     on_progress(done, sum(sizes.values()))
     for split in ("test", "train"):  # train.json is what says that the set is whole
         write_json(f"{dest_uri}/{split}.json", records[split])
+
+
+def _drawn(recipe: DemoRecipe, split: str, index: int) -> tuple[dict[str, Any], Image.Image | None]:
+    """A record and its picture."""
+    image: Image.Image | None
+    if recipe.kind == "detection":
+        asked, image = draw_record(recipe.seed, split, index)
+        record = {"id": f"detection-{split}-{index:06d}", **asked}
+    else:
+        sample = _draw(recipe, split, index)
+        record, image = _record(split, index, sample), sample.image
+    return (record if image is None else record | {"image": _path(split, index)}), image
+
+
+def _path(split: str, index: int) -> str:
+    return f"images/{split}/{index // 1000:03d}/{index:06d}.jpg"
 
 
 def _draw(recipe: DemoRecipe, split: str, index: int) -> DemoSample:
@@ -84,6 +101,4 @@ def _record(split: str, index: int, sample: DemoSample) -> dict[str, Any]:
         lead = "<image>\n" if number == 0 and sample.image is not None else ""
         conversations += [{"from": "human", "value": lead + question}, {"from": "gpt", "value": answer}]
     record: dict[str, Any] = {"id": f"demo-{split}-{index:06d}", "conversations": conversations}
-    if sample.image is not None:
-        record["image"] = f"images/{split}/{index // 1000:03d}/{index:06d}.jpg"
     return record | {"family": sample.family, "difficulty": sample.difficulty}

@@ -12,8 +12,8 @@ from dpn_platform.demo.build import make_demo
 from dpn_platform.demo.recipe import DEMO_RAW_URI, DEMO_URI, DemoRecipe
 from dpn_platform.storage import exists, join_uri, require_bucket
 
-#: side of a visual patch of the models made for this set
-PATCH_PIXELS = 12
+#: side of a visual token, in pixels of the pictures, of the models made for each kind of set
+PATCH_PIXELS = {"demo": 12, "detection": 16}
 
 StageProgress = Callable[[str, int, int], None]
 
@@ -55,7 +55,7 @@ def ensure_demo(
     return ingest(
         raw,
         uri,
-        options=IngestOptions(visual_tokens=(recipe.image_size // PATCH_PIXELS) ** 2),
+        options=IngestOptions(visual_tokens=(recipe.image_size // PATCH_PIXELS[recipe.kind]) ** 2),
         recipe=recipe.to_json(),
         force=force or version is not None,  # the same set in an older schema is ingested again
         on_progress=report("ingesting"),

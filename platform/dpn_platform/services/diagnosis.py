@@ -134,12 +134,13 @@ def _lock(locked: dict[str, str], fitting: set[str]) -> Finding:
 
 
 def _optional(facts: dict[str, dict[str, Any]]) -> Iterator[Finding]:
-    for name in OPTIONAL:
-        version = installed_version(name)
-        useful = bool(facts.get("torch", {}).get("gpus"))
-        detail = version or "not installed (optional); PyTorch's own attention is used"
-        mend = "" if version or not useful else 'pip install -e ".[gpu]"'
-        yield Finding("package", name, "warn" if mend else "ok", detail, mend)
+    has_gpu = bool(facts.get("torch", {}).get("gpus"))
+    for package in OPTIONAL:
+        version = installed_version(package.name)
+        detail = version or f"not installed (optional); {package.without}"
+        is_missed = version is None and has_gpu and package.is_for_gpus
+        mend = f'pip install -e ".[{package.extra}]"' if is_missed else ""
+        yield Finding("package", package.name, "warn" if is_missed else "ok", detail, mend)
 
 
 def _weed() -> Finding:

@@ -15,7 +15,28 @@ from typing import Any
 from packaging.requirements import Requirement
 
 DISTRIBUTION = "dpn-lab"
-OPTIONAL = ("flash-attn",)
+
+
+@dataclass(frozen=True)
+class OptionalPackage:
+    """A package that the platform does without.
+
+    Attributes:
+        extra: of ours, that asks for it.
+        without: what happens where it is not there.
+        is_for_gpus: whether a machine with a GPU is slower without it.
+    """
+
+    name: str
+    extra: str
+    without: str
+    is_for_gpus: bool
+
+
+OPTIONAL = (
+    OptionalPackage("flash-attn", "gpu", "PyTorch's own attention is used", is_for_gpus=True),
+    OptionalPackage("faster-coco-eval", "detection", "answered boxes are not scored by AP", is_for_gpus=False),
+)
 # Looked at when the platform runs from its sources without being installed; versions are then not judged.
 _FALLBACK = (
     "torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "ray", "deepspeed", "peft", "mlflow",

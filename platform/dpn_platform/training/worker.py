@@ -69,7 +69,9 @@ def work(given: WorkerSettings, place: Place) -> str | None:
     if (problem := _agreed(space_problem(needed))) is not None:
         return problem
     reading = reading_processor(processor, config.model)
-    collator = SampleCollator(reading, router=model.needs_router_token, decode=config.data.decode)
+    collator = SampleCollator(
+        reading, router=model.needs_router_token, decode=config.data.decode, positives=config.data.positives
+    )
     writer = CheckpointWriter(origin, place, resume.consumed, resume.step)
     log, checkpointing, callbacks = _callbacks(given, config, writer, collator)
     batches = iter(()) if reader is None else reader.collated(collator)

@@ -12,7 +12,7 @@ from dpn_model.objects.record import ObjectRecord
 WHOLE: dict[str, Any] = {
     "boxes": [[0, 0, 10, 10], [5, 5, 20, 20]],
     "scores": [0.9, 0.4],
-    "truth": {"boxes": [[0, 0, 10, 11]], "categories": ["cat"], "crowd": [True]},
+    "truth": {"boxes": [[0, 0, 10, 11]], "categories": ["cat"], "crowd": [True], "frequencies": {"cat": "r"}},
     "proposals": {"boxes": [[1, 1, 2, 2]], "scores": [0.5]},
 }
 
@@ -24,6 +24,7 @@ def test_what_a_record_says_survives_its_column() -> None:
     assert again.truth is not None
     assert again.truth.categories == ("cat",)
     assert again.truth.crowd == (True,)
+    assert again.truth.extra == {"frequencies": {"cat": "r"}}
     assert ObjectRecord.of_json(ObjectRecord.of_fields({"boxes": []}).to_json()).scores is None
 
 
@@ -40,6 +41,9 @@ def test_what_a_record_says_survives_its_column() -> None:
         ({"proposals": {"boxes": [[1, 1, 1, 2]], "scores": [1]}}, "proposals.boxes[0] = [1, 1, 1, 2] has no area"),
         ({"truth": {"boxes": [[0, 0, 1, 1]], "categories": []}}, "truth has 1 boxes, 0 categories and 1 crowd marks"),
         ({"truth": []}, "truth is list; wanted an object"),
+        ({"truth": {"boxes": [], "categories": [], "crowd": 1}}, "truth.crowd is int; wanted a list"),
+        ({"boxes": [[0, 0, 10**400, 1]], "scores": None}, "boxes are no list of [x1, y1, x2, y2] numbers"),
+        ({"scores": [10**400, 1]}, "scores are no list of numbers"),
     ],
 )
 def test_refusals_are_one_line(changed: dict[str, Any], told: str) -> None:

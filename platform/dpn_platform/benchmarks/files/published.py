@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from dpn_model.objects.record import ObjectRecord, Objects
+from dpn_model.objects.views import asked_view
 from dpn_platform.benchmarks.contract import Row
 from dpn_platform.benchmarks.files.parquet_rows import PlacedRow, read_placed_rows
 from dpn_platform.config.errors import DpnError
@@ -12,7 +14,7 @@ from dpn_platform.storage import join_uri, read_json
 
 #: LLaVA's placeholder for a picture
 IMAGE_TAG = "<image>"
-_COLUMNS = ("row_id", "id", "source", "difficulty", "conversations", "has_image")
+_COLUMNS = ("row_id", "id", "source", "difficulty", "conversations", "has_image", "width", "height", "objects")
 
 
 def published_rows(uri: str, split: str) -> Iterator[PlacedRow]:
@@ -48,3 +50,11 @@ def num_pictures(row: Row) -> int:
         return 0
     turns = json.loads(row["conversations"])
     return max(1, sum(str(turn["value"]).count(IMAGE_TAG) for turn in turns[::2]))
+
+
+def shown_objects(row: Row, *, given: bool = False) -> Objects | None:
+    """The boxes that a row's question is asked with; None where it has none. `given` as `objects.views.asked_view`."""
+    if row.get("objects") is None:
+        return None
+    record = ObjectRecord.of_json(row["objects"])
+    return asked_view(record, first_turn(row)[0], (row["width"], row["height"]), given=given)

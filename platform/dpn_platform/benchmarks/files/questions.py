@@ -67,6 +67,7 @@ class Question:
         difficulty: as recorded.
         fixed_answer: the answer where the protocol does not run the model.
         fields: what the answer's line has beside LLaVA's common fields.
+        boxes: on its picture, in pixels; None: a question without.
     """
 
     place: int
@@ -80,6 +81,7 @@ class Question:
     fixed_answer: str | None = None
     difficulty: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    boxes: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def _question(benchmark: Benchmark, sources: Sources, variant: str, place: int, 
         fixed_answer=prompt.fixed_answer,
         difficulty=None if row.get("difficulty") is None else str(row["difficulty"]),
         fields={} if benchmark.answer_fields is None else benchmark.answer_fields(row),
+        boxes=prompt.boxes,
     )
 
 

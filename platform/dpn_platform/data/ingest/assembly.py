@@ -127,6 +127,7 @@ def _split(results: Results, files: tuple[Annotations, ...]) -> Split:
         rows=rows,
         images=counts["has_image"],
         text_only=rows - counts["has_image"],
+        objects=counts["objects"],
         sources=sum_counts(result["sources"] for result in results),
         unknown=sum_counts(result["unknown"] for result in results),
         repairs=sum_counts(result["repairs"] for result in results),

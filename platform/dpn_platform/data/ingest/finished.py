@@ -21,7 +21,7 @@ from dpn_platform.storage import exists, join_uri, read_json, write_json
 
 FINISHED_FOLDER = "ingest"
 #: goes up when the same records would be checked or repaired otherwise: older results are not taken over
-BUILDER_VERSION = 3
+BUILDER_VERSION = 4
 
 
 def finish_slice(part: Slice, *, fresh: bool = False) -> dict[str, Any]:

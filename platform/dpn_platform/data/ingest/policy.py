@@ -27,7 +27,7 @@ class Kind:
 
 #: in the order in which a row is looked at; a row is quarantined for the first kind that demands it
 KINDS: dict[str, Kind] = {
-    "duplicate": Kind("same id, image and conversation as an earlier record", ("quarantine", "keep")),
+    "duplicate": Kind("same id, image, boxes and conversation as an earlier record", ("quarantine", "keep")),
     "not_json": Kind("a line of a JSON-lines file that is not JSON"),
     "not_an_object": Kind("a record that is not a JSON object"),
     "not_utf8": Kind("text that is not valid UTF-8 (or holds lone surrogates)"),
@@ -43,6 +43,10 @@ KINDS: dict[str, Kind] = {
         "a turn that spells </s> or <ROUTER>, which the template sets (LLaVA masks such a sample)",
         ("quarantine", "keep"),
     ),
+    "bad_boxes": Kind("boxes, scores, truth or proposals of another form, without area or outside the picture"),
+    "boxes_picture": Kind("boxes in a record without a picture, or with several"),
+    "bad_object_index": Kind("<objK> that names none of the record's boxes"),
+    "stray_object_tag": Kind("<objK> or <objects> in a record without boxes, or <objfeat>, which the model sets"),
     "image_missing": Kind("no such file under any image root"),
     "image_empty": Kind("a file of zero bytes"),
     "image_undecodable": Kind("not an image"),
@@ -57,7 +61,10 @@ KINDS: dict[str, Kind] = {
         "a side above 8000 pixels: padded to a square it would have over 64 million", ("quarantine", "keep")
     ),
     "image_metadata": Kind("metadata that keep a JPEG from being opened; repair drops them", ("repair", "quarantine")),
-    "image_rotated": Kind("EXIF asks for a rotation; repair rotates the pixels", ("repair", "quarantine", "keep")),
+    "image_rotated": Kind(
+        "EXIF asks for a rotation; repair rotates the pixels, and refuses a record with boxes: they may be of either",
+        ("repair", "quarantine", "keep"),
+    ),
     "image_cmyk": Kind("CMYK; repair re-encodes it as RGB JPEG, quality 95", ("repair", "quarantine", "keep")),
     "image_16bit": Kind("16 bits per grey value; repair scales to 8 bits, PNG", ("repair", "quarantine")),
     "image_palette": Kind(

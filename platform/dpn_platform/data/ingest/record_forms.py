@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dpn_platform.data.ingest.object_fields import FIELDS
+
 IMAGE_TEXT = "<image>"
 ROLES = ("human", "gpt")
 #: what a plain record must have; `image` may be missing or empty in a question about no picture
@@ -27,7 +29,7 @@ def as_conversation(record: Any, position: int) -> Any:
 
     Args:
         record: with `question`, `answer`, and optionally `image` (a path, or a list of them), `id`, `family` or `type`,
-            `difficulty`.
+            `difficulty`, and the fields of boxes.
         position: in the split's list; the id of a record that has none.
     """
     if not is_plain(record):
@@ -43,6 +45,7 @@ def as_conversation(record: Any, position: int) -> Any:
         "conversations": [{"from": role, "value": value} for role, value in zip(ROLES, values, strict=True)],
         "family": record.get("family") or record.get("type"),
         "difficulty": record.get("difficulty") or None,
+        **{name: record[name] for name in FIELDS if record.get(name) not in (None, "")},
     }
 
 

@@ -15,21 +15,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from dpn_model.objects.record import ObjectRecord
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.ingest.images import CheckedImage, check_image
 from dpn_platform.data.ingest.near_names import near_name
+from dpn_platform.data.ingest.object_fields import TOKENS_PER_BOX, num_shown, read_objects
 from dpn_platform.data.ingest.policy import Findings, Policy, RejectedError
 from dpn_platform.data.ingest.record_forms import as_conversation
 from dpn_platform.data.ingest.tokens import VISUAL_TOKENS, TokenCounter, token_counter
 from dpn_platform.data.ingest.unknown_words import count_unknown
 from dpn_platform.data.ingest.validation import CheckedRecord, check_record, parse_record
 from dpn_platform.data.published.manifest import SHARDS_FOLDER
-from dpn_platform.data.published.schema import MORE_IMAGES, content_digest, shard_bytes, shard_table
+from dpn_platform.data.published.schema import MORE_IMAGES, OBJECTS, content_digest, shard_bytes, shard_table
 from dpn_platform.storage import MissingObjectError, join_uri, read_bytes, write_bytes
 
 FETCH_THREADS = 16
 _MAX_RECORD_CHARACTERS = 2000
 _EXPLAINED = 3
+_ROTATED = "image_rotated"
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,10 @@ def build_shard(part: Slice) -> dict[str, Any]:
         "index": part.index,
         "num_rows": len(part.rows),
         "shard": _write(part, good) if good else None,
-        "counts": {name: sum(int(row[name]) for row in good) for name in sums},
+        "counts": {
+            **{name: sum(int(row[name]) for row in good) for name in sums},
+            "objects": sum(row[OBJECTS.name] is not None for row in good),
+        },
         "sources": dict(Counter(row["source"] for row in good)),
         "repairs": dict(Counter(kind for findings in noted for kind in set(findings.repaired))),
         "unknown": unknown.counts() if unknown else {},
@@ -146,7 +152,7 @@ class _Checker:
         findings = Findings(self._options.policy)
         try:
             if row.is_duplicate:
-                findings.meet("duplicate", "same id, image and conversations as an earlier record")
+                findings.meet("duplicate", "same id, image, boxes and conversations as an earlier record")
             record = check_record(as_conversation(parse_record(row.raw), row.position), findings)
         except RejectedError as refusal:
             return refusal, (0, 0), findings
@@ -161,6 +167,7 @@ class _Checker:
             return _refused(self._part.split, row, record), findings
         try:
             images = [self._fetch(path, findings) for path in record.images]
+            objects = _objects(record, images, findings)
         except RejectedError as refusal:
             return _refused(self._part.split, row, refusal), findings
         first = images[0] if images else None
@@ -175,13 +182,16 @@ class _Checker:
             "text_length": record.text_length,
             "prompt_tokens": tokens[0],
             "answer_tokens": tokens[1],
-            "expected_cost": sum(tokens) + self._options.visual_tokens * len(images),
+            "expected_cost": sum(tokens)
+            + self._options.visual_tokens * len(images)
+            + (0 if objects is None else TOKENS_PER_BOX * num_shown(objects)),
             "repairs": ",".join(dict.fromkeys(findings.repaired)) or None,
             "has_image": first is not None,
             "width": first and first.width,
             "height": first and first.height,
             "image": first and first.data,
             MORE_IMAGES.name: [image.data for image in images[1:]] or None,
+            OBJECTS.name: None if objects is None else objects.to_json(),
         }, findings
 
     def _fetch(self, path: str, findings: Findings) -> CheckedImage:
@@ -195,6 +205,16 @@ class _Checker:
                 raise
             return check_image(data, path, findings)
         raise RejectedError("image_missing", path)
+
+
+def _objects(record: CheckedRecord, images: Sequence[CheckedImage], findings: Findings) -> ObjectRecord | None:
+    """The record's boxes, inside its picture as it is stored."""
+    if record.objects is None:
+        return None
+    if _ROTATED in findings.repaired:
+        raise RejectedError(_ROTATED, f"{record.images[0]}: its boxes may be of the picture as it is stored, or turned")
+    (image,) = images
+    return read_objects(record.objects, (image.width, image.height))
 
 
 def _refused(split: str, row: SourceRow, refusal: RejectedError) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from dpn_platform.config.errors import DpnError
+from dpn_platform.data.ingest.object_fields import TAG
 from dpn_platform.data.ingest.record_forms import IMAGE_TEXT
 from dpn_platform.data.ingest.validation import Turn
 from dpn_platform.storage import read_bytes
@@ -22,7 +23,8 @@ FIRST_TURN_TOKENS = 42
 LATER_TURN_TOKENS = 8
 ESTIMATE = (
     f"estimate: ceil(characters / {CHARACTERS_PER_TOKEN:g}) of each turn, and of template {TEMPLATE} "
-    f"{FIRST_TURN_TOKENS} for the first question, {LATER_TURN_TOKENS} for each later one, 1 for each answer's end"
+    f"{FIRST_TURN_TOKENS} for the first question, {LATER_TURN_TOKENS} for each later one, 1 for each answer's end, "
+    "1 for each tag of boxes"
 )
 _SPECIAL_LENGTHS = {IMAGE_TEXT: 0, "</s>": 1, "": 0}
 _SPECIAL = re.compile(f"({re.escape(IMAGE_TEXT)}|</s>)")
@@ -45,7 +47,8 @@ def estimated_tokens(turns: Sequence[Turn]) -> tuple[int, int]:
 
 
 def _estimate(text: str) -> int:
-    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
+    words, tags = TAG.subn("", text)
+    return math.ceil(len(words) / CHARACTERS_PER_TOKEN) + tags
 
 
 class TokenizedCounter:

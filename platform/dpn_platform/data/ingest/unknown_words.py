@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from dpn_platform.data.ingest.object_fields import TAG
 from dpn_platform.data.ingest.record_forms import IMAGE_TEXT
 from dpn_platform.data.ingest.tokens import parse_tokenizer
 from dpn_platform.data.published.manifest import Manifest
@@ -135,7 +136,7 @@ def _texts(conversations: Iterable[str]) -> tuple[int, Counter[str], Counter[str
     """(rows, questions, answers): many rows ask the same."""
     rows, questions, answers = 0, Counter[str](), Counter[str]()
     for text in conversations:
-        values = [turn["value"] for turn in json.loads(text)]
+        values = [TAG.sub(" ", turn["value"]) for turn in json.loads(text)]  # tags of boxes are the model's own tokens
         questions.update(value.replace(IMAGE_TEXT, " ").strip() for value in values[::2])
         answers.update(values[1::2])
         rows += 1

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from dpn_platform.data.ingest.object_fields import check_objects, object_fields
 from dpn_platform.data.ingest.policy import Findings, RejectedError
 from dpn_platform.data.ingest.record_forms import (
     ANSWER,
@@ -31,13 +32,20 @@ Turn = dict[str, str]
 
 @dataclass(frozen=True)
 class CheckedRecord:
-    """A record whose text is sound; `images` are paths below the image roots, in the order of the placeholders."""
+    """A record whose text is sound.
+
+    Attributes:
+        id, turns, source, difficulty: as the shard has them.
+        images: paths below the image roots, in the order of the placeholders.
+        objects: fields of `ObjectRecord`, not yet compared with the picture; None for a record without boxes.
+    """
 
     id: str
     images: tuple[str, ...]
     turns: tuple[Turn, ...]
     source: str
     difficulty: str | None
+    objects: dict[str, Any] | None = None
 
     @property
     def conversations(self) -> str:
@@ -94,6 +102,8 @@ def check_record(record: Any, findings: Findings) -> CheckedRecord:
         raise RejectedError("placeholder_mismatch", f"{placeholders} {IMAGE_TEXT} for {len(images)} images{found}")
     if spelled := [text for text in CONTROL_TEXTS if any(text in turn["value"] for turn in turns)]:
         findings.meet("control_text", f"{' and '.join(spelled)} in a turn")
+    objects = object_fields(record)
+    check_objects(objects, [turn["value"] for turn in turns], len(images))
     difficulty = record.get("difficulty")
     return CheckedRecord(
         id=str(identity),
@@ -101,11 +111,12 @@ def check_record(record: Any, findings: Findings) -> CheckedRecord:
         turns=tuple(turns),
         source=_source_of(record, images),
         difficulty=None if difficulty is None else str(difficulty),
+        objects=objects,
     )
 
 
 def content_key(raw: bytes) -> bytes | None:
-    """16 bytes that two records share when the later one is a duplicate: same id, image and conversations.
+    """16 bytes that two records share when the later one is a duplicate: same id, image, boxes and conversations.
 
     The id alone does not decide: LLaVA's own set uses an image's id for several different conversations.
     None for what is no object with questions: there is nothing to compare.
@@ -117,6 +128,8 @@ def content_key(raw: bytes) -> bytes | None:
     if not isinstance(record, dict) or not ("conversations" in record or is_plain(record)):
         return None
     parts = [str(record.get("id")), *map(record.get, ("image", "conversations", QUESTION, ANSWER))]
+    if (objects := object_fields(record)) is not None:
+        parts.append(objects)
     try:
         content = json.dumps(parts, sort_keys=True)
     except RecursionError:

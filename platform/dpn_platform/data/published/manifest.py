@@ -52,13 +52,14 @@ class Annotations(_Record):
 class Split(_Record):
     """One split: its shards and what is in them.
 
-    `images` counts rows with pictures, `repairs` and `kept` rows by kind of defect (`policy.KINDS`), the token counts
-    are sums of the columns of those names, `unknown` those of `UnknownWords`.
+    `images` counts rows with pictures, `objects` those with boxes, `repairs` and `kept` rows by kind of defect
+    (`policy.KINDS`), the token counts are sums of the columns of those names, `unknown` those of `UnknownWords`.
     """
 
     rows: int
     images: int
     text_only: int
+    objects: int = 0
     sources: dict[str, int]
     repairs: dict[str, int] = {}
     kept: dict[str, int] = {}

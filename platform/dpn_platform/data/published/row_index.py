@@ -74,8 +74,8 @@ def index_of(split: Split, tables: Sequence[pa.Table]) -> RowIndex:
     return index
 
 
-def read_columns(uri: str, columns: Sequence[str]) -> pa.Table:
-    """Columns of a shard; the others are not fetched.
+def read_columns(uri: str, columns: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+    """Columns of a shard, and of the `optional` ones those that it has; the others are not fetched.
 
     Raises:
         DpnError: the shard is missing, damaged or cannot be read.
@@ -84,7 +84,7 @@ def read_columns(uri: str, columns: Sequence[str]) -> pa.Table:
 
     def read() -> pa.Table:
         with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            return file.read(list(columns))
+            return file.read([*columns, *(name for name in optional if name in file.schema_arrow.names)])
 
     try:
         return with_retries("read", location, read)

@@ -36,28 +36,34 @@ SHARD_SCHEMA = pa.schema(
 )
 #: the pictures behind the first, of rows that have several; a column of those shards alone that hold such a row
 MORE_IMAGES = pa.field("more_images", pa.list_(pa.binary()))
+#: the boxes of a picture, `ObjectRecord` as JSON; a column of those shards alone that hold a row with boxes
+OBJECTS = pa.field("objects", pa.string())
+#: in the order in which a shard has those that it has
+OPTIONAL = (MORE_IMAGES, OBJECTS)
 
 _ROW_GROUP_ROWS = 250
 _SCALARS = [name for name in SHARD_SCHEMA.names if name != "image"]
 
 
 def shard_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows (all columns of the schema, and `more_images` where a row has some) as one table."""
-    has_more = any(row.get(MORE_IMAGES.name) for row in rows)
-    schema = SHARD_SCHEMA.append(MORE_IMAGES) if has_more else SHARD_SCHEMA
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    """Rows (all columns of the schema, and those of `OPTIONAL` where a row has some) as one table."""
+    found = [field for field in OPTIONAL if any(row.get(field.name) for row in rows)]
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema([*SHARD_SCHEMA, *found]))
 
 
 def is_shard_schema(schema: pa.Schema) -> bool:
     """Whether these are the columns of a shard."""
-    return bool(schema.equals(SHARD_SCHEMA) or schema.equals(SHARD_SCHEMA.append(MORE_IMAGES)))
+    found = [field for field in OPTIONAL if field.name in schema.names]
+    return bool(schema.equals(pa.schema([*SHARD_SCHEMA, *found])))
 
 
-def with_more_images(table: pa.Table) -> pa.Table:
-    """The table with `more_images` in any case: shards with and without it are read into one stream."""
-    if MORE_IMAGES.name in table.column_names:
-        return table
-    return table.append_column(MORE_IMAGES, pa.nulls(table.num_rows, MORE_IMAGES.type))
+def with_optional(table: pa.Table) -> pa.Table:
+    """The table with all columns of `OPTIONAL`: shards with and without them are read into one stream."""
+    for field in OPTIONAL:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    last = [field.name for field in OPTIONAL]
+    return table.select([*(name for name in table.column_names if name not in last), *last])
 
 
 def row_images(row: Mapping[str, Any]) -> list[bytes]:
@@ -72,7 +78,7 @@ def shard_bytes(table: pa.Table) -> bytes:
         table,
         sink,
         row_group_size=_ROW_GROUP_ROWS,
-        compression={name: "NONE" if name == "image" else "ZSTD" for name in SHARD_SCHEMA.names},
+        compression={name: "NONE" if name == "image" else "ZSTD" for name in (*SHARD_SCHEMA.names, OBJECTS.name)},
         use_dictionary=["split", "source", "difficulty"],
         write_statistics=["row_id", "source_row"],
     )
@@ -93,4 +99,8 @@ def content_digest(table: pa.Table) -> str:
         for number, picture in enumerate(pictures or (b"",)):
             digest.update(f"{number},{len(picture)};".encode())
             digest.update(picture)
+    for text in table.column(OBJECTS.name).to_pylist() if OBJECTS.name in table.column_names else ():
+        boxes = (text or "").encode()
+        digest.update(f"{OBJECTS.name},{len(boxes)};".encode())
+        digest.update(boxes)
     return digest.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from dpn_model.objects.record import ObjectRecord
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.published.manifest import Manifest, Quarantine, Shard, Split, fingerprint_of
-from dpn_platform.data.published.schema import MORE_IMAGES, content_digest, is_shard_schema
+from dpn_platform.data.published.schema import MORE_IMAGES, OBJECTS, content_digest, is_shard_schema
 from dpn_platform.storage import join_uri, read_bytes
 
 DECODE_THREADS = 4
@@ -45,6 +47,7 @@ class _Found:
 
     rows: int = 0
     images: int = 0
+    objects: int = 0
     sources: Counter[str] = field(default_factory=Counter)
     repairs: Counter[str] = field(default_factory=Counter)
     sums: Counter[str] = field(default_factory=Counter)
@@ -101,6 +104,7 @@ def _check_shard(manifest: Manifest, split: str, shard: Shard, found: _Found, de
         yield f"{shard.path}: holds rows of another split than {split}"
     if content_digest(table) != shard.content_sha256:
         yield f"{shard.path}: its rows differ from the manifest's content digest"
+    yield from _check_objects(shard, table, found)
     if decode:
         yield from _check_images(shard, table, found)
     found.rows += table.num_rows
@@ -131,6 +135,18 @@ def _check_images(shard: Shard, table: pa.Table, found: _Found) -> Iterator[str]
                 yield f"{shard.path}: image {number} of row {row['row_id']}: {size}"
 
 
+def _check_objects(shard: Shard, table: pa.Table, found: _Found) -> Iterator[str]:
+    if OBJECTS.name not in table.column_names:
+        return
+    rows = table.select(["row_id", "width", "height", OBJECTS.name])
+    for row in rows.filter(rows.column(OBJECTS.name).is_valid()).to_pylist():
+        found.objects += 1
+        try:
+            ObjectRecord.of_fields(json.loads(row[OBJECTS.name]), (row["width"], row["height"]))
+        except ValueError as error:
+            yield f"{shard.path}: the boxes of row {row['row_id']}: {error}"
+
+
 def _decoded_size(value: pa.BinaryScalar) -> tuple[int, int] | str:
     """(width, height) of the image, or why it does not decode."""
     buffer = value.as_buffer()
@@ -149,6 +165,7 @@ def _check_counts(name: str, split: Split, found: _Found) -> Iterator[str]:
         ("rows", split.rows, found.rows),
         ("images", split.images, found.images),
         ("text-only rows", split.text_only, found.rows - found.images),
+        ("rows with boxes", split.objects, found.objects),
         ("rows per source", split.sources, dict(sorted(found.sources.items()))),
         ("repairs", split.repairs, dict(sorted(found.repairs.items()))),
         *((name.replace("_", " "), getattr(split, name), found.sums[name]) for name in _SUMS),

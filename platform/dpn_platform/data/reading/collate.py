@@ -13,9 +13,11 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
+from dpn_model.objects.record import ObjectRecord, Objects
+from dpn_model.objects.views import Positives, training_view
 from dpn_model.processing import Processor
 from dpn_platform.config.errors import DpnError
-from dpn_platform.data.published.schema import MORE_IMAGES, row_images
+from dpn_platform.data.published.schema import MORE_IMAGES, OBJECTS, row_images
 
 DECODE_THREADS = 2
 # What Pillow's decoders and the JSON reader raise on damaged bytes.
@@ -74,6 +76,7 @@ class SampleCollator:
         router: whether questions about pictures end in `<ROUTER>` (routed methods).
         decode: "full" (LLaVA's order) or "fast", see `decode_fitting` (where the processor allows it: for padded
             pictures).
+        positives: which proposals are right answers, see `objects.views.training_view`.
         num_threads: threads that decode; tokenising stays in the caller's (tokenizers must not be shared).
     """
 
@@ -83,11 +86,13 @@ class SampleCollator:
         *,
         router: bool,
         decode: Literal["full", "fast"] = "full",
+        positives: Positives = "exact",
         num_threads: int = DECODE_THREADS,
     ) -> None:
         self.processor = processor
         self.router = router
         self.decode = decode
+        self.positives = positives
         self.num_threads = num_threads
 
     def __call__(self, batch: Mapping[str, np.ndarray] | pa.Table) -> dict[str, Any]:
@@ -104,22 +109,25 @@ class SampleCollator:
             DamagedRowError: a picture or a conversation cannot be read.
             ValueError: as `Processor.encode_training`.
         """
-        row_ids = _values(batch, "row_id")
+        row_ids, keys = _values(batch, "row_id"), _values(batch, "sample_key")
         images = self._decode(row_ids, _pictures(batch))
+        turns = [_turns_of(row_id, text) for row_id, text in zip(row_ids, _values(batch, "conversations"), strict=True)]
+        objects: list[Objects | None] = [None] * len(turns)
+        for place, record in _records(batch):
+            size = (_values(batch, "width")[place], _values(batch, "height")[place])
+            objects[place], turns[place] = training_view(record, turns[place], size, keys[place], self.positives)
         samples = [
             self.processor.encode_training(
-                _turns_of(row_id, text),
+                asked,
                 shown,
                 router=self.router,
                 sample_id=row_id,
                 needs_answer=False,  # one question longer than the limit is no reason to end a run: the loop counts it
+                objects=boxes,
             )
-            for text, shown, row_id in zip(_values(batch, "conversations"), images, row_ids, strict=True)
+            for asked, shown, row_id, boxes in zip(turns, images, row_ids, objects, strict=True)
         ]
-        return {
-            **self.processor.collate(samples),
-            "sample_keys": torch.tensor(_values(batch, "sample_key"), dtype=torch.long),
-        }
+        return {**self.processor.collate(samples), "sample_keys": torch.tensor(keys, dtype=torch.long)}
 
     def _decode(self, row_ids: Sequence[int], encoded: Sequence[Sequence[bytes]]) -> list[list[Image.Image]]:
         size = None if self.decode == "full" else self.processor.decode_size
@@ -147,6 +155,13 @@ def _pictures(batch: Mapping[str, np.ndarray] | pa.Table) -> list[list[bytes]]:
     firsts = _values(batch, "image")
     more = _values(batch, MORE_IMAGES.name) if MORE_IMAGES.name in names else [None] * len(firsts)
     return [row_images({"image": first, MORE_IMAGES.name: rest}) for first, rest in zip(firsts, more, strict=True)]
+
+
+def _records(batch: Mapping[str, np.ndarray] | pa.Table) -> list[tuple[int, ObjectRecord]]:
+    """The rows with boxes, by their place in the batch."""
+    names = batch.column_names if isinstance(batch, pa.Table) else batch.keys()
+    texts = _values(batch, OBJECTS.name) if OBJECTS.name in names else []
+    return [(place, ObjectRecord.of_json(text)) for place, text in enumerate(texts) if text is not None]
 
 
 def _turns_of(row_id: int, conversations: str) -> list[Turn]:

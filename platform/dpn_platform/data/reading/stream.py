@@ -20,7 +20,7 @@ import ray.data
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.data.published.manifest import Manifest
-from dpn_platform.data.published.schema import with_more_images
+from dpn_platform.data.published.schema import with_optional
 from dpn_platform.data.reading.batch_plan import BatchPlan
 from dpn_platform.data.reading.order import IntArray, ShardRead
 from dpn_platform.data.reading.ray_context import quiet_data_context
@@ -48,7 +48,7 @@ def planned_stream(manifest: Manifest, plan: BatchPlan, *, num_readers: int | No
             machine starts more processes than it has cores.
 
     Returns:
-        A dataset with the columns of `schema.SHARD_SCHEMA`, `more_images`, `epoch` and `sample_key`.
+        A dataset with the columns of `schema.SHARD_SCHEMA` and `schema.OPTIONAL`, `epoch` and `sample_key`.
     """
     return _dataset(manifest, plan.span, plan.reads, num_readers)
 
@@ -72,7 +72,7 @@ def split_dataset(
 
 
 def read_rows(uri: str, positions: IntArray | npt.NDArray[np.int32]) -> pa.Table:
-    """Rows of one shard, in the order given, with `more_images`; only the row groups that hold them are read.
+    """Rows of one shard, in the order given, with all columns of `schema.OPTIONAL`; reads only their row groups.
 
     Raises:
         DpnError: the shard is not what the manifest says (missing, or too short), or cannot be read.
@@ -96,7 +96,7 @@ def read_rows(uri: str, positions: IntArray | npt.NDArray[np.int32]) -> pa.Table
         table, places = with_retries("read", location, read)
     except MissingObjectError as error:
         raise DpnError(f"{uri}: the manifest names this shard, but it is missing; see `dpn data verify`") from error
-    return with_more_images(table.take(pa.array(places)))
+    return with_optional(table.take(pa.array(places)))
 
 
 def _dataset(manifest: Manifest, span: int, reads: Sequence[ShardRead], num_readers: int | None) -> ray.data.Dataset:

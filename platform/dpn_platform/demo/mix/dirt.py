@@ -18,6 +18,7 @@ from dpn_platform.demo.mix.pictures import encode
 _ORIENTATION_TAG = 0x0112
 _HUGE_SIDE = 8100
 _BOMB_SIDE = 60_000
+_BOXES = [[0, 0, 8, 8]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,16 @@ def _valued(number: int, value: str) -> Callable[[list[Any]], list[Any]]:
 
 def _without_placeholder(turns: list[Any]) -> list[Any]:
     return [{**turn, "value": turn["value"].replace("<image>", "")} for turn in turns]
+
+
+def _boxes_alone(record: dict[str, Any]) -> bytes:
+    turns = _without_placeholder(record["conversations"])
+    return to_bytes({**record, "image": None, "conversations": turns, "boxes": _BOXES})
+
+
+def _answered(value: str, **fields: Any) -> Callable[[dict[str, Any]], bytes]:
+    """The record with this as its first answer, and with these fields."""
+    return lambda record: to_bytes({**record, **fields, "conversations": _valued(1, value)(record["conversations"])})
 
 
 def _not_utf8(record: dict[str, Any]) -> bytes:
@@ -120,6 +131,11 @@ DIRT: dict[str, Dirt] = {
     "no_placeholder": TextDirt("placeholder_mismatch", _turns(_without_placeholder)),
     "two_placeholders": TextDirt("placeholder_mismatch", _turns(_valued(0, "<image><image> what?"))),
     "end_in_an_answer": TextDirt("control_text", _turns(_valued(1, "so</s>it goes on"))),
+    "box_without_area": TextDirt("bad_boxes", _changed(boxes=[[5, 5, 5, 9]])),
+    "box_outside": TextDirt("bad_boxes", _changed(boxes=[[0, 0, 1e6, 1e6]])),
+    "boxes_and_no_picture": TextDirt("boxes_picture", _boxes_alone),
+    "index_of_no_box": TextDirt("bad_object_index", _answered("It is <obj1>.", boxes=_BOXES)),
+    "index_without_boxes": TextDirt("stray_object_tag", _answered("It is <obj0>.")),
     "path_traversal": TextDirt("bad_image_path", _changed(image="../../etc/passwd")),
     "absolute_path": TextDirt("bad_image_path", _changed(image="/etc/passwd")),
     "missing_file": TextDirt("image_missing", _changed(image="ocr_vqa/images/no_longer_there.jpg")),

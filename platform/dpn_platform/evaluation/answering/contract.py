@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from dpn_model.objects.record import Objects
 from dpn_platform.evaluation.answering.variants import Variant
 
 
@@ -99,13 +100,13 @@ class AnsweringModel(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """What must be known beside its figures: dtype, attention implementation, device."""
 
-    def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
-        """A question without conversation template, with its pictures in order.
+    def encode(self, text: str, pictures: Sequence[Picture], objects: Objects | None = None) -> EncodedQuestion:
+        """A question without conversation template, with its pictures in order, and boxes on the one picture.
 
         The pictures stand before it, or where its image tags are if it has one for each.
 
         Raises:
-            DpnError: more pictures than the model takes.
+            DpnError: more pictures than the model takes, or boxes that it does not.
         """
 
     def answer(self, batch: Sequence[EncodedQuestion], max_new_tokens: int) -> tuple[list[Answered], Timing]:

@@ -15,6 +15,7 @@ from dpn_model.bases.shapes import model_shape
 from dpn_model.cost.bill import ModelShape, cost_parts
 from dpn_model.cost.flops import MAC_CONVENTIONS
 from dpn_model.cost.ledger import LayerLoad, Ledger, SampleCost
+from dpn_model.objects.record import Objects
 from dpn_model.processing import EncodedSample, Processor, picture_inputs
 from dpn_model.processing.images import normalise
 from dpn_model.special_texts import IMAGE_TEXT
@@ -93,14 +94,15 @@ class PackedModel:
             self.images.over(self.model.image_side, self.model.parts)
             self.model.image_side = self.images
 
-    def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
+    def encode(self, text: str, pictures: Sequence[Picture], objects: Objects | None = None) -> EncodedQuestion:
         """See `AnsweringModel`."""
         shown = [self.processor.fit(picture.image) for picture in pictures]
         question = text
         if text.count(IMAGE_TEXT) != len(pictures):
             question = f"{IMAGE_TEXT}\n" * len(pictures) + text.replace(IMAGE_TEXT, "").strip()
         try:
-            sample = self.processor.encode_prompt(question, shown, router=self.model.needs_router_token)
+            router = self.model.needs_router_token
+            sample = self.processor.encode_prompt(question, shown, router=router, objects=objects)
         except ValueError as error:
             raise DpnError(f"question {text[:60]!r}: {error}") from error
         for picture, pixels in zip(pictures, sample.images, strict=False):
@@ -209,6 +211,7 @@ def sample_costs(model: DpnForConditionalGeneration, base: ModelShape, routing: 
                 ((shape.num_layers, LayerLoad.whole(ledger.packed)),),
                 ledger.num_images,
                 ledger.base_sizes,
+                num_objects=ledger.num_objects,
             )
             total, dense = (
                 cost_parts(one, run, "swiglu").total for one, run in ((model.model_shape, ledger), (base, bare))

@@ -25,7 +25,8 @@ class RememberedImages:
 
     def __init__(self, inner: ImageSide) -> None:
         self.inner = inner
-        self._looks: frozenset[str] | None = None
+        # Boxes are read from what the tower made of a picture, so there that is kept from the first.
+        self._looks: frozenset[str] | None = frozenset() if inner.has_objects else None
         self._features: dict[int, Tensor] = {}
         self._towers: dict[int, TowerPicture] = {}
 
@@ -36,7 +37,7 @@ class RememberedImages:
         """The side of another method, on the same pictures."""
         self.inner = inner
         looks = frozenset(look for part in parts.all() for look in part.looks if is_of_tower(look))
-        if looks or (parts.selector is not None and parts.selector.before_projector):
+        if looks or inner.has_objects or (parts.selector is not None and parts.selector.before_projector):
             if self._looks is None or not looks <= self._looks:
                 self._towers.clear()
             self._looks = (self._looks or frozenset()) | looks

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import StoppingCriteriaList
 
 from dpn_model.cache import cache_of
+from dpn_model.objects.record import Objects
 from dpn_model.processing.chat import check_template, render, user_message
 from dpn_model.special_texts import IMAGE_TEXT
 from dpn_platform.config.errors import DpnError
@@ -82,9 +83,11 @@ class TransformersModel:
         if variant != AS_IT_IS:
             raise DpnError(f"variant '{variant.name}': a model of transformers has neither a dial nor methods")
 
-    def encode(self, text: str, pictures: Sequence[Picture]) -> EncodedQuestion:
+    def encode(self, text: str, pictures: Sequence[Picture], objects: Objects | None = None) -> EncodedQuestion:
         """See `AnsweringModel`."""
         question = text.replace(IMAGE_TEXT, "").strip()
+        if objects is not None:
+            raise DpnError(f"question '{question[:60]}' brings boxes, which {self._kind} is not made for")
         images = [picture.image for picture in pictures]
         if self.needs_picture and not images:
             raise DpnError(f"question '{question[:60]}' has no picture, and {self._kind} answers none without")

@@ -13,6 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from dpn_model.objects.boxes import box_array
+from dpn_model.objects.record import Objects
 from dpn_platform.benchmarks.files.questions import PictureRef, Question
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
@@ -170,9 +172,13 @@ class ShardAnswerer:
     ) -> tuple[list[Question], list[EncodedQuestion]]:
         """Those that the model is asked."""
         asked = [question for question in questions if question.fixed_answer is None]
-        return asked, [
-            self.model.encode(question.text, [pictures[picture] for picture in question.pictures]) for question in asked
-        ]
+        encoded = []
+        for question in asked:
+            shown = [pictures[picture] for picture in question.pictures]
+            boxes = question.boxes
+            objects = None if boxes is None or not shown else Objects(box_array(boxes), shown[0].image.size)
+            encoded.append(self.model.encode(question.text, shown, objects))
+        return asked, encoded
 
     def answer(
         self, questions: Sequence[Question], pictures: Mapping[PictureRef, Picture]

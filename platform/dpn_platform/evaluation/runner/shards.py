@@ -50,7 +50,8 @@ def cut(questions: Sequence[Question], key: Mapping[str, Any], size: int = SHARD
 
 def _digest(questions: Sequence[Question], key: Mapping[str, Any]) -> str:
     content = [[question.place, question.id, question.text, _pictures(question)] for question in questions]
-    limits = [[question.max_new_tokens, question.fixed_answer] for question in questions]
+    limits: list[list[Any]] = [[question.max_new_tokens, question.fixed_answer] for question in questions]
+    limits += [[question.place, question.boxes] for question in questions if question.boxes is not None]
     text = json.dumps([dict(key), content, limits], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
