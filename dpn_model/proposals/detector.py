@@ -14,13 +14,10 @@ from transformers import PreTrainedModel
 
 from dpn_model.objects.boxes import FloatArray
 from dpn_model.proposals.contract import Known, Limits, Proposed, best
+from dpn_model.proposals.families import DETECTORS, SOFTMAX
 from dpn_model.proposals.folders import load_model, model_type
 from dpn_model.proposals.pictures import Prepare, batches, load_pictures
 
-#: what is compared among the classes: softmax with a last class for nothing, or a sigmoid for each
-_SOFTMAX = frozenset({"detr"})
-_SIGMOID = frozenset({"d_fine", "deformable_detr", "lw_detr", "rf_detr", "rt_detr", "rt_detr_v2"})
-DETECTORS = _SOFTMAX | _SIGMOID
 BATCH_SIZE = 8
 
 
@@ -31,7 +28,7 @@ class Detector:
     query and class, and gives a box once for every class.
 
     Args:
-        model: see `DETECTORS`.
+        model: see `families.DETECTORS`.
         prepare: its image processor.
         limits: threshold and suppression.
         batch_size: pictures of one shape in a forward pass.
@@ -93,7 +90,7 @@ def objectness(logits: Tensor, config: Any) -> Tensor:
         logits: [B, Q, C].
         config: of the detector; `use_focal_loss: false` in RT-DETR's and D-FINE's means a softmax.
     """
-    if config.model_type in _SOFTMAX or not getattr(config, "use_focal_loss", True):
+    if config.model_type in SOFTMAX or not getattr(config, "use_focal_loss", True):
         return logits.float().softmax(-1)[..., :-1].amax(-1)
     return logits.float().amax(-1).sigmoid()
 

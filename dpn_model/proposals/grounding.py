@@ -14,11 +14,11 @@ from transformers import AutoTokenizer, PreTrainedModel
 from dpn_model.objects.boxes import FloatArray
 from dpn_model.proposals.contract import Known, Limits, Proposed, best
 from dpn_model.proposals.detector import BATCH_SIZE, as_array, in_pixels, run
+from dpn_model.proposals.families import GROUNDING
 from dpn_model.proposals.folders import in_short, load_model, model_type
 from dpn_model.proposals.nouns import nouns_of, prompts_of
 from dpn_model.proposals.pictures import Prepare, Prepared, batches, load_pictures
 
-GROUNDING = frozenset({"grounding-dino", "mm-grounding-dino"})
 #: RexSeek's threshold of a box; the one of text only decides on a box's phrase, which nobody asks for here
 THRESHOLD = 0.25
 
@@ -27,7 +27,7 @@ class Grounding:
     """A Grounding DINO. A box's score is that of the token it fits best.
 
     Args:
-        model: see `GROUNDING`.
+        model: see `families.GROUNDING`.
         prepare: its image processor.
         tokenizer: its tokenizer.
         limits: threshold and suppression.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from dpn_model.proposals.contract import Limits, ProposalSource
+from dpn_model.proposals.families import DETECTORS, GROUNDING
 
 SourceKind = Literal["files", "detector", "grounding", "upn", "jitter"]
 SOURCE_KINDS: tuple[SourceKind, ...] = ("files", "detector", "grounding", "upn", "jitter")
@@ -42,38 +43,29 @@ class SourceSpec:
         return Limits(usual if self.threshold is None else self.threshold, self.nms)
 
 
-def kind_of(place: str) -> SourceKind:
-    """What kind of source a word of the command line names, by what lies there.
+def kind_of_file(name: str) -> SourceKind:
+    """What a word of the command line that names no folder is taken for, by its ending."""
+    if name == "jitter":
+        return "jitter"
+    return "files" if name.endswith((".jsonl", ".json")) else "upn"
+
+
+def kind_of_model(model_type: str, folder: str) -> SourceKind:
+    """What a from_pretrained folder is taken for.
 
     Args:
-        place: "jitter", a file or a folder on this machine.
+        model_type: what its config.json calls the model.
+        folder: where it lies, for the error.
 
     Raises:
-        FileNotFoundError: nothing lies there.
-        ValueError: it is no source.
+        ValueError: a model that proposes nothing.
     """
-    if place == "jitter":
-        return "jitter"
-    path = Path(place)
-    if path.is_dir():
-        from dpn_model.proposals.detector import DETECTORS
-        from dpn_model.proposals.folders import model_type
-        from dpn_model.proposals.grounding import GROUNDING
-
-        found = model_type(path)
-        if found in GROUNDING:
-            return "grounding"
-        if found in DETECTORS:
-            return "detector"
-        raise ValueError(
-            f"{place} holds a model of type {found}; sources are {', '.join(sorted(DETECTORS | GROUNDING))}"
-        )
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{place}: nothing is there; wanted a file of proposals (.jsonl), a detector's folder, a file of UPN's "
-            "weights (.pth), or jitter"
-        )
-    return "files" if path.suffix in (".jsonl", ".json") else "upn"
+    if model_type in GROUNDING:
+        return "grounding"
+    if model_type in DETECTORS:
+        return "detector"
+    known = ", ".join(sorted(DETECTORS | GROUNDING))
+    raise ValueError(f"{folder} holds a model of type {model_type}; those that propose boxes are {known}")
 
 
 def open_source(spec: SourceSpec) -> ProposalSource:

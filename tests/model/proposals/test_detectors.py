@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForObjectDetection, LlamaConfig
 from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
 
-from dpn_model.proposals import detector
+from dpn_model.proposals import families
 from dpn_model.proposals.contract import Limits
 from dpn_model.proposals.detector import Detector, load_detector, objectness
 from dpn_model.proposals.pictures import load_pictures
@@ -31,7 +31,7 @@ def folder(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_family_is_known() -> None:
-    assert set(DETECTORS) == detector.DETECTORS
+    assert set(DETECTORS) == families.DETECTORS
 
 
 def test_boxes_and_scores_are_the_models_own(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForZeroShotObjectDetection, AutoTokenizer
 
-from dpn_model.proposals import grounding
+from dpn_model.proposals import families
 from dpn_model.proposals.contract import Limits
 from dpn_model.proposals.grounding import Grounding, load_grounding
 from dpn_model.proposals.nouns import nouns_of, prompts_of
@@ -48,7 +48,7 @@ def test_prompts_hold_as_many_nouns_as_fit() -> None:
 
 
 def test_every_family_is_known() -> None:
-    assert set(GROUNDING) == grounding.GROUNDING
+    assert set(GROUNDING) == families.GROUNDING
 
 
 def test_boxes_and_scores_are_the_models_own(folder: Path) -> None:

@@ -9,31 +9,26 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig
 
 from dpn_model.proposals.contract import Known, Limits
-from dpn_model.proposals.opening import SourceSpec, kind_of, open_source
+from dpn_model.proposals.opening import SourceSpec, kind_of_file, kind_of_model, open_source
 from tests.model.proposals.tiny_detectors import pictures, save_detector, save_grounding
 
 
-def test_kinds_are_told_by_what_lies_there(tmp_path: Path) -> None:
-    for name in ("boxes.jsonl", "upn_large.pth"):
-        (tmp_path / name).touch()
-    assert kind_of("jitter") == "jitter"
-    assert kind_of(str(tmp_path / "boxes.jsonl")) == "files"
-    assert kind_of(str(tmp_path / "upn_large.pth")) == "upn"
-    assert kind_of(str(save_detector(tmp_path / "detr", "detr"))) == "detector"
-    assert kind_of(str(save_grounding(tmp_path / "dino", "grounding-dino"))) == "grounding"
+def test_kinds_are_told_by_names_and_by_what_a_folder_holds() -> None:
+    assert [kind_of_file(name) for name in ("jitter", "s3://b/boxes.jsonl", "boxes.json", "upn_large.pth")] == [
+        "jitter",
+        "files",
+        "files",
+        "upn",
+    ]
+    assert kind_of_model("rt_detr", "folder") == "detector"
+    assert kind_of_model("mm-grounding-dino", "folder") == "grounding"
+    with pytest.raises(ValueError, match="^folder holds a model of type llama; those that propose boxes are d_fine, "):
+        kind_of_model("llama", "folder")
 
 
-def test_what_is_no_source_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="gone: nothing is there; wanted a file of proposals"):
-        kind_of(str(tmp_path / "gone"))
-    with pytest.raises(FileNotFoundError, match="holds no config.json"):
-        kind_of(str(tmp_path))
-    LlamaConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="holds a model of type llama; sources are d_fine, deformable_detr, "):
-        kind_of(str(tmp_path))
+def test_what_is_no_source_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=re.escape("kind is oracle; allowed: files, detector, grounding, upn, jitter")):
         open_source(SourceSpec("oracle"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="threshold is 2; allowed: 0 to 1"):
