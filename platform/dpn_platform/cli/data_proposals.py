@@ -26,6 +26,30 @@ _COLUMNS = {
 }
 
 
+Source = Annotated[
+    str,
+    typer.Option(
+        "--with",
+        metavar="SOURCE",
+        help="What proposes: a detector's from_pretrained folder (DETR, Deformable DETR, RT-DETR, D-FINE, LW-DETR, "
+        "RF-DETR; Grounding DINO is asked for what the question names), a file of UPN's weights (.pth), a file of "
+        'proposals (.jsonl: {"id" or "image", "boxes", "scores"} a line), or jitter (true boxes, moved).',
+    ),
+]
+To = Annotated[
+    str | None, typer.Option(help="Where to publish; default: SET, as its new version (older ones stay readable).")
+]
+Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="Least score; default .3, of Grounding DINO .25.")]
+Nms = Annotated[float, typer.Option(min=0, max=1, help="Of boxes that overlap by more, the best stays; 1 keeps all.")]
+Grain = Annotated[
+    Literal["fine", "coarse"], typer.Option(help="Of UPN: anything that stands for itself, or whole things.")
+]
+Actors = Annotated[
+    int | None, typer.Option(min=1, help="Copies of SOURCE at work; default: one for each GPU, or as CPUs allow.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Propose again for shards that an interrupted run has finished.")]
+
+
 def register(group: typer.Typer) -> None:
     """Adds the verb to `dpn data`."""
     group.command("propose")(propose)
@@ -33,35 +57,13 @@ def register(group: typer.Typer) -> None:
 
 def propose(
     uri: Annotated[str, typer.Argument(metavar="SET", help="A published data set.")],
-    source: Annotated[
-        str,
-        typer.Option(
-            "--with",
-            metavar="SOURCE",
-            help="What proposes: a detector's from_pretrained folder (DETR, Deformable DETR, RT-DETR, D-FINE, LW-DETR, "
-            "RF-DETR; Grounding DINO is asked for what the question names), a file of UPN's weights (.pth), a file of "
-            'proposals (.jsonl: {"id" or "image", "boxes", "scores"} a line), or jitter (true boxes, moved).',
-        ),
-    ],
-    to: Annotated[
-        str | None,
-        typer.Option(help="Where to publish; default: SET, as its new version (older ones stay readable)."),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Least score; default .3, of Grounding DINO .25.")
-    ] = None,
-    nms: Annotated[
-        float, typer.Option(min=0, max=1, help="Of boxes that overlap by more, the best stays; 1 keeps all.")
-    ] = 0.8,
-    granularity: Annotated[
-        Literal["fine", "coarse"], typer.Option(help="Of UPN: anything that stands for itself, or whole things.")
-    ] = "fine",
-    actors: Annotated[
-        int | None, typer.Option(min=1, help="Copies of SOURCE at work; default: one for each GPU, or as CPUs allow.")
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Propose again for shards that an interrupted run has finished.")
-    ] = False,
+    source: Source,
+    to: To = None,
+    threshold: Threshold = None,
+    nms: Nms = 0.8,
+    granularity: Grain = "fine",
+    actors: Actors = None,
+    fresh: Fresh = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace another data set at --to; its version stays readable.")
     ] = False,
