@@ -20,6 +20,8 @@ from dpn_model.special_texts import SPECIAL_TOKENS
 
 #: words of the demo set's tokenizer; only `lm_head` and the number of parameters depend on it
 TINY_VOCAB_SIZE = 70
+#: words of the detection set's tokenizer, and what names objects
+TINY_CHATREX_VOCAB_SIZE = 154
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ def tiny_base(vocab_size: int = TINY_VOCAB_SIZE, *, image_size: int = 96, patch_
     return NamedBase(base, SPECIAL_TOKENS.index("<ROUTER>"))
 
 
-def tiny_chatrex_base(vocab_size: int, *, image_token: int, object_token: int, router_token: int) -> NamedBase:
-    """Both towers and the decoder of `tiny-chatrex`, about 1.5 million parameters: 8x8 = 64 visual tokens.
+def tiny_chatrex_base(vocab_size: int = TINY_CHATREX_VOCAB_SIZE) -> NamedBase:
+    """Towers of 64 and 24 to 128 channels, Llama decoder (4 layers of 128), 8x8 = 64 visual tokens, 100 boxes.
 
-    The ids are those of a tokenizer made here (`processing.tokenizer.build_word_tokenizer`).
+    Ids are those of a tokenizer made here (`processing.tokenizer.build_word_tokenizer`).
     """
     vision = {
         "model_type": "clip_vision_model",
@@ -112,11 +114,11 @@ def tiny_chatrex_base(vocab_size: int, *, image_token: int, object_token: int, r
         "text_config": text,
         "image_size": 256,
         "vision_feature_layer": -1,
-        "image_token_index": image_token,
-        "object_token_index": object_token,
+        "image_token_index": SPECIAL_TOKENS.index("<image>"),
+        "object_token_index": len(SPECIAL_TOKENS),
         "tie_word_embeddings": True,
     }
-    return NamedBase(base, router_token)
+    return NamedBase(base, SPECIAL_TOKENS.index("<ROUTER>"))
 
 
 def base_shape(name: str) -> ModelShape:
@@ -244,6 +246,7 @@ def _qwen(hidden_size: int, intermediate_size: int, num_layers: int, heads: tupl
 
 BASES: dict[str, NamedBase] = {
     "tiny": tiny_base(),
+    "tiny-chatrex": tiny_chatrex_base(),
     # CLIP ViT-L/14 at 336 px, mlp2x projector, Vicuna v1.5; 24x24 = 576 visual tokens
     "llava-1.5-7b": _llava(_VICUNA_7B),
     "llava-1.5-13b": _llava(_VICUNA_13B),

@@ -75,6 +75,8 @@ class MethodSpec:
         has_dial: one checkpoint serves many budgets (`set_budget`).
         routes: (settings, shape) -> every route that all samples can be made to take (`set_route`); None: there are
             none.
+        walks: (settings, shape, text tokens) -> the decoder's multiply-accumulates for one sample on all of these at
+            once; None: they are run one by one.
         resizes: it shows the tower pictures of fewer pixels, which any model can be asked for.
         budget: the one setting that its cost rises with, for whoever wants it at a given cost (`budgets.py`): a range,
             or choices from the cheapest to the dearest. None: its cost is what it is.
@@ -99,6 +101,7 @@ class MethodSpec:
     needs_router_token: bool = False
     has_dial: bool = False
     routes: Callable[[Any, ModelShape], Sequence[tuple[str, ...]]] | None = None
+    walks: Callable[[Any, ModelShape, int], int] | None = None
     resizes: bool = False
     budget: Dimension | None = None
     control: Mapping[str, Any] | None = None

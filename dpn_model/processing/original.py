@@ -10,7 +10,10 @@ from transformers import PreTrainedTokenizerBase
 from dpn_model.bases.vision.image_side import image_side_of
 from dpn_model.configuration import DpnConfig
 from dpn_model.processing.tokenizer import add_special_tokens
+from dpn_model.special_texts import IMAGE_TEXT, OBJECT_TEXT, OBJECT_TOKENS, ROUTER_TEXT
 
+#: of text with pictures and objects in it
+_OBJECTS_MAX_LENGTH = 2048
 #: LLaVA's code pads for `pad` and otherwise leaves the picture to CLIP's processor, which cuts the centre out
 _ASPECT_RATIOS = {"pad": "pad", "square": "crop", None: "crop"}
 
@@ -42,6 +45,29 @@ def original_settings(data: Mapping[str, Any], config: DpnConfig) -> dict[str, A
     }
 
 
+def object_settings(data: Mapping[str, Any], config: DpnConfig) -> dict[str, Any]:
+    """Settings of `ObjectProcessor` for a checkpoint of the ChatRex family (spec chatrex 1.1, 3.1).
+
+    Args:
+        data: its config.json.
+        config: what was made of it.
+    """
+    side: Any = image_side_of(config.base)
+    height, width = side.fixed_grid()
+    return {
+        "image_size": side.image_size,
+        "tokens_per_image": height * width,
+        "template": "qwen" if config.base.text_config.model_type == "qwen2" else "short",
+        "max_length": data.get("tokenizer_model_max_length") or _OBJECTS_MAX_LENGTH,
+    }
+
+
 def fit_tokenizer(tokenizer: PreTrainedTokenizerBase, config: DpnConfig) -> None:
-    """Teach it `<image>` and `<ROUTER>` at the model's ids. Raises as `add_special_tokens`."""
-    add_special_tokens(tokenizer, image_token_id=config.base.image_token_id, router_token_id=config.router_token_id)
+    """Teach it the texts that this model knows, at its ids. Raises as `add_special_tokens`."""
+    base = config.base
+    expected = {IMAGE_TEXT: base.image_token_id, ROUTER_TEXT: config.router_token_id}
+    if (objects := getattr(base, "object_token_index", None)) is not None:
+        # Where names of objects are new they follow the words (`weights.object_rows`).
+        first = tokenizer.get_vocab().get(OBJECT_TOKENS[0], len(tokenizer))
+        expected |= {OBJECT_TEXT: objects} | {text: first + number for number, text in enumerate(OBJECT_TOKENS)}
+    add_special_tokens(tokenizer, expected, fills=objects is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from dpn_model.bases.chatrex.shape import is_chatrex
 from dpn_model.configuration import DpnConfig
 from dpn_model.processing.chat_loading import load_chat_processor
 from dpn_model.processing.chat_processor import KIND
@@ -12,7 +13,7 @@ from dpn_model.processing.contract import Processor
 from dpn_model.processing.folder_files import load_tokenizer
 from dpn_model.processing.object_processor import KIND as OBJECTS_KIND
 from dpn_model.processing.object_processor import ObjectProcessor
-from dpn_model.processing.original import fit_tokenizer, original_settings
+from dpn_model.processing.original import fit_tokenizer, object_settings, original_settings
 from dpn_model.processing.square_processor import FILE_NAME, SquareProcessor
 from dpn_model.weights.files import read_json
 from dpn_model.weights.folder import load_config
@@ -51,6 +52,10 @@ def load_processor(folder: str | Path, config: DpnConfig | None = None) -> Proce
         return made(load_tokenizer(folder), **settings)
     config = config or load_config(folder)
     data = read_json(folder / "config.json")
+    if settings is None and is_chatrex(data) and data.get("model_type") != config.model_type:
+        tokenizer = load_tokenizer(folder, is_llama=config.base.text_config.model_type == "llama")
+        fit_tokenizer(tokenizer, config)
+        return ObjectProcessor(tokenizer, **object_settings(data, config))
     if settings is None and is_original(data):
         tokenizer = load_tokenizer(folder, is_llama=True)
         fit_tokenizer(tokenizer, config)

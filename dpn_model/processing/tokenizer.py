@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from dpn_model.special_texts import IMAGE_TEXT, OBJECT_TEXT, OBJECT_TOKENS, ROUTER_TEXT, SPECIAL_TOKENS
+from dpn_model.special_texts import OBJECT_TEXT, OBJECT_TOKENS, ROUTER_TEXT, SPECIAL_TOKENS
 
 
 def build_word_tokenizer(words: Iterable[str], *, objects: bool = False) -> PreTrainedTokenizerFast:
@@ -33,21 +33,28 @@ def build_word_tokenizer(words: Iterable[str], *, objects: bool = False) -> PreT
     )
 
 
-def add_special_tokens(tokenizer: PreTrainedTokenizerBase, *, image_token_id: int, router_token_id: int | None) -> None:
-    """Teach an imported tokenizer `<image>` and `<ROUTER>`, at the ids the model has for them.
+def add_special_tokens(
+    tokenizer: PreTrainedTokenizerBase, expected: Mapping[str, int | None], *, fills: bool = False
+) -> None:
+    """Teach an imported tokenizer texts that stand for something, at the ids the model has for them.
 
     Where it has no token to pad with, that is `<unk>`, as the authors do.
+
+    Args:
+        tokenizer: of transformers.
+        expected: text -> id; None: the model has none.
+        fills: ids between that no token has are given placeholders: the embedding's spare rows.
 
     Raises:
         ValueError: the tokenizer gives one of them another id than the model's.
     """
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token
-    expected = {IMAGE_TEXT: image_token_id}
-    if router_token_id is not None:
-        expected[ROUTER_TEXT] = router_token_id
-    # New tokens get the next free id, so the smaller one comes first.
-    for text, wanted in sorted(expected.items(), key=lambda item: item[1]):
+    # New tokens get the next free id, so the smallest comes first.
+    ordered = sorted((wanted, text) for text, wanted in expected.items() if wanted is not None)
+    for wanted, text in ordered:
+        if fills and text not in tokenizer.get_vocab():
+            tokenizer.add_tokens([f"<unused_{number}>" for number in range(len(tokenizer), wanted)])
         tokenizer.add_tokens([text], special_tokens=True)
         given = tokenizer.convert_tokens_to_ids(text)
         if given != wanted:

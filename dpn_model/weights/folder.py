@@ -1,4 +1,4 @@
-"""Reading and writing from_pretrained folders: of ours, of transformers, of the authors of LLaVA, LLaVA-HR and DPN."""
+"""Reading and writing from_pretrained folders: of ours, of transformers, of the authors of other models."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
+from dpn_model.bases.chatrex.shape import is_chatrex
 from dpn_model.configuration import DpnConfig
 from dpn_model.weights.arguments import WantedDtype
+from dpn_model.weights.chatrex import from_chatrex
 from dpn_model.weights.files import check_no_pointers, read_json, weight_files
 from dpn_model.weights.names import canonical_names
 from dpn_model.weights.original import from_original, is_original
@@ -71,7 +73,9 @@ def load_folder(folder: Path, dtype: WantedDtype = torch.float32) -> Source:
     """
     data = _read_config_file(folder)
     files = weight_files(folder)
-    if is_original(data):
+    if is_chatrex(data):
+        config, tensors = from_chatrex(data, read_folder(folder), folder)
+    elif is_original(data):
         config, tensors = from_original(data, canonical_names(read_folder(folder)), folder)
     elif data.get("model_type") == DpnConfig.model_type:
         config = DpnConfig(**{key: value for key, value in data.items() if key != "model_type"})
@@ -100,6 +104,8 @@ def load_config(folder: Path) -> DpnConfig:
     Raises: as `load_folder`.
     """
     data = _read_config_file(folder)
+    if is_chatrex(data):
+        return from_chatrex(data, read_shapes(folder), folder)[0]
     if is_original(data):
         return from_original(data, canonical_names(read_shapes(folder)), folder)[0]
     if data.get("model_type") == DpnConfig.model_type:

@@ -7,7 +7,7 @@ routers of the authors' DPN.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor
 
@@ -21,8 +21,8 @@ _CONVNEXT = (
     (r"stages\.(\d+)\.blocks\.(\d+)\.conv_dw\.", r"encoder.stages.\1.layers.\2.dwconv."),
     (r"stages\.(\d+)\.blocks\.(\d+)\.norm\.", r"encoder.stages.\1.layers.\2.layernorm."),
     (r"stages\.(\d+)\.blocks\.(\d+)\.mlp\.fc(\d)\.", r"encoder.stages.\1.layers.\2.pwconv\3."),
-    # The authors store the layer scale as `weight`, timm as `gamma`.
-    (r"stages\.(\d+)\.blocks\.(\d+)\.(?:gamma|weight)$", r"encoder.stages.\1.layers.\2.layer_scale_parameter"),
+    # The authors of LLaVA-HR store the layer scale as `weight`, ChatRex's as `ramma`, timm as `gamma`.
+    (r"stages\.(\d+)\.blocks\.(\d+)\.(?:gamma|ramma|weight)$", r"encoder.stages.\1.layers.\2.layer_scale_parameter"),
 )
 _SLOW = "model.vision_tower.slow."
 #: first match wins; order matters where one pattern is the beginning of another
@@ -60,15 +60,26 @@ def canonical_name(name: str) -> str | None:
     return name
 
 
-def canonical_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under our names.
+def convnext_name(name: str) -> str:
+    """transformers' name of a ConvNeXt's tensor that has timm's; another name stays as it is."""
+    for pattern, new in _CONVNEXT:
+        renamed, found = re.subn("^" + pattern, new, name, count=1)
+        if found:
+            return renamed
+    return name
+
+
+def canonical_names(
+    tensors: Mapping[str, Tensor], name_of: Callable[[str], str | None] = canonical_name
+) -> dict[str, Tensor]:
+    """Tensors under our names, as `name_of` gives them; what it gives None is left out.
 
     Raises:
         ValueError: two tensors would get the same name.
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        new = canonical_name(name)
+        new = name_of(name)
         if new is None:
             continue
         if new in renamed:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, ConvNextConfig, LlamaConfig, LlavaConfig, PreTrainedConfig
 
+from dpn_model.bases.chatrex.shape import is_chatrex
 from dpn_model.bases.llava_hr.model import LlavaHrConfig
 from dpn_model.bases.llava_hr.shape import ADAPTER_LAYERS, IMAGE_SIZE
 from dpn_model.configuration import DpnConfig
@@ -26,8 +27,9 @@ CLIP_HEAD_WIDTH = 64
 
 
 def is_original(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json describes a LLaMA with vision fields beside it, rather than a composed model."""
-    return "text_config" not in config and any(field.startswith("mm_") for field in config)
+    """Whether a config.json describes a LLaMA with vision fields beside it, not a composed model and no RexSeek."""
+    has_fields = any(field.startswith("mm_") for field in config)
+    return "text_config" not in config and has_fields and not is_chatrex(config)
 
 
 def from_original(

@@ -22,7 +22,7 @@ class Pretrained(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> Self:
-        """Load a folder of ours, of transformers (LLaVA, Qwen-VL) or of the authors of LLaVA, LLaVA-HR and DPN.
+        """Load a folder of ours, of transformers (LLaVA, Qwen-VL) or of authors (LLaVA, LLaVA-HR, DPN, ChatRex).
 
         A base without a method is dense until one is configured. Nothing but tensors is unpickled, no code of the
         folder's runs.

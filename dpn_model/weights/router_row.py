@@ -32,16 +32,23 @@ def tokenizer_ids(folder: Path, image_token_id: int | None = None) -> tuple[int,
     Returns:
         None where the folder has no tokenizer, or one that transformers cannot read.
     """
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        return None
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception:  # whoever needs the tokenizer says what is wrong with it; the weights are read without it
+    tokenizer = folder_tokenizer(folder)
+    if tokenizer is None:
         return None
     router = _id_of(tokenizer, ROUTER_TEXT)
     if router == image_token_id:
         router += 1
     return router, (_id_of(tokenizer, IMAGE_TEXT) if image_token_id is None else image_token_id)
+
+
+def folder_tokenizer(folder: Path) -> Any | None:
+    """The folder's tokenizer; None where it has none, or one that transformers cannot read."""
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception:  # whoever needs the tokenizer says what is wrong with it; the weights are read without it
+        return None
 
 
 def with_rows(tensors: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:

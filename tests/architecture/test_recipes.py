@@ -12,7 +12,9 @@ from dpn_platform.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "jobs/configs").glob("*.yaml"))
-DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "platform/README.md")]
+DOCUMENTS = [
+    ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "platform/README.md", "docs/objects.md")
+]
 MAKE_TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 CODE_BLOCK = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"`((?:dpn|make) [^`]+)`")

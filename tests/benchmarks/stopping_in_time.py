@@ -1,11 +1,12 @@
 """What ending trials early saves, and what it costs the front: a study that ended none, replayed under many rules.
 
-    dpn sweep jobs/configs/demo-search.yaml sweep.early_stopping.min_trials=1000 sweep.early_stopping.questions=[]
+    dpn sweep jobs/configs/demo-search.yaml sweep.early_stopping.min_trials=28 sweep.early_stopping.questions=[]
     python -m tests.benchmarks.stopping_in_time STUDY [--runs-uri URI] [--questions 0.25 0.5]
 
-Its trials were measured at every rung and judged at none, so any rule can be tried on them: each trial meets, in the
-study's order, those that the rule let finish before it. Steps and answers are counted; a front's difference is that of
-hypervolumes, with a 95% interval over pictures.
+Nobody is judged before as many trials have finished as are trained, 24 and four controls. So all were measured at every
+rung and none was judged, and any rule can be tried on them: each trial meets, in the study's order, those that the rule
+let finish before it. Steps and answers are counted; a front's difference is that of hypervolumes, with a 95% interval
+over pictures.
 """
 
 from __future__ import annotations

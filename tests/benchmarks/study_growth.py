@@ -52,9 +52,13 @@ def write(runs_uri: str, num_trials: int) -> Ledger:
     found = []
     for number, cost in enumerate(costs):
         is_dense = number == 0
-        params = {"method.routing_loss.weight": draw.random(), "method.routing_loss.target": draw.random()}
+        params = {
+            "method.routing_loss.weight": draw.uniform(0.01, 1.0),
+            "method.routing_loss.target": draw.uniform(0.5, 1.8),
+            "method.experts": ["1x1", "1x2", "2x2"],
+        }
         trial = Trial("dense", {"method.name": "dense"}, is_control=True)
-        found.append(Made(trial if is_dense else searched_trial(number, "dpn", params), cost, answers(draw, cost)))
+        found.append(Made(trial if is_dense else searched_trial(number - 1, "dpn", params), cost, answers(draw, cost)))
     together(lambda made: ledger.put(finished(ledger, made)), found)
     ledger.finish(1.0)
     return ledger
@@ -103,7 +107,7 @@ def command(ledger: Ledger) -> str:
 
 
 def measure(ledger: Ledger, num_trials: int) -> tuple[str, ...]:
-    _, listed = best_of(lambda: list_studies(ledger.runs_uri))
+    _, listed = best_of(lambda: list_studies(ledger.runs_uri, with_records=True))
     study, read = best_of(lambda: read_study(ledger))
     record, front = best_of(lambda: with_front(StudyRecord(study.name, study.points)))
     table = best_of(lambda: printed(front_table(record)))[1]
@@ -114,6 +118,7 @@ def measure(ledger: Ledger, num_trials: int) -> tuple[str, ...]:
     assert sweep is not None
     more = sweep.model_copy(update={"num_trials": num_trials + 2 * TIMES})
     search, learn = best_of(lambda: StudySearch(more, study.trials, lambda trial, known: trial))
+    assert len(search.study.trials) == num_trials - 1, "what was not told takes no time"
     decide = best_of(lambda: search.suggest(uuid.uuid4().hex))[1]
     return (f"{num_trials}", listed, read, front, table, drawing, brief, document, learn, decide, command(ledger))
 

@@ -97,6 +97,35 @@ def test_evaluations_are_priced_with_every_point_of_a_dial():
     assert total["device_hours_in_all"]["high"] > total["device_hours"]["high"]
 
 
+def test_evaluations_on_all_routes_are_priced_as_the_walk(tmp_path, capfd):
+    """Of what is trained and takes routes: neither the controls nor a dial's points."""
+    sweep = {"num_trials": 2, "controls": ["dense", {"name": "fastv", "on": "dense"}], "replicates": 3, "dial": [0.5]}
+    method = {"route_fit": {"samples": 100}, "scaling": "off"}
+    own, every = (
+        build_plan(
+            experiment(train={"steps": 10}, sweep=sweep, method=method, eval={"limit": 50, "routes": routes}),
+            Assumptions(text_tokens=16),
+        )
+        for routes in ("own", "all")
+    )
+    walk = every["methods"][-1]["all_routes"]["flops_per_question"]["low"]
+    assert walk > 2 * every["methods"][-1]["forward_per_sample"]["true"]["total"]["low"]
+    for bound in ("low", "high"):
+        more = every["total"]["evaluation_flops"][bound] - own["total"]["evaluation_flops"][bound]
+        assert more == pytest.approx(50 * 2 * 3 * walk)
+    assert own["methods"][-1]["all_routes"] is None
+    assert [one["name"] for one in every["methods"] if one["trials"] and one["all_routes"]["routes"]["low"]] == ["dpn"]
+    assert [one["name"] for one in every["methods"] if one["all_routes"] is None] == ["fastv-free"]
+    alone = build_plan(experiment(eval={"limit": 50, "routes": "all"}), Assumptions(text_tokens=16))
+    assert (alone["methods"][0]["all_routes"], alone["total"]["evaluation_flops"]) == (None, {"low": 0, "high": 0})
+    path = tmp_path / "all.yaml"
+    path.write_text("name: x\nmodel: {base: tiny}\nsweep: {num_trials: 1}\neval: {routes: all}\n")
+    assert main.run(["plan", str(path), "--text-tokens", "10"]) == 0
+    printed = capfd.readouterr().out
+    assert "dpn: every question on all its routes too (27), as 3.5" in printed
+    assert printed.count("every question on all") == 1
+
+
 def test_local_data_set_that_is_not_there_is_named(tmp_path):
     plan = build_plan(experiment(data={"uri": str(tmp_path / "absent")}), Assumptions())
     assert "absent" in plan["data"]["missing"]

@@ -5,61 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 
 from dpn_platform.benchmarks.outcomes import encode_table
 from dpn_platform.cli import main
-from dpn_platform.storage import list_files, read_json, write_bytes, write_json
+from dpn_platform.storage import read_json, write_bytes, write_json
 from dpn_platform.sweeps.lease import Holder
-from dpn_platform.sweeps.trials import searched_trial
 from tests.reports.dynamic_tables import CHEAP, DEAR, halves, knows_the_family, scores_of, table_of
-from tests.sweeps.written_studies import Made, small_trials, write_study
-
-OPEN = [searched_trial(8, "dpn", {}).become("failed", reason="out of [memory]"), searched_trial(9, "dpn", {})]
+from tests.sweeps.written_studies import OPEN, small_trials, write_study
 
 
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    """Two studies, `alpha` finished and `beta` better and interrupted."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    runs = f"file://{tmp_path}/runs"
-    write_study(runs, "alpha", small_trials())
-    write_study(runs, "beta", small_trials(gain=0.15), unfinished=OPEN, config={"train": {"steps": 8}})
-    return runs
-
-
-@pytest.fixture
-def study(runs, capsys):
-    """Runs a verb on these studies; gives what it printed."""
-
-    def run(*arguments, code=0, runs_uri=runs):
-        assert main.run(["study", *arguments, "--runs-uri", runs_uri]) == code
-        return capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def document(study):
-    return lambda *arguments: json.loads(study(*arguments, "--json").out)
-
-
-@pytest.fixture
-def refused(study):
-    def run(*arguments, **more):
-        captured = study(*arguments, code=2, **more)
-        assert captured.out == ""
-        assert captured.err.rstrip("\n").rpartition("\n")[2].startswith("dpn: error: ")
-        assert "Traceback" not in captured.err
-        return captured.err
-
-    return run
-
-
-def test_list(study, document):
+def test_list(study, document, monkeypatch):
     rows = {row["name"]: row for row in document("list")["studies"]}
     assert {name: (row["state"], row["trials"]) for name, row in rows.items()} == {
         "alpha": ("finished", 5),
@@ -76,6 +33,7 @@ def test_list(study, document):
     )
     assert long["beta"]["best"]["name"] == "dense"
     assert [row["name"] for row in document("list", "--state", "finished")["studies"]] == ["alpha"]
+    monkeypatch.setenv("COLUMNS", "140")
     printed = study("list", "--long").out
     for cell in ("alpha", "finished", "0:00:12", "best %"):
         assert cell in printed
@@ -89,6 +47,43 @@ def test_list_goes_on_behind_a_damaged_study(study, runs):
     assert "damaged" in printed.out
     assert "alpha" in printed.out
     assert f"damaged: {runs}/studies/broken.json: not valid JSON" in printed.err
+
+
+def test_failed_and_damaged_trials_are_told(study, document, runs, monkeypatch):
+    """By the list as it is asked for most, which reads no points."""
+    monkeypatch.setenv("COLUMNS", "140")
+    write_study(runs, "gamma", small_trials(), unfinished=OPEN[:1]).finish_but_for(1)
+    write_bytes(f"{runs}/studies/gamma/trials/dpn-01.json", b'{"key": ')
+    (row,) = document("list", "--match", "gamma", "--state", "finished")["studies"]
+    assert [row[name] for name in ("state", "trials", "finished", "failed", "open", "damaged")] == [
+        "finished", 6, 4, 1, 0, 1,
+    ]  # fmt: skip
+    printed = study("list", "--match", "gamma")
+    assert "finished, 1 failed, 1 damaged" in " ".join(printed.out.replace("│", " ").split())
+    assert "damaged: " in printed.err
+    found = document("show", "gamma")
+    assert (found["state"], found["num_failed"], found["trials"]["damaged"]) == ("finished", 1, 1)
+    assert [(one["key"], one["state"]) for one in found["unsettled"]] == [("dpn-08", "failed"), ("dpn-01", "damaged")]
+    printed = " ".join(study("show", "gamma").out.replace("│", " ").split())
+    assert "state finished, 1 failed, 1 damaged" in printed
+    assert "trials 4 finished, 1 failed, 1 damaged" in printed
+    assert "dpn-01 damaged" in printed
+
+
+def test_show_says_what_is_a_range_and_what_are_values(study, runs):
+    search = {
+        "methods": {"dpn": {"routing_loss_target": [1, 2]}, "static": {"kernel": ["1x2", "2x2"]}},
+        "train.steps": [120, 240],
+        "train.lr": {"low": 1e-4, "high": 1e-3, "log": True},
+        "train.warmup_ratio": {"low": 0.0, "high": 0.1, "step": 0.05},
+    }
+    write_study(runs, "gamma", config={"sweep": {"search": search}})
+    printed = " ".join(study("show", "gamma").out.replace("│", " ").split())
+    for told in (
+        "method searched dpn, static", "dpn.routing_loss_target 1 to 2", "static.kernel 1x2, 2x2",
+        "train.steps 120, 240", "train.lr 0.0001 to 0.001, log", "train.warmup_ratio 0 to 0.1, step 0.05",
+    ):  # fmt: skip
+        assert told in printed
 
 
 def test_show(study, document):
@@ -246,63 +241,3 @@ def test_a_store_that_is_away_is_one_line(refused, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
     for verb in (["list"], ["show", "alpha"]):
         assert "nobody answers at that address" in refused(*verb, runs_uri="s3://dpn/runs")
-
-
-@pytest.fixture
-def spare(runs):
-    """A study `gamma`, of which one trial is dearer and worse than all others; its runs say whose they are."""
-    trials = [*small_trials(), Made(searched_trial(3, "dpn", {}), 0.95, [False] * 200)]
-    write_study(runs, "gamma", trials)
-    for made in trials:
-        write_json(f"{runs}/gamma-{made.trial.key}/provenance.json", {"fingerprint": "f"})
-    return trials
-
-
-def pruned(document, what):
-    return {one["trial"] for one in document("prune", "gamma")["found"] if one["what"] == what}
-
-
-def test_prune_lists_first_and_keeps_what_is_needed(spare, study, document, refused, runs):
-    write_bytes(f"{runs}/gamma-dpn-03/notes.txt", b"mine")
-    write_bytes(f"{runs}/studies/gamma/tune/attempt-1/state.json", b"{}")
-    shown, before = document("show", "gamma"), set(list_files(runs))
-    assert "dpn-03" not in shown["front"]
-
-    assert not document("prune", "gamma")["deleted"]
-    assert pruned(document, "weights") == {"dpn-03"}
-    assert pruned(document, "engine state") == {made.trial.key for made in spare}
-    assert "can go: dpn study prune gamma --delete" in study("prune", "gamma").out
-    assert set(list_files(runs)) == before, "it was listed"
-
-    assert "MiB deleted" in study("prune", "gamma", "--delete").out
-
-    left = set(list_files(runs))
-    assert {uri.removeprefix(f"{runs}/") for uri in before - left} == {
-        *(f"gamma-{made.trial.key}/step_00000004/engine/weights" for made in spare),
-        *(f"gamma-dpn-03/{file}" for file in ("export/model.safetensors", "outcome.json")),
-        "studies/gamma/tune/attempt-1/state.json",
-    }
-    assert {uri.removeprefix(f"{runs}/") for uri in left - before} == {"studies/gamma/lease/000000.json"}
-    assert "nothing can go" in study("prune", "gamma").out
-    assert document("show", "gamma")["front"] == shown["front"]
-    write_json(f"{runs}/studies/beta/lease/000000.json", asdict(replace(Holder.this_process(), host="node-7")))
-    assert "is being run by process" in refused("prune", "beta", "--delete")
-
-
-def test_prune_keeps_what_others_need(spare, study, document, refused, runs):
-    taken = [replace(made, trial=replace(made.trial, reused_from=f"gamma/{made.trial.key}")) for made in spare[::4]]
-    assert [made.trial.key for made in taken] == ["dense", "dpn-02"]
-    write_study(runs, "delta", [Made(taken[0].trial, 1.0, [False] * 200), taken[1]])
-    assert pruned(document, "weights") == {"dpn-03"}
-    worst = replace(spare[-1].trial, reused_from="gamma/dpn-03")
-    write_study(runs, "epsilon", [Made(worst, 0.9, [True] * 200)])
-    assert pruned(document, "weights") == set(), "it is on the front of another study"
-    write_study(runs, "zeta", small_trials(), config={"model": {"base": f"{runs}/gamma-dpn-03/export"}})
-    (Path(runs.removeprefix("file://")) / "studies" / "epsilon.json").unlink()
-    assert pruned(document, "weights") == set(), "another study starts from it"
-    write_bytes(f"{runs}/studies/delta/trials/dense.json", b"{")
-    assert "study delta is damaged, nobody knows what it needs" in refused("prune", "gamma")
-
-
-def test_prune_touches_no_folder_that_does_not_say_that_it_is_a_runs(document):
-    assert document("prune", "alpha")["found"] == []

@@ -84,5 +84,10 @@ def test_refusals(ledger: Ledger, call: Call) -> None:
         call("aliases", "day", "--runs-uri", ledger.runs_uri)
     with pytest.raises(DpnError, match="alias 'winner' has no rule"):
         call("promote", ledger.uri, "--alias", "winner")
+    with pytest.raises(DpnError, match="guard pope: study 'night' asks no questions of it; allowed: heldout"):
+        call("promote", ledger.uri, "--guard", "pope", "--dry-run")
+    with pytest.raises(DpnError, match="benchmark 'popes' is unknown"):
+        call("promote", ledger.uri, "--guard", "popes")
+    assert call("promote", ledger.uri, "--guard", "heldout", "--dry-run").exit_code == 0
     with pytest.raises(DpnError, match="study"):
         call("promote", "a/b", "--runs-uri", ledger.runs_uri)

@@ -55,6 +55,15 @@ def test_tables_print_text_as_it_is(capsys):
     assert "s3://dpn/x" in out
 
 
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("200", 200), (None, 140), ("0", 140), ("wide", 140)])
+def test_a_piped_table_is_as_wide_as_columns_says(capsys, monkeypatch, columns, width):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    console.print_table("t", ("name", "value"), [("x" * 500, "y")])
+    assert max(map(len, capsys.readouterr().out.splitlines())) == width
+
+
 def test_progress_without_a_terminal_prints_lines_to_stderr(capsys, monkeypatch):
     monkeypatch.setattr(console, "_PLAIN_INTERVAL_S", 0.0)
     with console.progress("counting", 4) as advance:

@@ -14,6 +14,7 @@ from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.services.ray_client import init_ray
 from dpn_platform.storage import read_bytes, read_json
+from dpn_platform.sweeps.catalogue import list_studies
 from dpn_platform.sweeps.events import StudyEvent
 from dpn_platform.tracking import MemoryTracker
 from tests.integration.pretended_studies import calls_of, pretend, pretended, start, statuses
@@ -98,8 +99,12 @@ def test_failed_trials_are_tried_again_and_hopeless_ones_are_not(config: Experim
     assert result.stopped == result.meta["stopped"] == {"dpn-01": "hopeless"}
     assert [point.name for point in result.points] == ["dense", "static_2x2"]
     assert (statuses(tracker)["s-dpn-00"], statuses(tracker)["s-dpn-01"]) == ("FAILED", "KILLED")
+    [standing] = list_studies(config.storage.runs_uri, with_records=True)
+    assert standing.told == "finished, 1 failed"
     healed = start(config, pretend(calls), tracker, study_name=None, resume=True)
     assert [point.name for point in healed.points] == ["dense", "static_2x2", "dpn-00"]
+    [standing] = list_studies(config.storage.runs_uri, with_records=True)
+    assert standing.told == "finished"
     assert Counter(name for name, _ in calls_of(calls))["s-dpn-00"] == 2
     assert len(calls_of(calls)) == 5
     assert Counter(run.tags["dpn.key"] for run in tracker.runs.values()).most_common(1)[0][1] == 1

@@ -83,7 +83,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"s2": True, "s2_scales": "336,672"}, "s2 = True"),
     ({"mm_vision_tower": "google/siglip-so400m-patch14-384"}, "mm_vision_tower = 'google/siglip"),
     ({"model_type": "llava_mistral", "architectures": ["LlavaMistralForCausalLM"]}, "model_type = 'llava_mistral'"),
-    ({"num_attention_heads": 5}, "not a LLaMA's configuration"),
+    ({"num_attention_heads": 5}, "LlamaConfig refuses it"),
 ]
 
 

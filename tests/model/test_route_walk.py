@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
+from dpn_model.cost.flops import layer_macs
+from dpn_model.methods.dpn.spec import plan_walk
 from dpn_model.tiny import tiny_config
 
 IGNORE = -100
@@ -83,6 +85,22 @@ def test_losses_and_costs_are_those_of_the_forced_routes(method: Method) -> None
             assert report.route(sample) == out.routing.route(sample)
             assert report.visual_tokens_per_stage(sample) == out.routing.visual_tokens_per_stage(sample)
             assert report.cost(sample, "swiglu") == out.routing.cost(sample, "swiglu")
+
+
+@pytest.mark.parametrize("method", [*METHODS, Method(sites=(1, 2, 3), experts=("1x1", "4x4"), scaling="off")])
+def test_a_walk_is_planned_with_what_it_runs(method: Method) -> None:
+    """Every layer once for every beginning of a route. Of 2x2 tokens 4x4 cannot be taken, and 1x1 runs twice."""
+    model = _model(method)
+    walk, _ = model.walk_routes(**_batch())
+    shape, reports = model.model_shape, [walk.routing(number) for number in range(len(walk.routes))]
+    text, ran, ends = reports[0].text_tokens[0], 0, (*method.sites, shape.decoder.num_layers)
+    for stage, (start, end) in enumerate(zip((0, *ends), ends, strict=False)):
+        beginnings = {
+            route[:stage]: report.visual_tokens_per_stage(0)[stage]
+            for route, report in zip(walk.routes, reports, strict=True)
+        }
+        ran += (end - start) * sum(layer_macs(visual + text, shape.decoder, "swiglu") for visual in beginnings.values())
+    assert plan_walk(method, shape, text) == ran
 
 
 @pytest.mark.parametrize("method", METHODS, ids=["three sites", "scaled", "unequal sites", "convolution"])

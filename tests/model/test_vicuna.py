@@ -60,7 +60,7 @@ def real_tokenizer() -> PreTrainedTokenizerBase:
 @pytest.fixture(scope="module", params=[small_tokenizer, real_tokenizer], ids=["small", "real"])
 def vicuna(request) -> DpnProcessor:
     tokenizer = request.param()
-    add_special_tokens(tokenizer, image_token_id=IMAGE, router_token_id=ROUTER)
+    add_special_tokens(tokenizer, {"<image>": IMAGE, "<ROUTER>": ROUTER})
     return DpnProcessor(tokenizer, image_size=14, tokens_per_image=4, template="vicuna_v1")
 
 
@@ -151,7 +151,7 @@ def test_limit_counts_expanded_tokens_or_text(vicuna: DpnProcessor) -> None:
 
 def test_tokenizer_of_another_model_is_refused() -> None:
     with pytest.raises(ValueError, match="gives <image> the id 32000, the model has 32001"):
-        add_special_tokens(small_tokenizer(), image_token_id=32001, router_token_id=None)
+        add_special_tokens(small_tokenizer(), {"<image>": 32001, "<ROUTER>": None})
 
 
 def test_segments_are_the_layout_of_the_authors() -> None:

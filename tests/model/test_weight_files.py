@@ -32,6 +32,17 @@ def test_a_pickle_of_anything_else_is_refused(tmp_path: Path, capsys) -> None:
         DpnForConditionalGeneration.from_pretrained(tmp_path)
 
 
+def test_weights_of_a_training_file_are_read(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.ones(2)}, "meta": {"epoch": 3}}, tmp_path / "pytorch_model.bin")
+    assert torch.equal(read_folder(tmp_path)["a"], torch.ones(2))
+    torch.save({"state_dict": {"a": torch.ones(2)}, "meta": Intruder()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="holds more than tensors and is refused"):
+        read_folder(tmp_path)
+    torch.save({"state_dict": {"a": 3}}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="is not a dictionary of tensors"):
+        read_folder(tmp_path)
+
+
 def test_large_models_are_written_in_shards(tmp_path: Path) -> None:
     tensors = {f"part.{number}": torch.full((10,), float(number)) for number in range(5)}
     write_folder(tmp_path, tensors, max_shard_bytes=85)
@@ -56,6 +67,7 @@ def test_names_of_every_layout_meet(tmp_path: Path) -> None:
             "model.vision_tower.slow.encoder.stages.2.layers.26.layer_scale_parameter"
         ),
         "model.language_model.norm.weight": "model.language_model.norm.weight",
+        "model.object_projector.0.bias": "model.object_projector.0.bias",
     }.items():
         assert canonical_name(name) == ours
     assert canonical_name("model.vision_tower.vision_tower.vision_model.embeddings.position_ids") is None

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dpn_model.bases.catalogue import base_shape
@@ -11,6 +12,8 @@ from dpn_platform.config.errors import ConfigError, DpnError
 from dpn_platform.config.load import load_config, parse_config
 from dpn_platform.planning.base_model import meta_model, parameters_by_part, parameters_of
 from dpn_platform.planning.methods import (
+    Bounds,
+    all_routes,
     batch_arithmetic,
     forward_bill,
     method_cost,
@@ -163,6 +166,29 @@ def test_a_search_is_planned_from_its_cheapest_corner_to_its_dearest(base, searc
     [(_, corners, *_)] = planned_methods(experiment(sweep={"controls": [], "search": search}), base)
     planned, _ = widest_plan(base, corners, 10)
     assert [list(ledger.visual_tokens) for ledger in planned] == [cheapest, dearest]
+
+
+def test_a_question_on_every_route_is_a_walk_or_one_route_after_another():
+    base = base_config("llava-1.5-7b")
+
+    def on_all(*methods):
+        return all_routes(base, [experiment(method=method).method for method in methods], 150)
+
+    walked = on_all({})
+    assert walked["routes"] == Bounds(27, 27)
+    assert walked["dense_passes"].low == walked["dense_passes"].high == pytest.approx(4.23, abs=0.01), "docs/routing.md"
+    both = on_all({}, {"experts": ["1x1", "2x2"]})
+    assert both["routes"] == Bounds(8, 27)
+    assert both["dense_passes"].low < both["dense_passes"].high == walked["dense_passes"].high
+    each = on_all({"name": "avg_llava"})
+    bill = forward_bill(base, method_plan(base, experiment(method={"name": "avg_llava"}).method, 150))["true"]
+    behind_the_tower = [bill["total"].low, bill["total"].high] - np.array(bill["vision"] + bill["projector"])
+    found = each["flops_per_question"]
+    assert (found.low, found.high) == tuple(each["routes"].low * behind_the_tower)
+    assert each["dense_passes"].high == pytest.approx(each["routes"].low, rel=0.05), "whole pictures, with the router"
+    assert on_all({"name": "dense"}) == dict.fromkeys(("routes", "flops_per_question", "dense_passes"), Bounds(0, 0))
+    with pytest.raises(DpnError, match="dpn: eval.routes = all of a checkpoint with 729 routes; allowed: up to 256"):
+        on_all({"sites": [1, 2, 3, 4, 5, 6]})
 
 
 def test_choices_that_do_not_go_together_are_refused(base):

@@ -22,6 +22,19 @@ def test_write_then_read(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep/er").iterdir()] == ["x.bin"]  # no temporary file is left
 
 
+def test_a_file_is_written_in_one_step(tmp_path: Path) -> None:
+    uri, local = storage.join_uri(tmp_path, "deep/x.bin"), tmp_path / "local"
+    local.write_bytes(b"x" * 3_000_000)
+    storage.write_bytes(uri, b"older")
+
+    storage.write_file(uri, local)
+
+    assert storage.read_bytes(uri) == local.read_bytes()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.bin"]
+    with pytest.raises(DpnError, match="cannot write file:///proc/x/y: its folder cannot be made"):
+        storage.write_file("/proc/x/y", local)
+
+
 def test_json_is_stable_and_keeps_unicode(tmp_path: Path) -> None:
     uri = storage.join_uri(tmp_path, "x.json")
 

@@ -12,11 +12,8 @@ from dpn_platform.reports.study.source import points_of_trials
 from dpn_platform.storage import read_json, write_bytes, write_json
 from dpn_platform.sweeps.catalogue import find_study, list_studies, read_study
 from dpn_platform.sweeps.lease import Holder
-from dpn_platform.sweeps.ledger import Ledger
-from dpn_platform.sweeps.trials import searched_trial
-from tests.sweeps.written_studies import small_trials, write_study
-
-OPEN = [searched_trial(8, "dpn", {}).become("failed", reason="out of memory"), searched_trial(9, "dpn", {})]
+from dpn_platform.sweeps.ledger import Ledger, latest_unfinished
+from tests.sweeps.written_studies import OPEN, small_trials, write_study
 
 
 @pytest.fixture
@@ -44,9 +41,12 @@ def test_states_and_order(runs):
     running = made_at(write_study(runs, "runs", unfinished=OPEN), "2026-01-03T00:00:00+00:00")
     silent = made_at(write_study(runs, "silent", unfinished=OPEN), "2026-01-04T00:00:00+00:00")
     made_at(write_study(runs, "away"), "2026-01-05T00:00:00+00:00").archive()
+    but_for = made_at(write_study(runs, "but-for", unfinished=OPEN[:1]), "2026-01-06T00:00:00+00:00")
+    but_for.finish_but_for(1)
     held(running)
     held(silent, beat=time.time() - 3600)
     expected = {
+        "but-for": "finished",
         "away": "archived",
         "silent": "interrupted",
         "runs": "running",
@@ -54,18 +54,27 @@ def test_states_and_order(runs):
         "done": "finished",
     }
     assert list(states(runs).items()) == list(expected.items()), "the newest first"
-    assert list(states(runs, states={"running", "finished"})) == ["runs", "done"]
+    assert list(states(runs, states={"running", "finished"})) == ["but-for", "runs", "done"]
     assert list(states(runs, pattern="*n*")) == ["silent", "runs", "done"]
+    assert latest_unfinished(runs, "try") == "but-for", "a resume tries what has failed again"
+    but_for.reopen(but_for.config())
+    assert states(runs, pattern="but*") == {"but-for": "interrupted"}, "until that comes to its end"
 
 
-def test_without_long_no_trial_is_read(runs):
+def test_trials_are_read_as_far_as_it_is_asked(runs):
     ledger = write_study(runs, "one", small_trials())
     write_bytes(f"{ledger.uri}/trials/broken.json", b"{")
-    (short,), (long,) = list_studies(runs), list_studies(runs, long=True)
+    (short,), (records,), (long,) = (
+        list_studies(runs, **more) for more in ({}, {"with_records": True}, {"long": True})
+    )
     assert (short.num_trials, short.is_read, short.faults) == (6, False, ())
+    assert (records.num_trials, records.is_read, len(records.trials), len(records.points)) == (6, True, 5, 0)
     assert (long.num_trials, long.is_read, len(long.trials), len(long.points)) == (6, True, 5, 5)
-    assert [fault.partition(":")[0] for fault in long.faults] == ["file"]
-    assert f"{ledger.uri}/trials/broken.json: not valid JSON" in long.faults[0]
+    for found in (records, long):
+        assert list(found.damaged) == ["broken"]
+        assert found.told == "finished, 1 damaged"
+        assert [fault.partition(":")[0] for fault in found.faults] == ["file"]
+        assert f"{ledger.uri}/trials/broken.json: not valid JSON" in found.faults[0]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +102,8 @@ def test_a_damaged_trial_is_named_and_hides_nothing(runs, document, told):
     ledger = write_study(runs, "one", small_trials())
     write_json(f"{ledger.uri}/trials/x.json", document)
     study = read_study(ledger)
-    assert len(study.points) == 5
+    assert len(study.points) == study.count("finished") == 5
+    assert list(study.damaged) == ["x"]
     (fault,) = study.faults
     assert fault.startswith(f"{ledger.uri}/trials/x.json: ")
     assert told in fault
@@ -105,6 +115,7 @@ def test_a_damaged_lease_is_a_fault_of_the_study(runs):
     (found,) = list_studies(runs)
     assert found.state == "interrupted"
     assert "lease/000000.json: not a lease" in found.faults[0]
+    assert found.told == "interrupted !"
 
 
 def test_points_are_those_of_the_ledger_or_else_of_the_evaluations(runs):

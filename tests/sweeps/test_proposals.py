@@ -234,6 +234,11 @@ def test_a_seed_that_failed_leaves_the_others(make_config):
         ({"constraints": ["accuracy >= dense"], "controls": ["static_2x2"]}, "measured by the control 'dense'"),
         ({"limits": {"currency": 3}}, "price_per_hour"),
         ({"limits": {"until": "tomorrow"}}, "sweep.limits.until"),
+        ({"limits": {"until": 5}}, "sweep.limits.until = 5: must be a date and time as 2026-11-26T06:00"),
+        ({"limits": {"until": "20261126"}}, "sweep.limits.until = '20261126': must be a date and time as"),
+        ({"limits": {"until": "2026-13-01"}}, "sweep.limits.until = '2026-13-01'"),
+        ({"search": {"methods": {}}}, "sweep.search.methods names none; allowed: {NAME: {SETTING: values}}"),
+        ({"search": {"methods": {}, "train.lr": [1e-4, 1e-3]}}, "sweep.search.methods names none"),
         ({"replicates": 0}, "sweep.replicates"),
     ],
 )
@@ -241,6 +246,18 @@ def test_what_a_study_refuses(make_config, sweep, told):
     with pytest.raises(ConfigError, match=told) as refused:
         make_config(**sweep)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("until", ["2026-11-26T06:00", "2026-11-26 06:00", "2026-11-26T06:00+01:00", "2026-11-26"])
+def test_a_study_ends_at_a_date(make_config, until):
+    config = make_config(limits={"until": until})
+    assert config.sweep.limits.until.year == 2026
+    assert parse_config(config.model_dump(mode="json")).sweep == config.sweep
+
+
+def test_a_setting_that_may_be_left_out_is_a_number_all_the_same(make_config):
+    [target] = make_config(search={"route_fit.target": [0.4, 0.6]}).sweep.search.of_method("dpn")[-1:]
+    assert (target.low, target.high, target.choices) == (0.4, 0.6, ())
 
 
 def test_sections_may_be_nested_as_an_override_writes_them(make_config):

@@ -19,6 +19,8 @@ from dpn_platform.sweeps.ledger import Ledger
 from dpn_platform.sweeps.trials import Trial, method_name, run_name, searched_trial, shown_params
 
 FAMILIES = ("colour", "counting", "reading")
+#: what may be left of a study: a trial that failed, and one that waits
+OPEN = [searched_trial(8, "dpn", {}).become("failed", reason="out of [memory]"), searched_trial(9, "dpn", {})]
 
 
 @dataclass(frozen=True)

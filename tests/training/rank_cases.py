@@ -29,7 +29,8 @@ class Case:
         text_only: per rank: whether its samples are text only; None: every third is.
         unanswered: per rank: whether `max_length` has cut all its answers.
         routes: forced on each rank.
-        high_resolution: LLaVA-HR's two towers.
+        base: of `tiny.tiny_model`.
+        boxes: per rank: whether its pictures have some.
         tied: the embedding is the head: one weight that two modules run with.
     """
 
@@ -39,7 +40,8 @@ class Case:
     unanswered: tuple[bool, ...] = (False, False)
     routes: tuple[tuple[str, ...] | None, ...] = (None, None)
     steps: int = 2
-    high_resolution: bool = False
+    base: str = "llava"
+    boxes: tuple[bool, ...] = (False, False)
     tied: bool = False
 
     @property
@@ -52,10 +54,8 @@ class Case:
         """Without adapters."""
         method = Method(**(self.method if "name" in self.method else {**METHOD, **self.method}))
         # LLaVA-HR's tower has adapters after its first three layers.
-        tower_layers = None if self.high_resolution else 2
-        return tiny_model(
-            method, high_resolution=self.high_resolution, num_layers=4, tower_layers=tower_layers, tied=self.tied
-        )
+        tower_layers = 2 if self.base == "llava" else None
+        return tiny_model(method, base=self.base, num_layers=4, tower_layers=tower_layers, tied=self.tied)
 
     def build(self) -> DpnForConditionalGeneration:
         """The model before training, the same in every process."""
@@ -66,13 +66,13 @@ class Case:
 
     def micro_batches(self, rank: int) -> list[dict[str, Any]]:
         """Of one rank, for all steps."""
-        train, processor = self.config, tiny_processor(self.high_resolution)
+        train, processor = self.config, tiny_processor(self.base)
         batches = []
         for step in range(train.steps):
             for number in range(train.gradient_accumulation_steps):
                 first = step * GLOBAL_BATCH + (number * WORLD_SIZE + rank) * train.micro_batch_size
                 samples = range(first, first + train.micro_batch_size)
-                batches.append(tiny_batch(processor, samples, text_only=self.text_only[rank]))
+                batches.append(tiny_batch(processor, samples, text_only=self.text_only[rank], boxes=self.boxes[rank]))
                 if self.unanswered[rank]:
                     batches[-1]["labels"].fill_(IGNORE_INDEX)
         return batches
@@ -112,6 +112,8 @@ APART = {
     # As many tokens as patches: samples are those of the other cases.
     "zero3-convolutions": _apart(3, {"name": "c_abstractor", "queries": 64, "depth": 1}),
     "zero3-queries": _apart(3, {"name": "mqt", "queries": 64, "keep": 9, "elastic": False}),
-    "zero3-two-towers": Case({**SGD, "zero_stage": 3}, text_only=(True, False), high_resolution=True),
+    "zero3-two-towers": Case({**SGD, "zero_stage": 3}, text_only=(True, False), base="llava_hr"),
+    "zero2-objects": Case({**SGD, "zero_stage": 2}, text_only=(True, False), base="chatrex", boxes=(False, True)),
+    "zero3-objects": Case({**SGD, "zero_stage": 3}, text_only=(False, False), base="chatrex", boxes=(False, True)),
 }
 CASES = PARITY | APART

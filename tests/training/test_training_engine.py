@@ -13,6 +13,7 @@ from dpn_platform.config.training import LoraSettings, TrainConfig
 from dpn_platform.training.loop import to_device
 from dpn_platform.training.lora import attach_adapters, merged_weights
 from dpn_platform.training.optimizer import parameter_groups, schedule_factor
+from tests.model import toy_chatrex
 
 
 def test_schedule_warms_up_and_ends_near_zero() -> None:
@@ -42,6 +43,23 @@ def test_rate_zero_freezes_a_part_and_dense_has_no_router(build_tiny_model) -> N
     assert [group["name"] for group in groups] == ["projector"]
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {name for name, _ in model.named_parameters() if "multi_modal_projector" in name}
+
+
+def test_words_and_the_slow_tower_may_have_rates_of_their_own() -> None:
+    model = toy_chatrex.built(toy_chatrex.toy_config())
+    plain = parameter_groups(model, TrainConfig(lr=1e-3, vision_lr=0))
+    assert [group["name"] for group in plain] == ["llm", "projector"]
+    train = TrainConfig(lr=0, projector_lr=1e-3, embedding_lr=2e-3, vision_lr=1e-5, slow_vision_lr=0)
+    groups = {group["name"]: group for group in parameter_groups(model, train)}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {name: group["lr"] for name, group in groups.items()} == {
+        "embedding": 2e-3,
+        "projector": 1e-3,
+        "vision": 1e-5,
+    }
+    assert {"model.language_model.embed_tokens.weight", "lm_head.weight", "model.object_projector.0.weight"} <= trained
+    assert any(name.startswith("model.vision_tower.fast.") for name in trained)
+    assert not any(name.startswith(("model.vision_tower.slow.", "model.language_model.layers.")) for name in trained)
 
 
 def test_nothing_to_train_is_refused(build_tiny_model) -> None:

@@ -60,7 +60,7 @@ def left(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def global_batches(case: Case) -> Iterator[dict[str, Tensor | None]]:
     """What both ranks read in one step, as one batch."""
-    processor = tiny_processor(case.high_resolution)
+    processor = tiny_processor(case.base)
     for step in range(case.steps):
         batch = tiny_batch(processor, range(step * GLOBAL_BATCH, (step + 1) * GLOBAL_BATCH))
         yield to_device(batch, torch.device("cpu"), torch.float32)

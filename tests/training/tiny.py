@@ -10,37 +10,42 @@ import torch
 from PIL import Image
 
 from dpn_model import DpnConfig, DpnForConditionalGeneration, Method
+from dpn_model.objects.record import Objects
 from dpn_model.processing import DpnProcessor
+from dpn_model.processing.object_processor import ObjectProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_model.special_texts import SPECIAL_TOKENS
 from dpn_model.tiny import tiny_config
 
 WORDS = "is there a red circle ? yes no how many one two".split()
 IMAGE_SIZE, PATCH_SIZE = 96, 12
-#: of LLaVA-HR's towers: 4 x 4 visual tokens
+#: pixels of bases with two towers: 4 x 4 visual tokens
 HIGH_RESOLUTION = 128
 
 
-def tiny_processor(high_resolution: bool = False) -> DpnProcessor:
-    """For pictures of 8 x 8 visual tokens, or of 4 x 4."""
-    size, tokens = (HIGH_RESOLUTION, 16) if high_resolution else (IMAGE_SIZE, (IMAGE_SIZE // PATCH_SIZE) ** 2)
-    return DpnProcessor(build_word_tokenizer(WORDS), image_size=size, tokens_per_image=tokens, template="short")
+def tiny_processor(base: str = "llava") -> DpnProcessor:
+    """For pictures of 8 x 8 visual tokens; of 4 x 4 with bases llava_hr and chatrex, and boxes with the latter."""
+    size, tokens = (IMAGE_SIZE, (IMAGE_SIZE // PATCH_SIZE) ** 2) if base == "llava" else (HIGH_RESOLUTION, 16)
+    settings: dict[str, Any] = {"image_size": size, "tokens_per_image": tokens, "template": "short"}
+    if base == "chatrex":
+        return ObjectProcessor(build_word_tokenizer(WORDS, objects=True), **settings)  # type: ignore[return-value]
+    return DpnProcessor(build_word_tokenizer(WORDS), **settings)
 
 
 def tiny_model(
     method: Method,
     *,
-    high_resolution: bool = False,
+    base: str = "llava",
     num_layers: int | None = None,
     tower_layers: int | None = None,
     tied: bool = False,
 ) -> DpnForConditionalGeneration:
-    """The same weights at every call, with a method attached; LLaVA-HR's two towers, or one embedding and head."""
+    """The same weights at every call, with a method attached; the two towers of other bases, or a tied embedding."""
     torch.manual_seed(0)
-    vocabulary = len(tiny_processor().tokenizer)
+    vocabulary = len(tiny_processor(base).tokenizer)
     config = tiny_config(vocabulary, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE)
-    if high_resolution:
-        config = _high_resolution_config(vocabulary)
+    if base != "llava":
+        config = _two_towers_config(base, vocabulary)
     config.base_config["tie_word_embeddings"] = config.base_config["text_config"]["tie_word_embeddings"] = tied
     if num_layers is not None:
         config.base_config["text_config"]["num_hidden_layers"] = num_layers
@@ -51,8 +56,13 @@ def tiny_model(
     return model.train()
 
 
-def tiny_batch(processor: DpnProcessor, samples: Iterable[int], *, text_only: bool | None = None) -> dict[str, Any]:
-    """A collated micro-batch; sample i depends on i alone. Every third is text only unless told otherwise."""
+def tiny_batch(
+    processor: DpnProcessor, samples: Iterable[int], *, text_only: bool | None = None, boxes: bool = False
+) -> dict[str, Any]:
+    """A collated micro-batch; sample i depends on i alone. Every third is text only unless told otherwise.
+
+    With boxes, a picture has up to three of them.
+    """
     encoded = []
     size = processor.image_size
     for number in samples:
@@ -61,13 +71,18 @@ def tiny_batch(processor: DpnProcessor, samples: Iterable[int], *, text_only: bo
         images = [] if is_text else [Image.fromarray(rng.integers(0, 255, (size, size, 3), dtype=np.uint8))]
         question = ("" if is_text else "<image>\n") + "how many red circle ?"
         turns = [(question, "one" if number % 2 else "two")] + [("is there a circle ?", "yes")] * (number % 4)
-        encoded.append(processor.encode_training(turns, images, router=True))
+        corners = rng.uniform(0, size / 2, (number % 4, 2))
+        objects = Objects(np.concatenate([corners, corners + 20], axis=1), (size, size)) if boxes and images else None
+        encoded.append(processor.encode_training(turns, images, router=True, objects=objects))
     return {**processor.collate(encoded), "sample_keys": torch.tensor(list(samples))}
 
 
-def _high_resolution_config(vocabulary: int) -> DpnConfig:
-    from tests.model.test_llava_hr import toy_config
+def _two_towers_config(base: str, vocabulary: int) -> DpnConfig:
+    from tests.model import test_llava_hr, toy_chatrex
 
-    base = toy_config(image_token_index=SPECIAL_TOKENS.index("<image>"))
-    base.text_config.vocab_size = vocabulary
-    return DpnConfig(base_config=base, router_token_id=SPECIAL_TOKENS.index("<ROUTER>"))
+    toys = {"llava_hr": test_llava_hr, "chatrex": toy_chatrex}
+    config = toys[base].toy_config(image_token_index=SPECIAL_TOKENS.index("<image>"))  # type: ignore[attr-defined]
+    config.text_config.vocab_size = vocabulary
+    if base == "chatrex":
+        config.object_token_index = len(SPECIAL_TOKENS)
+    return DpnConfig(base_config=config, router_token_id=SPECIAL_TOKENS.index("<ROUTER>"))

@@ -5,6 +5,8 @@ Convolutions and linear layers are counted; resizing and norms are not.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from dpn_model.bases.towers.clip_shape import clip_tower
@@ -14,6 +16,12 @@ from dpn_model.cost.flops import DecoderShape
 
 #: of the published models: side of the padded picture in pixels
 IMAGE_SIZE = 768
+_FAMILY = re.compile(r"chat_?rex|rex_?seek", re.IGNORECASE)
+
+
+def is_chatrex(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is a ChatRex's or a RexSeek's, by its kind of model or its architectures."""
+    return any(_FAMILY.search(str(name)) for name in (config.get("model_type"), *(config.get("architectures") or ())))
 
 
 def image_grid(config: Any) -> tuple[int, int]:

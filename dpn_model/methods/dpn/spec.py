@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import product
 
 from dpn_model.cost.bill import ModelShape
 from dpn_model.cost.flops import layer_macs
 from dpn_model.methods.dpn.router_cost import router_macs
 from dpn_model.methods.dpn.settings import DpnSettings
-from dpn_model.methods.pooling.grid import pooled_size
-from dpn_model.methods.pooling.settings import plan_pooling
-from dpn_model.methods.settings import parse_kernel
+from dpn_model.methods.pooling.settings import feasible_sizes, plan_pooling
 from dpn_model.methods.spec import Dimension, MethodSpec, Planned, image_rows
 
 
@@ -32,16 +31,28 @@ def plan_training(settings: DpnSettings, shape: ModelShape, text_tokens: int) ->
     return [*fixed, *[planned] * settings.sandwich.drawn]
 
 
-def plan_lesson(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> tuple[int, int]:
-    """Samples whose routes are measured, and one's walk: every layer once for every distinct beginning of a route."""
+def plan_walk(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> int:
+    """Every layer once for every distinct beginning of a route; what a picture cannot take runs as what leaves most."""
     layers = shape.decoder.num_layers
-    sites = settings.kernels_by_site(layers)
     grids, before, macs = [image_rows(shape)], 0, 0
-    for site, kernels in (*sites.items(), (layers, ())):
+    for site, kernels in (*settings.kernels_by_site(layers).items(), (layers, ())):
         per_layer = [layer_macs(math.prod(grid) + text_tokens, shape.decoder, "swiglu") for grid in grids]
         macs, before = macs + (site - before) * sum(per_layer), site
-        grids = [pooled_size(*grid, parse_kernel(kernel), settings.rounding) for grid in grids for kernel in kernels]
-    return settings.route_fit.samples, macs
+        grids = [size for grid in grids for size in _branches(settings, kernels, grid)]
+    return macs
+
+
+def _branches(settings: DpnSettings, kernels: Sequence[str], grid: tuple[int, int]) -> list[tuple[int, int]]:
+    if not kernels:
+        return []
+    feasible = feasible_sizes(settings, kernels, *grid)
+    most = max(feasible.values(), key=math.prod)
+    return [feasible.get(kernel, most) for kernel in kernels]
+
+
+def plan_lesson(settings: DpnSettings, shape: ModelShape, text_tokens: int) -> tuple[int, int]:
+    """Samples whose routes are measured, and one's walk."""
+    return settings.route_fit.samples, plan_walk(settings, shape, text_tokens)
 
 
 SPEC = MethodSpec(
@@ -60,6 +71,7 @@ SPEC = MethodSpec(
     needs_router_token=True,
     has_dial=True,
     routes=lambda settings, shape: list(product(*settings.kernels_by_site(shape.decoder.num_layers).values())),
+    walks=plan_walk,
     trains=plan_training,
     learns=plan_lesson,
 )

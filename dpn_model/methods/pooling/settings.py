@@ -99,7 +99,7 @@ def plan_pooling(settings: PoolingSettings, shape: ModelShape, text_tokens: int,
         tokens, convolved = [height * width], 0
         for kernels in sites.values():
             kernel, (height, width) = choose(
-                _feasible(settings, kernels, height, width).items(), key=lambda item: item[1][0] * item[1][1]
+                feasible_sizes(settings, kernels, height, width).items(), key=lambda item: item[1][0] * item[1][1]
             )
             tokens.append(height * width)
             area = math.prod(parse_kernel(kernel))
@@ -109,8 +109,14 @@ def plan_pooling(settings: PoolingSettings, shape: ModelShape, text_tokens: int,
     return Planned(*ledgers)
 
 
-def _feasible(settings: PoolingSettings, kernels: Sequence[str], height: int, width: int) -> dict[str, tuple[int, int]]:
-    """Grid by kernel, of those that leave enough."""
+def feasible_sizes(
+    settings: PoolingSettings, kernels: Sequence[str], height: int, width: int
+) -> dict[str, tuple[int, int]]:
+    """Grid by kernel, of those that leave enough.
+
+    Raises:
+        ValueError: none does.
+    """
     sizes = {kernel: pooled_size(height, width, parse_kernel(kernel), settings.rounding) for kernel in kernels}
     floors = {kernel: 1 if kernel == "1x1" else settings.min_tokens for kernel in kernels}
     feasible = {kernel: size for kernel, size in sizes.items() if size[0] * size[1] >= floors[kernel]}

@@ -53,8 +53,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console.width = _PIPED_WIDTH
+        console.width = _piped_width()
     console.print(table)
+
+
+def _piped_width() -> int:
+    """What COLUMNS says; some shells export 0 where they do not know."""
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() and int(columns) else _PIPED_WIDTH
 
 
 def print_facts(title: str, facts: Mapping[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""`dpn data`: make a raw set, ingest one; what looks at a published set is in `data_inspection`."""
+"""`dpn data`: make a raw set, ingest one; `data_conversion` makes one of another, `data_inspection` looks at one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpn_platform.cli import data_inspection, data_proposals
+from dpn_platform.cli import data_conversion, data_inspection, data_proposals
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
 from dpn_platform.cli.data_inspection import show_manifest
 from dpn_platform.cli.starting import prepare_demo, services_for
@@ -64,6 +64,7 @@ def register(app: typer.Typer) -> None:
     group.command("make-demo")(make_demo)
     group.command("make-mix")(make_mix)
     group.command("ingest", epilog=policy_table())(ingest)
+    data_conversion.register(group)
     data_proposals.register(group)
     data_inspection.register(group)
     app.add_typer(group, name="data")

@@ -102,12 +102,17 @@ def _show_methods(document: dict[str, Any]) -> None:
     title = f"{document['methods'][0]['name']}: forward pass of one sample, G (true: FLOPs, the others: MACs)"
     print_table(title, ("convention", "vision", "projector", "decoder", "in all"), parts)
     for method in document["methods"]:
-        if samples := method["lesson"]["samples"]:
+        if (samples := method["lesson"]["samples"]) and method["trials"]:
             spent = _amount(samples * method["lesson"]["flops_per_sample"] / _TERA)
             passes = _amount(method["lesson"]["dense_passes"])
             print_text(
                 f"{method['name']}: behind the training, all routes of {samples:,} samples, each as {passes} dense "
                 f"passes: {spent} TFLOPs in all"
+            )
+        if (routes := method["all_routes"]) is not None and routes["routes"]["high"]:
+            print_text(
+                f"{method['name']}: every question on all its routes too ({_amounts(routes['routes'])}), as "
+                f"{_amounts(routes['dense_passes'])} dense passes"
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dpn_platform.cli.console import note, progress
@@ -80,11 +80,19 @@ def _sigterm_is_ctrl_c() -> Iterator[Callable[[], None]]:
             signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
 
 
+def stores_for(config: ExperimentConfig) -> AbstractContextManager[None]:
+    """What reading a study's data, runs and base needs, and no more: no cluster, no tracker, no demo set is made."""
+    return services_for(*_stores_of(config), ray=False)
+
+
+def _stores_of(config: ExperimentConfig) -> tuple[str, ...]:
+    return config.data.uri, config.storage.runs_uri, config.model.base
+
+
 @contextmanager
 def services_of(config: ExperimentConfig) -> Iterator[None]:
     """The services of a tracked run or study; the demo set is made where it is asked for and not there."""
-    addresses = (config.data.uri, config.storage.runs_uri, config.model.base, config.tracking.uri)
-    with services_for(*addresses, mlflow=config.tracking.needs_mlflow_service):
+    with services_for(*_stores_of(config), config.tracking.uri, mlflow=config.tracking.needs_mlflow_service):
         from dpn_platform.data.published.manifest import FILE_NAME
         from dpn_platform.storage import exists, join_uri
 

@@ -9,11 +9,11 @@ import typer
 
 from dpn_platform.cli.confirming import Yes, confirm
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_text
-from dpn_platform.cli.starting import services_for, services_of
+from dpn_platform.cli.starting import services_for, services_of, stores_for
 from dpn_platform.cli.study_place import DEFAULT_RUNS, AsJson, RunsUri, Study
-from dpn_platform.cli.sweep import run_to_report, show_ended
+from dpn_platform.cli.sweep import Ended, run_to_report, show_ended
 from dpn_platform.config.errors import ConfigError
-from dpn_platform.config.load import apply_overrides, load_config, parse_config
+from dpn_platform.config.load import apply_overrides, as_written, load_config, parse_config
 from dpn_platform.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
@@ -42,19 +42,27 @@ def extend(
             from dpn_platform.sweeps.catalogue import find_study
 
             ledger = find_study(runs_uri, study)
-            study, stored = ledger.study, ledger.config()
-        experiment = extended(stored, changes or [], trials)
-        with services_of(experiment):
-            is_asked = experiment.sweep is not None and experiment.sweep.limits.confirm_above is not None and not yes
-            seen = _outlook(experiment, branch or study, is_there=branch is None) if dry_run or is_asked else None
-            if dry_run and seen is not None:
-                print_json(seen._asdict()) if as_json else print_text(seen.line())
-                return
-            confirm(experiment, None if seen is None else seen.device_hours, yes=yes)
-            if branch is not None:
-                note(f"{branch} is a study of its own; what equals a trial of {study} is taken over")
-            ended = run_to_report(experiment, branch or study, extend=branch is None)
-    show_ended(ended, f"dpn study extend {branch or study}", as_json)
+            study = ledger.study
+            experiment = extended(ledger.config(), changes or [], trials)
+            seen = None
+            if dry_run:
+                with stores_for(experiment):
+                    seen = _outlook(experiment, branch or study, is_there=branch is None)
+        ended = _extend(experiment, study, branch, yes=yes) if seen is None else None
+    if seen is not None:
+        print_json(seen._asdict()) if as_json else print_text(seen.line())
+    elif ended is not None:
+        show_ended(ended, f"dpn study extend {branch or study}", as_json)
+
+
+def _extend(experiment: ExperimentConfig, study: str, branch: str | None, *, yes: bool) -> Ended:
+    with services_of(experiment):
+        is_asked = experiment.sweep is not None and experiment.sweep.limits.confirm_above is not None and not yes
+        seen = _outlook(experiment, branch or study, is_there=branch is None) if is_asked else None
+        confirm(experiment, None if seen is None else seen.device_hours, yes=yes)
+        if branch is not None:
+            note(f"{branch} is a study of its own; what equals a trial of {study} is taken over")
+        return run_to_report(experiment, branch or study, extend=branch is None)
 
 
 def _outlook(config: ExperimentConfig, study: str, *, is_there: bool) -> Outlook:
@@ -94,4 +102,5 @@ def extended(stored: ExperimentConfig, changes: list[str], trials: int) -> Exper
         raise ConfigError(f"sweep.num_trials = {asked}: the study asks for {held} already; allowed: {held} and more")
     # Where a study is kept is its own business, whatever a recipe says.
     sweep = config.sweep.model_copy(update={"num_trials": config.sweep.num_trials + trials})
-    return config.model_copy(update={"sweep": sweep, "storage": stored.storage, "tracking": stored.tracking})
+    kept = {"sweep": sweep, "storage": stored.storage, "tracking": stored.tracking}
+    return as_written(config.model_copy(update=kept), recipe[0] if recipe else f"study '{stored.name}'")

@@ -23,7 +23,7 @@ def list_(
     match: Annotated[str, typer.Option(metavar="GLOB", help="Names that fit, as in 'demo-*'.")] = "*",
     everything: Annotated[bool, typer.Option("--all", help="Archived ones too.")] = False,
     long: Annotated[
-        bool, typer.Option("--long", help="Read every trial: how many finished and failed, the front, the best.")
+        bool, typer.Option("--long", help="How many trials finished and failed, the front, the best.")
     ] = False,
     runs_uri: RunsUri = DEFAULT_RUNS,
     as_json: AsJson = False,
@@ -35,7 +35,8 @@ def list_(
         from dpn_platform.sweeps.catalogue import list_studies, study_names
 
         chosen = _states(state, everything)
-        rows = [_row(one) for one in list_studies(runs_uri, match, states=chosen, long=long)]
+        found = list_studies(runs_uri, match, states=chosen, with_records=True, long=long)
+        rows = [_row(one, long) for one in found]
         is_empty = not rows and not study_names(runs_uri)
     if as_json:
         print_json(without_nan({"runs_uri": runs_uri, "studies": rows}))
@@ -47,7 +48,7 @@ def list_(
             else f"no study in {runs_uri} fits; --all shows archived ones too, --runs-uri looks elsewhere"
         )
         return
-    _show(rows, long)
+    _show([one.told for one in found], rows, long)
     for row in rows:
         for fault in row["faults"]:
             note(f"damaged: {fault}")
@@ -63,7 +64,7 @@ def _states(given: Sequence[str] | None, everything: bool) -> set[str]:
     return set(given or ()) or set(known if everything else [one for one in known if one != "archived"])
 
 
-def _row(study: Standing) -> dict[str, Any]:
+def _row(study: Standing, long: bool) -> dict[str, Any]:
     """One study for machines; what was not read is left out."""
     from dpn_platform.reports.study.brief import brief_of
 
@@ -82,22 +83,23 @@ def _row(study: Standing) -> dict[str, Any]:
     if study.is_read:
         counts = {"finished": study.count("finished"), "stopped": study.count("stopped")}
         row |= counts | {"failed": study.count("failed"), "open": study.count("waiting", "running")}
+        row["damaged"] = len(study.damaged)
+    if study.is_read and long:
         row |= brief_of(study.points, study.convention) | {"convention": study.convention}
     return row
 
 
-def _show(rows: Sequence[dict[str, Any]], long: bool) -> None:
+def _show(states: Sequence[str], rows: Sequence[dict[str, Any]], long: bool) -> None:
     from dpn_platform.reports.look.labels import NOT_MEASURED, percent, ratio
 
     head = ["study", "state", "created (UTC)", "trials", "ext.", "took"]
     head += ["done", "failed", "open", "on front", "best %", "as good as dense"] if long else []
     lines: list[list[object]] = []
-    for row in rows:
+    for state, row in zip(states, rows, strict=True):
         created = (row["created"] or NOT_MEASURED)[:16].replace("T", " ")
         took = str(timedelta(seconds=round(row["duration_s"]))) if row["duration_s"] else NOT_MEASURED
-        state = row["state"] + (" !" if row["faults"] and row["state"] != "damaged" else "")
         line: list[object] = [row["name"], state, created, row["trials"], row["extensions"], took]
-        if "finished" in row:
+        if "best" in row:
             best, cheap = row["best"], row["cheapest_as_good_as_dense"]
             line += [row["finished"], row["failed"], row["open"], row["on_front"]]
             line.append(NOT_MEASURED if best is None else percent(best["accuracy"]))

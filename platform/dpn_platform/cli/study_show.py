@@ -13,6 +13,7 @@ from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json
 from dpn_platform.cli.study_place import DEFAULT_RUNS, AsJson, RunsUri, Study, locate
 
 if TYPE_CHECKING:
+    from dpn_model.methods.spec import Dimension
     from dpn_platform.reports.study.record import StudyRecord
     from dpn_platform.sweeps.catalogue import Standing
 
@@ -74,11 +75,12 @@ def _document(study: Standing, record: StudyRecord, picks: dict[str, Any]) -> di
     return {
         **about,
         "holder": None if study.holder is None else asdict(study.holder),
-        "trials": {state: study.count(state) for state in ("finished", "stopped", "failed", "running", "waiting")},
+        "trials": {state: study.count(state) for state in ("finished", "stopped", "failed", "running", "waiting")}
+        | {"damaged": len(study.damaged)},
         "unsettled": [
-            {"key": one.key, "state": one.state, "reason": one.reason}
-            for one in study.trials
-            if one.state not in _SETTLED
+            {"key": key, "state": state, "reason": reason}
+            for key, state, reason in _not_finished(study)
+            if state not in _SETTLED
         ],
         "stopped": {one.key: one.reason for one in study.trials if one.state == "stopped"},
         **{name: of_front[name] for name in wanted},
@@ -92,7 +94,6 @@ def _facts(study: Standing) -> dict[str, object]:
     assert header is not None
     settings = study.settings
     sweep = settings.get("sweep") or {}
-    searched = {name: value for name, value in (sweep.get("search") or {}).items() if name != "method"}
     counts = {
         name: count
         for name, count in {
@@ -101,19 +102,20 @@ def _facts(study: Standing) -> dict[str, object]:
             "failed": study.count("failed"),
             "running": study.count("running"),
             "waiting": study.count("waiting"),
+            "damaged": len(study.damaged),
         }.items()
         if count
     }
     facts: dict[str, object] = {
-        "state": study.state + (f" since {header.archived}" if header.archived else ""),
+        "state": study.told,
+        "archived": header.archived or "",
         "created": header.created,
         "took": str(timedelta(seconds=round(header.duration_s))) if header.duration_s else "",
         "run by": _holder_text(study),
         "config": f"{header.config_name} ({header.fingerprint})",
         "base": (settings.get("model") or {}).get("base", ""),
         "data": (settings.get("data") or {}).get("uri", ""),
-        "method searched": (sweep.get("search") or {}).get("method", ""),
-        **{f"  {name}": _range_text(value) for name, value in searched.items() if value},
+        **_searched(sweep.get("search") or {}),
         "trials": ", ".join(f"{count} {name}" for name, count in counts.items()) or "none yet",
         "extensions": "; ".join(map(_extension_text, header.extensions)),
         "ledger": study.ledger.uri,
@@ -139,13 +141,33 @@ def _holder_text(study: Standing) -> str:
     return f"process {study.holder.pid} on {study.holder.host}, last sign of life {age:.0f} s ago"
 
 
-def _range_text(value: object) -> str:
-    """`0.03 to 3` of two numbers, else the choices."""
-    if not isinstance(value, list):
-        return str(value)
-    if len(value) == 2 and all(isinstance(one, int | float) for one in value):
-        return f"{value[0]:g} to {value[1]:g}"
-    return ", ".join("{" + ",".join(map(str, one)) + "}" if isinstance(one, list) else str(one) for one in value)
+def _searched(search: Mapping[str, Any]) -> dict[str, object]:
+    """Methods, and what is varied of them; as it is written, where a method is not installed here."""
+    from dpn_platform.config.search import SearchConfig, is_of_experiment
+
+    try:
+        spaces = SearchConfig.model_validate(search).spaces
+    except ValueError:
+        return {"searched": str(dict(search))}
+    facts: dict[str, object] = {"method searched": ", ".join(spaces)}
+    for method, space in spaces.items():
+        of_method = "" if len(spaces) == 1 else f"{method}."
+        for name, dimension in space.items():
+            facts[f"  {name if is_of_experiment(name) else of_method + name}"] = _range_text(dimension)
+    return facts
+
+
+def _range_text(one: Dimension) -> str:
+    """`0.03 to 3, log` of a range, else the choices."""
+    if one.low is None:
+        choices = (
+            "{" + ",".join(map(str, each)) + "}" if isinstance(each, tuple) else str(each) for each in one.choices
+        )
+        return ", ".join(choices)
+    told = [f"{one.low:g} to {one.high:g}", *(["log"] if one.is_log else [])]
+    if one.step is not None and not (one.is_whole and one.step == 1):
+        told.append(f"step {one.step:g}")
+    return ", ".join(told)
 
 
 def _show_front(record: StudyRecord, picks: dict[str, Any]) -> None:
@@ -175,7 +197,13 @@ def _show_front(record: StudyRecord, picks: dict[str, Any]) -> None:
         print_text(f"{what}: {point['name']}, {accuracy} at {ratio(point['flops_ratio'])}")
 
 
+def _not_finished(study: Standing) -> list[tuple[str, str, str | None]]:
+    """(trial, state, reason) of all but the finished ones that can be read."""
+    open_ones = [one for one in study.trials if one.state != "finished" and one.key not in study.damaged]
+    damaged = [(key, "damaged", fault) for key, fault in study.damaged.items()]
+    return [*((one.key, one.state, one.reason) for one in open_ones), *damaged]
+
+
 def _show_open(study: Standing) -> None:
-    rows = [(one.key, one.state, one.reason or "") for one in study.trials if one.state != "finished"]
-    if rows:
+    if rows := [(key, state, reason or "") for key, state, reason in _not_finished(study)]:
         print_table("not finished", ("trial", "state", "reason"), rows)

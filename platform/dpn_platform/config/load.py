@@ -18,6 +18,7 @@ from dpn_platform.config.method import laid_over
 from dpn_platform.config.recipe_file import read_recipe
 from dpn_platform.config.redact import without_credentials
 from dpn_platform.config.schema import ExperimentConfig, experiment_section, parse_values
+from dpn_platform.config.written import check_written
 from dpn_platform.config.yaml_text import parse_yaml
 
 # What an experiment is called and where its results are kept does not change what it computes.
@@ -34,9 +35,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
         overrides: `key=value`, the key dotted, the value in YAML (`train.steps=100`, `method.experts=[1x1,2x2]`).
 
     Raises:
-        ConfigError: no such file, not YAML, an unknown key, a bad value or a bad override; one line.
+        ConfigError: no such file, not YAML, an unknown key, a bad value, a bad override, or what `check_written`
+            refuses; one line.
     """
-    return parse_config(apply_overrides(read_recipe(path), overrides), str(path))
+    return as_written(parse_config(apply_overrides(read_recipe(path), overrides), str(path)), str(path))
+
+
+def as_written(config: ExperimentConfig, source: str) -> ExperimentConfig:
+    """The config as it is, where somebody who writes it so is not refused.
+
+    Raises:
+        ConfigError: see `check_written`; one line that names `source` first.
+    """
+    try:
+        check_written(config)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    return config
 
 
 def parse_config(values: Mapping[str, Any], source: str = "config") -> ExperimentConfig:

@@ -51,7 +51,7 @@ def _one(details: ErrorDetails, model: type[BaseModel]) -> str:
 
 def _no_setting(location: Sequence[str | int], model: type[BaseModel]) -> str:
     """A key that the method does not have, perhaps another method's."""
-    method = _section_of(model.model_fields["method"].annotation)
+    method = section_of(model.model_fields["method"].annotation)
     assert method is not None
     keys = [key for key in all_keys(method) if key != "name"]
     key = dotted(location[1:])
@@ -75,7 +75,7 @@ def all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
-        section = _section_of(field.annotation)
+        section = section_of(field.annotation)
         if section is not None:
             keys += all_keys(section, f"{prefix}{name}.")
     return keys
@@ -94,7 +94,7 @@ def _nearest_key(location: Sequence[str | int], model: type[BaseModel]) -> str:
     return f" (allowed here: {', '.join(here)})"
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[BaseModel] | None:
     """The model behind `Section` or `Section | None`; None for plain fields."""
     options = typing.get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     return next((kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ConfigDict, model_validator
 
@@ -104,6 +104,8 @@ class SearchConfig(Section):
 
     @model_validator(mode="after")
     def _is_a_space(self) -> SearchConfig:
+        if not self.methods and {"method", "methods"} & self.model_fields_set == {"methods"}:
+            raise ValueError("sweep.search.methods names none; allowed: {NAME: {SETTING: values}}, or one as `method`")
         _ = self.spaces
         return self
 
@@ -118,6 +120,8 @@ def with_defaults(search: Any, method: str) -> Any:
     if search is not None and not isinstance(search, Mapping):
         return search
     given = dict(leaf for name, value in (search or {}).items() for leaf in _flat(str(name), value))
+    if "methods" in given and not given["methods"] and "method" not in given:  # told by the section
+        return search
     try:
         if given.get("methods"):
             spaces = {name: _with_bounds(name, space or {}) for name, space in given["methods"].items()}
@@ -187,7 +191,7 @@ def _of_setting(spec: MethodSpec, name: str) -> Dimension:
             f"sweep.search.{name}: {spec.name} has no setting of that name; by default it varies: {allowed}; any "
             f"of its settings may be named, and keys of {', '.join(SECTIONS)}, such as train.lr"
         )
-    return Dimension(name, 0.0, 0.0) if kind is float else Dimension(name)
+    return Dimension(name, 0.0, 0.0) if float in (kind, *get_args(kind)) else Dimension(name)
 
 
 def _kind_of(spec: MethodSpec, name: str) -> Any:

@@ -7,7 +7,7 @@ from datetime import datetime
 from math import ceil
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from dpn_model.methods.registry import DEFAULT_CONTROLS
 from dpn_platform.config.controls import Control, all_control_trials
@@ -31,6 +31,16 @@ def _checked_sampler(name: str) -> str:
 Sampler = Annotated[str, AfterValidator(_checked_sampler)]
 
 
+def _dated(value: Any) -> Any:
+    """A number, also one in quotes, would be taken for seconds since 1970."""
+    if isinstance(value, datetime) or (isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d", value)):
+        return value
+    raise ValueError("must be a date and time as 2026-11-26T06:00 (local time) or 2026-11-26T06:00+01:00")
+
+
+Moment = Annotated[datetime, BeforeValidator(_dated)]
+
+
 class EarlyStopping(Section):
     """When a searched trial ends early: once it is hopeless, or once all that it can still become is dominated.
 
@@ -47,7 +57,11 @@ class EarlyStopping(Section):
     )
     by: Proxy = Field("loss", description="what is measured there: held-out loss, right answers, KL from dense")
     level: float = Field(0.1, ge=0, lt=0.5, description="share of trials that may come to more than their bound")
-    min_trials: int = Field(6, ge=4, description="finished trials, before which nobody is judged at a rung")
+    min_trials: int = Field(
+        6,
+        ge=4,
+        description="finished trials, before which nobody is judged at a rung; as many as are trained: nobody ever is",
+    )
     questions: tuple[Annotated[Share, Field(lt=1)], ...] = Field(
         (), description="shares of the questions after which a trial is judged"
     )
@@ -65,14 +79,14 @@ class StudyLimits(Section):
     Attributes:
         device_hours: of trainings and evaluations together, interrupted attempts included.
         currency: of these hours at `price_per_hour`, in whatever you count.
-        until: local time, ISO 8601 (2026-11-26T06:00).
+        until: ISO 8601; local time (2026-11-26T06:00) unless it names its zone (2026-11-26T06:00+01:00).
         confirm_above: device-hours above which `dpn sweep` and `dpn study extend` ask before they start.
     """
 
     device_hours: float | None = Field(None, gt=0)
     currency: float | None = Field(None, gt=0)
     price_per_hour: float | None = Field(None, gt=0)
-    until: datetime | None = None
+    until: Moment | None = None
     confirm_above: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")

@@ -38,6 +38,8 @@ class TrainConfig(Section):
     projector_lr: float | None = Field(None, ge=0, description="default: lr")
     router_lr: float | None = Field(None, ge=0, description="default: lr")
     vision_lr: float | None = Field(None, ge=0, description="default: lr")
+    embedding_lr: float | None = Field(None, ge=0, description="of words, read and written; default: lr")
+    slow_vision_lr: float | None = Field(None, ge=0, description="of the slow of two towers; default: vision_lr")
     weight_decay: float = Field(0.0, ge=0, description="of matrices; norms and biases are spared")
     betas: tuple[Beta, Beta] = (0.9, 0.98)
     warmup_ratio: float = Field(0.03, ge=0, lt=1)

@@ -13,7 +13,7 @@ from dpn_platform.config.training import TrainConfig
 from dpn_platform.planning.states import Parameters
 from dpn_platform.training.base import method_of
 from dpn_platform.training.lora import attach_adapters
-from dpn_platform.training.optimizer import ADAPTER, parameter_groups, part_of
+from dpn_platform.training.optimizer import ADAPTER, is_word, parameter_groups, part_of
 
 #: how a plan calls the parts of the model
 PARTS = {"vision": "vision tower", "projector": "projector", "llm": "language model", "router": "routers"}
@@ -61,4 +61,7 @@ def trains_vision(model: DpnForConditionalGeneration) -> bool:
 
 def trains_decoder(model: DpnForConditionalGeneration) -> bool:
     """Whether the decoder's own weights are trained, not adapters beside them."""
-    return bool(model.lm_head.weight.requires_grad)
+    return any(
+        parameter.requires_grad and part_of(name) == "llm" and ADAPTER not in name and not is_word(name)
+        for name, parameter in model.named_parameters()
+    )

@@ -64,10 +64,7 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
     runs = methods.planned_methods(config, base)
     model = base_model.meta_model(base, runs[0].methods[0], config.train)
     setting = Setting(base, config.train, means, trace(model), given.world_sizes)
-    planned = [
-        {"name": run.name, "trials": run.trials, "evaluations": run.evaluations, **plan_trial(setting, run.methods)}
-        for run in runs
-    ]
+    planned = [_planned(setting, run, config.eval.routes == "all") for run in runs]
     return {
         "name": config.name,
         "fingerprint": fingerprint(config),
@@ -81,6 +78,13 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
         "methods": planned,
         "total": _totals(config, planned, batches["samples"], _questions(config, facts), given),
     }
+
+
+def _planned(setting: Setting, run: methods.PlannedRun, on_all_routes: bool) -> dict[str, Any]:
+    """Routes are asked of what is trained and then evaluated, once: not of a dial's points, nor of a run by itself."""
+    has_routes = on_all_routes and 0 < run.trials <= run.evaluations
+    counts = {"name": run.name, "trials": run.trials, "evaluations": run.evaluations}
+    return {**counts, **plan_trial(setting, run.methods, on_all_routes=has_routes)}
 
 
 def _missing(config: ExperimentConfig, facts: data_set.DataFacts) -> list[str]:
@@ -107,6 +111,13 @@ def _flops_of_trial(entry: dict[str, Any], samples: int, route: str) -> float:
     return float(samples * entry["training_flops_per_sample"][route]["total"] + lesson)
 
 
+def _flops_of_question(entry: dict[str, Any], bound: str) -> float:
+    """By all evaluations of these trials; on all routes once for every training."""
+    own = entry["evaluations"] * entry["forward_per_sample"]["true"]["total"][bound]
+    routes = entry["all_routes"]
+    return float(own + (0 if routes is None else entry["trials"] * routes["flops_per_question"][bound]))
+
+
 def _questions(config: ExperimentConfig, facts: data_set.DataFacts) -> int | None:
     """That one evaluation asks at most; None where files say it that were not looked at."""
     limit, sizes = config.eval.limit, []
@@ -122,8 +133,8 @@ def _totals(
 ) -> dict[str, Any]:
     """All trials together: operations, hours and price, from the cheapest routes to the dearest.
 
-    Evaluations are counted by their prefills, on the routes of one answer; `device_hours` are those of the trainings,
-    `device_hours_in_all` of both.
+    Evaluations are counted by their prefills: of the method's own answer, and where all routes are asked for, of these
+    too. `device_hours` are those of the trainings, `device_hours_in_all` of both.
     """
     trials = sum(entry["trials"] for entry in planned)
     totals: dict[str, Any] = {"trials": trials, "samples": trials * samples}
@@ -135,11 +146,7 @@ def _totals(
     totals["training_flops"] = bounds
     answers = sum(entry["evaluations"] for entry in planned)
     totals |= {"evaluations": answers, "questions": questions}
-    asked = {
-        bound: sum(entry["evaluations"] * entry["forward_per_sample"]["true"]["total"][bound] for entry in planned)
-        * (questions or 0)
-        for bound in bounds
-    }
+    asked = {bound: (questions or 0) * sum(_flops_of_question(entry, bound) for entry in planned) for bound in bounds}
     totals["evaluation_flops"] = None if questions is None else asked
     if not config.train.use_gpu and given.peak_tflops is None:  # nobody has measured these cores
         if given.prices is not None:

@@ -38,8 +38,13 @@ class Setting:
     world_sizes: Sequence[int]
 
 
-def plan_trial(setting: Setting, choices: Sequence[MethodConfig]) -> dict[str, Any]:
+def plan_trial(setting: Setting, choices: Sequence[MethodConfig], *, on_all_routes: bool = False) -> dict[str, Any]:
     """The plan of one trial, as JSON values; where a search has the choice, from the cheapest to the dearest.
+
+    Args:
+        setting: of the experiment.
+        choices: of the method's settings.
+        on_all_routes: it is evaluated on every route too.
 
     Raises:
         DpnError: a method that does not fit the base.
@@ -61,6 +66,7 @@ def plan_trial(setting: Setting, choices: Sequence[MethodConfig]) -> dict[str, A
             "forward_per_sample": forward,
             "training_flops_per_sample": _training_flops(setting, routes, model, parameters),
             "lesson": _lesson(setting, method),
+            "all_routes": methods.all_routes(setting.base, choices, text) if on_all_routes else None,
             "parameters": by_part,
             **_memory(setting, routes["dearest"], parameters),
             "checkpoints": _checkpoints(parameters, setting.train),

@@ -16,6 +16,7 @@ from dpn_platform.storage.objects import (
     require_bucket,
     upload_folder,
     write_bytes,
+    write_file,
     write_json,
 )
 from dpn_platform.storage.retry import PATIENCE_VARIABLE, with_retries
@@ -46,5 +47,6 @@ __all__ = [
     "upload_folder",
     "with_retries",
     "write_bytes",
+    "write_file",
     "write_json",
 ]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from botocore.exceptions import ClientError
 from pyarrow import fs
@@ -55,13 +56,34 @@ def write_bytes(uri: str | Path, data: bytes) -> None:
 
     def write() -> None:
         if location.is_local:
-            with _temporary_sibling(location.path, data) as temporary:
+            with _temporary_sibling(location.path, lambda file: file.write(data)) as temporary:
                 os.replace(temporary, location.path)
             return
         # One write, then close: an error inside the block would otherwise publish a truncated object. Above 10 MiB
         # pyarrow uploads in parts; the object appears when the last of them is confirmed.
         with location.filesystem.open_output_stream(location.path) as stream:
             stream.write(data)
+
+    with_retries("write", location, write)
+
+
+def write_file(uri: str | Path, local: str | Path) -> None:
+    """Writes an object with the content of a local file, which need not fit into memory, in one step.
+
+    Raises:
+        DpnError: as `write_bytes`.
+    """
+    location = open_uri(uri)
+
+    def write() -> None:
+        with open(local, "rb") as source:
+            if location.is_local:
+                with _temporary_sibling(location.path, lambda file: shutil.copyfileobj(source, file)) as temporary:
+                    os.replace(temporary, location.path)
+                return
+            # By boto3: an upload in parts that fails half-way leaves no object, where closing pyarrow's stream would.
+            bucket, _, key = location.path.partition("/")
+            s3_client(S3Settings.from_environment()).upload_fileobj(source, bucket, key)
 
     with_retries("write", location, write)
 
@@ -76,7 +98,7 @@ def create_bytes(uri: str | Path, data: bytes) -> bool:
     with explained("create", location):
         if not location.is_local:
             return _put_if_absent(location, data)
-        with _temporary_sibling(location.path, data) as temporary:
+        with _temporary_sibling(location.path, lambda file: file.write(data)) as temporary:
             try:
                 os.link(temporary, location.path)
             except FileExistsError:
@@ -234,13 +256,13 @@ def _put_if_absent(location: Location, data: bytes) -> bool:
 
 
 @contextmanager
-def _temporary_sibling(path: str, data: bytes) -> Iterator[str]:
-    """A file with `data` beside `path` (same disk, so that rename and link are atomic); gone afterwards."""
+def _temporary_sibling(path: str, fill: Callable[[IO[bytes]], object]) -> Iterator[str]:
+    """A file that `fill` has written beside `path` (same disk, so that rename and link are atomic); gone afterwards."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            fill(file)
         os.chmod(temporary, 0o644)
         yield temporary
     finally:

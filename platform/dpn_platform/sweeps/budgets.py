@@ -27,7 +27,7 @@ class Settled(NamedTuple):
 def settled(config: ExperimentConfig, budgets: Sequence[float] = ()) -> Settled:
     """The controls of a study, its own also at further budgets.
 
-    A process of its own reads the base, since that imports torch and a study's driver does not.
+    A process of its own reads the base, since that imports torch and a study's driver does not; without Ray, this one.
 
     Raises:
         ConfigError: a control that the recipe names does not fit the base, or cannot reach its budget.
@@ -36,7 +36,10 @@ def settled(config: ExperimentConfig, budgets: Sequence[float] = ()) -> Settled:
     controls = all_control_trials(config.sweep.controls, (*config.sweep.budgets, *budgets))
     if all(control.budget is None for control in controls):
         return Settled(controls)
-    kept, left_out, refusal = ray.get(ray.remote(num_cpus=0)(_settled).remote(config, controls))
+    if ray.is_initialized():
+        kept, left_out, refusal = ray.get(ray.remote(num_cpus=0)(_settled).remote(config, controls))
+    else:
+        kept, left_out, refusal = _settled(config, controls)
     if refusal is not None:
         raise ConfigError(refusal)
     return Settled(kept, left_out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeVar
@@ -24,7 +24,7 @@ from dpn_platform.sweeps.lease import Holder, latest_holder
 from dpn_platform.sweeps.ledger import Ledger, trial_at
 from dpn_platform.sweeps.trials import Trial
 
-#: a study that has begun and is neither held nor finished was "interrupted", also by trials that failed
+#: "finished": its driver came to its end, though trials may have failed; "interrupted": it did not, and nobody runs it
 StudyState = Literal["running", "interrupted", "finished", "archived", "damaged"]
 LATEST = "latest"
 _ADDRESS = re.compile(r"(?P<runs>.+)/studies/(?P<name>[^/]+?)(\.json)?/?")
@@ -44,6 +44,7 @@ class Standing:
         num_trials: objects in its ledger.
         is_read: whether its trials were.
         trials, points: controls first, each seed by itself; of the finished trials their points.
+        damaged: trial -> why it, or its point, cannot be read; among the `faults` too.
     """
 
     ledger: Ledger
@@ -55,6 +56,7 @@ class Standing:
     is_read: bool = False
     trials: tuple[Trial, ...] = field(default=(), repr=False)
     points: tuple[Point, ...] = field(default=(), repr=False)
+    damaged: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -80,13 +82,26 @@ class Standing:
         named: Convention = (self.settings.get("sweep") or {}).get("flops_convention", "swiglu")
         return named
 
+    @property
+    def told(self) -> str:
+        """Its state for people, with what is wrong with its trials: `finished, 2 failed, 1 damaged`."""
+        bad = {"failed": self.count("failed"), "damaged": len(self.damaged)}
+        told = ", ".join([self.state, *(f"{count} {name}" for name, count in bad.items() if count)])
+        is_else = self.state != "damaged" and len(self.faults) > len(self.damaged)
+        return f"{told} !" if is_else else told
+
     def count(self, *states: str) -> int:
-        """Trials in any of these states, where they were read."""
-        return sum(trial.state in states for trial in self.trials)
+        """Trials in any of these states, where they were read; no damaged one is in any."""
+        return sum(trial.state in states and trial.key not in self.damaged for trial in self.trials)
 
 
 def list_studies(
-    runs_uri: str, pattern: str = "*", *, states: Collection[str] | None = None, long: bool = False
+    runs_uri: str,
+    pattern: str = "*",
+    *,
+    states: Collection[str] | None = None,
+    with_records: bool = False,
+    long: bool = False,
 ) -> list[Standing]:
     """The studies whose name fits a pattern, the newest first.
 
@@ -94,7 +109,8 @@ def list_studies(
         runs_uri: where runs are kept.
         pattern: as the shell's `*`, `?` and `[...]`.
         states: those in one of these states; default: all.
-        long: read every trial, not only how many there are.
+        with_records: read every trial's record, not only how many there are: that alone says which are damaged.
+        long: read their points too.
 
     Raises:
         DpnError: the store cannot be reached.
@@ -102,8 +118,9 @@ def list_studies(
     names = [name for name in study_names(runs_uri) if fnmatchcase(name, pattern)]
     found = together(lambda name: _standing(Ledger(runs_uri, name)), names)
     found = [one for one in found if states is None or one.state in states]
-    if long:  # one study after another: each is read by many hands already
-        found = [one if one.header is None else with_trials(one) for one in found]
+    read = _with_points if long else _with_trials
+    if long or with_records:  # one study after another: each is read by many hands already
+        found = [one if one.header is None else read(one) for one in found]
     return sorted(found, key=lambda one: (one.created, one.name), reverse=True)
 
 
@@ -153,23 +170,31 @@ def read_study(ledger: Ledger) -> Standing:
         DpnError: its header cannot be read. Trials that cannot are among its `faults`.
     """
     header_at(ledger.header_uri)
-    return with_trials(_standing(ledger))
+    return _with_points(_standing(ledger))
 
 
-def with_trials(standing: Standing) -> Standing:
-    """The study with its trials and points read; what cannot be read becomes one of its faults."""
-    folder = f"{standing.ledger.uri}/trials"
-    uris = list_files(folder, ".json", recursive=False)
+def _with_trials(standing: Standing) -> Standing:
+    """The study with its trials read; what cannot be read becomes one of its faults."""
+    uris = list_files(f"{standing.ledger.uri}/trials", ".json", recursive=False)
     trials, faults = _readable(trial_at, uris)
     trials.sort(key=lambda trial: (not trial.is_control, trial.key))
-    points, more = _readable(lambda trial: point_of_trial(vars(trial), f"{folder}/{trial.key}.json"), trials)
+    damaged = {uri.rpartition("/")[2].removesuffix(".json"): fault for uri, fault in faults}
+    faults_of_all = (*standing.faults, *damaged.values())
+    found = replace(standing, trials=tuple(trials), num_trials=len(uris), is_read=True)
+    return replace(found, faults=faults_of_all, damaged=damaged)
+
+
+def _with_points(standing: Standing) -> Standing:
+    """With its points too, where they can be read."""
+    found = _with_trials(standing)
+    folder = f"{found.ledger.uri}/trials"
+    points, faults = _readable(lambda trial: point_of_trial(vars(trial), f"{folder}/{trial.key}.json"), found.trials)
+    damaged = {trial.key: fault for trial, fault in faults}
     return replace(
-        standing,
-        trials=tuple(trials),
+        found,
         points=tuple(point for point in points if point is not None),
-        num_trials=len(uris),
-        is_read=True,
-        faults=(*standing.faults, *faults, *more),
+        faults=(*found.faults, *damaged.values()),
+        damaged={**found.damaged, **damaged},
     )
 
 
@@ -186,7 +211,8 @@ def _standing(ledger: Ledger) -> Standing:
     holders, more = _readable(latest_holder, [f"{ledger.uri}/lease"])
     alive = next((one for one in holders if one is not None and not one.is_gone(time.time())), None)
     header = next(iter(headers), None)
-    return Standing(ledger, header, _state(header, alive), alive, (*faults, *more), num_trials)
+    told = tuple(fault for _, fault in (*faults, *more))
+    return Standing(ledger, header, _state(header, alive), alive, told, num_trials)
 
 
 def _state(header: Header | None, alive: Holder | None) -> StudyState:
@@ -196,17 +222,17 @@ def _state(header: Header | None, alive: Holder | None) -> StudyState:
         return "archived"
     if alive is not None:
         return "running"
-    return "finished" if header.state == "finished" else "interrupted"
+    return "finished" if header.state == "finished" or header.num_failed else "interrupted"
 
 
-def _readable(read: Callable[[Item], Read], items: Sequence[Item]) -> tuple[list[Read], list[str]]:
+def _readable(read: Callable[[Item], Read], items: Sequence[Item]) -> tuple[list[Read], list[tuple[Item, str]]]:
     """What could be read, and why the others could not; a store that is away is no fault of an object."""
 
-    def attempt(item: Item) -> tuple[list[Read], str | None]:
+    def attempt(item: Item) -> tuple[list[Read], list[tuple[Item, str]]]:
         try:
-            return [read(item)], None
+            return [read(item)], []
         except (DamagedObjectError, MissingObjectError) as error:
-            return [], str(error)
+            return [], [(item, str(error))]
 
     found = together(attempt, items)
-    return [one for read, _ in found for one in read], [fault for _, fault in found if fault is not None]
+    return [one for read, _ in found for one in read], [fault for _, faults in found for fault in faults]

@@ -38,6 +38,7 @@ class Header:
         extensions: what was added to it since, the first first: `{number, created, changes, config_fingerprint,
             planned_hours, hours_before}` and once it has ended `{duration_s, device_hours}`.
         archived: since when it is put away, ISO time in UTC; None: it is not.
+        num_failed: trials that had failed when its driver came to its end: all else is done, a resume tries them again.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Header:
     extensions: tuple[dict[str, Any], ...] = ()
     data_fingerprint: str = ""
     archived: str | None = None
+    num_failed: int = 0
     schema_version: int = SCHEMA_VERSION
 
 

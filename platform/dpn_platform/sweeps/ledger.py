@@ -103,7 +103,7 @@ class Ledger:
             }
             header = replace(header, extensions=(*header.extensions, added))
         print_ = fingerprint(config, NOT_THE_STUDY)
-        return replace(header, state="running", config=dump_config(config), fingerprint=print_)
+        return replace(header, state="running", config=dump_config(config), fingerprint=print_, num_failed=0)
 
     def put_header(self, header: Header) -> None:
         """Write what the study is now."""
@@ -150,9 +150,13 @@ class Ledger:
             extensions = (*extensions[:-1], ended)
         self.put_header(replace(header, state="finished", duration_s=round(duration_s, 1), extensions=extensions))
 
+    def finish_but_for(self, num_failed: int) -> None:
+        """Mark the study as done but for trials that failed: it is not finished, and a resume tries them again."""
+        self.put_header(replace(self.header(), num_failed=num_failed))
+
     def reopen(self, config: ExperimentConfig) -> None:
         """Mark the study as running again, with the config it goes on with."""
-        self.put_header(replace(self.header(), state="running", config=dump_config(config)))
+        self.put_header(replace(self.header(), state="running", config=dump_config(config), num_failed=0))
 
     def archive(self, *, undo: bool = False) -> Header:
         """Put the study away, or take it out again; nothing of it is deleted.

@@ -39,7 +39,7 @@ class Outlook(NamedTuple):
 
 
 def outlook(config: ExperimentConfig, ledger: Ledger, data_fingerprint: str) -> Outlook:
-    """What `config` asks for beyond what a study holds. Ray must be initialised; nothing is written."""
+    """What `config` asks for beyond what a study holds. Nothing is written, and no cluster is needed."""
     assert config.sweep is not None
     known = ledger.trials()
     reuse = Reuse(ledger, config, data_fingerprint)

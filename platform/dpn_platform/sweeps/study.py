@@ -153,7 +153,9 @@ def _result(running: RunningStudy, book: StudyBook, manifest: Manifest, spent_s:
     running.tracking.settle(point for point, _ in evaluated)
     stopped = {trial.key: str(trial.reason) for trial in trials if trial.state == "stopped"}
     failed = {trial.key: str(trial.reason) for trial in trials if trial.state == "failed"}
-    if not failed and running.limit is None:
+    if failed and running.limit is None:
+        ledger.finish_but_for(len(failed))
+    elif running.limit is None:
         ledger.finish(header.duration_s + spent_s)
     versions, axis = manifest_of_versions(), axis_of(config.eval)
     meta = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from dpn_platform.training.sentinel import is_needed
 #: decides, and all the rest is the language model
 PREFIXES = {
     "model.multi_modal_projector.": "projector",
+    "model.object_projector.": "projector",
     "model.connector.": "projector",
     "model.image_newline": "projector",
     "model.visual.merger.": "projector",
@@ -26,8 +28,14 @@ PREFIXES = {
     "patches.": "router",
     "selector.": "router",
 }
-LANGUAGE_MODEL = "llm"
+LANGUAGE_MODEL, EMBEDDING, SLOW_VISION = "llm", "embedding", "slow_vision"
 PARTS = (LANGUAGE_MODEL, *dict.fromkeys(PREFIXES.values()))
+#: of parts, what may have a rate of its own: the words, and the slow of two towers
+INNER = {
+    "model.language_model.embed_tokens.": EMBEDDING,
+    "lm_head.": EMBEDDING,
+    "model.vision_tower.slow.": SLOW_VISION,
+}
 #: in the names of an adapter's parameters, as peft writes them
 ADAPTER = ".lora_"
 
@@ -40,7 +48,20 @@ def part_of(name: str) -> str:
 def peak_rates(train: TrainConfig) -> dict[str, float]:
     """Peak learning rate of every part; 0: it is frozen."""
     own = {"projector": train.projector_lr, "vision": train.vision_lr, "router": train.router_lr}
-    return {LANGUAGE_MODEL: train.lr} | {part: train.lr if rate is None else rate for part, rate in own.items()}
+    rates = {LANGUAGE_MODEL: train.lr} | {part: train.lr if rate is None else rate for part, rate in own.items()}
+    inner = {EMBEDDING: train.embedding_lr, SLOW_VISION: train.slow_vision_lr}
+    return rates | {part: rate for part, rate in inner.items() if rate is not None}
+
+
+def is_word(name: str) -> bool:
+    """Whether the parameter of this name is the embedding or the head."""
+    return any(name.startswith(prefix) for prefix, part in INNER.items() if part == EMBEDDING)
+
+
+def trained_part(name: str, rates: Mapping[str, float]) -> str:
+    """The part whose rate a parameter has: an inner one where that has its own, else `part_of`."""
+    inner = next((part for prefix, part in INNER.items() if name.startswith(prefix)), None)
+    return part_of(name) if inner is None or inner not in rates else inner
 
 
 def parameter_groups(model: torch.nn.Module, train: TrainConfig) -> list[dict[str, Any]]:
@@ -55,7 +76,7 @@ def parameter_groups(model: torch.nn.Module, train: TrainConfig) -> list[dict[st
     rates = peak_rates(train)
     members: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        part = part_of(name)
+        part = trained_part(name, rates)
         is_base = part == LANGUAGE_MODEL and train.lora is not None and ADAPTER not in name
         parameter.requires_grad_(rates[part] > 0 and not is_base)
         if parameter.requires_grad:
@@ -72,7 +93,7 @@ def parameter_groups(model: torch.nn.Module, train: TrainConfig) -> list[dict[st
             "weight_decay": train.weight_decay if decays else 0.0,
             "name": part,
         }
-        for part in PARTS
+        for part in (*PARTS, EMBEDDING, SLOW_VISION)
         for decays in (True, False)
         if (part, decays) in members
     ]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import difference, dump_config, fingerprint, parse_config
@@ -13,10 +14,12 @@ from dpn_platform.config.provenance import manifest_of_versions
 from dpn_platform.config.redact import without_credentials
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.config.yaml_text import parse_yaml
-from dpn_platform.data.reading.batch_plan import BatchPlan
 from dpn_platform.data.reading.batch_settings import BatchSettings
 from dpn_platform.storage import MissingObjectError, read_bytes, read_json, write_bytes, write_json
 from dpn_platform.training.about import ABOUT, about_run
+
+if TYPE_CHECKING:  # it brings Arrow's kernels, which who only reads a study has no use for
+    from dpn_platform.data.reading.batch_plan import BatchPlan
 
 BATCHES = "batches.json"
 CONFIG = "config.yaml"

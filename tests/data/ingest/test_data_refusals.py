@@ -16,6 +16,7 @@ import pytest
 
 from dpn_platform.cli.main import run
 from dpn_platform.config.errors import DpnError
+from dpn_platform.data.ingest import job
 from dpn_platform.data.ingest.assembly import Origin, assemble, check_quarantined
 from dpn_platform.data.ingest.shards import BuildOptions, Slice, SourceRow, build_shard
 from dpn_platform.data.ingest.slicing import read_slices
@@ -164,6 +165,17 @@ def test_a_target_that_cannot_be_written_is_one_line(part: Slice, tmp_path: Path
         build_shard(replace(part, target_uri="/proc/x"))
     with pytest.raises(DpnError, match=r"cannot write file:///proc/x/.*: its folder cannot be made"):
         make_mix("/proc/x", MixRecipe(rows=1, scale=0.1))
+
+
+def test_a_relative_target_is_the_same_for_every_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(_: object, target_uri: str, *__: object) -> None:
+        raise DpnError(f"slices of {target_uri}")
+
+    (tmp_path / "train.json").write_text("[]")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, "read_slices", told)
+    with pytest.raises(DpnError, match=f"^slices of file://{tmp_path}/set$"):
+        job.ingest(str(tmp_path), "set")
 
 
 def downgrade(manifest: Manifest) -> None:

@@ -52,6 +52,19 @@ def test_a_tokenizer_counts_what_training_encodes(tmp_path: Path, values: tuple[
     assert counted == (len(encoded.input_ids) - supervised - 5 * len(images), supervised)
 
 
+def test_tags_of_boxes_are_single_tokens_whether_or_not_the_tokenizer_has_them(tmp_path: Path) -> None:
+    values = ("is it <obj1> ?", "yes <ground>a cat</ground><objects><obj1></objects>")
+    tokenizer = build_word_tokenizer(WORDS)
+    tokenizer.save_pretrained(tmp_path / "without")
+    tokenizer.add_tokens(["<obj1>", "<objects>", "</objects>", "<ground>", "</ground>"], special_tokens=True)
+    tokenizer.save_pretrained(tmp_path / "with")
+    plain = turns("is it ?", "yes a cat")
+
+    for folder in ("without", "with"):
+        count = token_counter(f"{tmp_path}/{folder}/tokenizer.json")
+        assert np.subtract(count(turns(*values)), count(plain)).tolist() == [1, 5]
+
+
 def test_the_estimate_is_what_the_manifest_says() -> None:
     assert "ceil(characters / 4)" in ESTIMATE
     assert estimated_tokens(turns("<image>\n" + "q" * 9, "a" * 4, "q", "")) == (42 + 3 + 8 + 1, 1 + 1 + 0 + 1)

@@ -60,7 +60,7 @@ class Pictures:
             Two arrays (P, R); the second is NaN where a draw left nothing out of a benchmark.
         """
         inside, outside = [], []
-        for count_RC in self._counts(seed, num_draws):
+        for count_RC in self.drawn_counts(seed, num_draws):
             left_RC = (count_RC == 0).astype(np.float64)
             inside.append(sum_PC @ self._weights(count_RC).T)
             outside.append(sum_PC @ self._weights(left_RC).T)
@@ -68,19 +68,10 @@ class Pictures:
 
     def drawn_ratios(self, above_PC: Floats, below_PC: Floats, seed: int, num_draws: int) -> Floats:
         """Sum over sum in every draw, (P, R): of costs and of what the same questions cost without reduction."""
-        counts = self._counts(seed, num_draws)
+        counts = self.drawn_counts(seed, num_draws)
         return np.concatenate([(above_PC @ one.T) / (below_PC @ one.T) for one in counts], axis=1)
 
-    def _weights(self, count_RC: Floats) -> Floats:
-        """Of a picture's sum in every draw's mean; in place of the counts."""
-        counts = np.bincount(self.benchmark_C)
-        for count, end in zip(counts, counts.cumsum(), strict=True):
-            members = slice(end - count, end)  # they are in order
-            sizes = len(counts) * (count_RC[:, members] @ self.size_C[members])
-            count_RC[:, members] /= np.where(sizes > 0, sizes, np.nan)[:, None]
-        return count_RC
-
-    def _counts(self, seed: int, num_draws: int) -> Iterator[Floats]:
+    def drawn_counts(self, seed: int, num_draws: int) -> Iterator[Floats]:
         """How often each picture is drawn, (some draws, C); within a benchmark as many as it has."""
         num_pictures = len(self.size_C)
         generator = generator_of(seed, self.digest)
@@ -93,6 +84,15 @@ class Pictures:
                 drawn = generator.integers(count, size=(size, count)) + count * first_R
                 found.append(np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count))
             yield np.concatenate(found, axis=1).astype(np.float64)
+
+    def _weights(self, count_RC: Floats) -> Floats:
+        """Of a picture's sum in every draw's mean; in place of the counts."""
+        counts = np.bincount(self.benchmark_C)
+        for count, end in zip(counts, counts.cumsum(), strict=True):
+            members = slice(end - count, end)  # they are in order
+            sizes = len(counts) * (count_RC[:, members] @ self.size_C[members])
+            count_RC[:, members] /= np.where(sizes > 0, sizes, np.nan)[:, None]
+        return count_RC
 
 
 def generator_of(seed: int, what: str) -> np.random.Generator:

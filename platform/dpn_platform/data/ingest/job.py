@@ -87,6 +87,7 @@ def ingest(
         DpnError: no raw data set, no bucket, too many rows quarantined, another set published there, storage failed.
     """
     options = options or IngestOptions()
+    target_uri = open_uri(target_uri).uri  # tasks run in another working folder
     raw = folder_source(source) if isinstance(source, str) else source
     require_bucket(target_uri)
     build = BuildOptions(raw.image_roots, options.policy, options.visual_tokens, _keep_tokenizer(options, target_uri))

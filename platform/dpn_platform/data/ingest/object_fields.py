@@ -15,8 +15,9 @@ FIELDS = ("boxes", "scores", "truth", "proposals")
 #: what a model is shown of a box: its index and its feature (spec chatrex 3.1)
 TOKENS_PER_BOX = 2
 #: tokens of a model that answers by boxes: their indices and the spans of a group
-TAG = re.compile(r"<obj(?P<index>[0-9]+)>|<objfeat>|</?(?:objects|ground)>")
+TAG = re.compile(r"<obj[0-9]+>|<objfeat>|</?(?:objects|ground)>")
 _FEATURE = "<objfeat>"
+_INDEX = re.compile(r"<obj([0-9]+)>")
 _SHOWN_CHARACTERS = 20
 _OF_RECORDS_WITH_BOXES = re.compile(r"<obj[0-9]+>|<objfeat>|</?objects>")
 
@@ -83,7 +84,7 @@ def _check_tags(number: int, value: str, num_boxes: int) -> None:
     for tag in TAG.finditer(value):
         if tag[0] == _FEATURE:
             raise RejectedError("stray_object_tag", f"{_FEATURE} in turn {number}: the model's own prompt sets it")
-        if tag["index"] is not None and tag["index"] not in names:
+        if (index := _INDEX.fullmatch(tag[0])) is not None and index[1] not in names:
             allowed = f"<obj0> to <obj{names[-1]}>" if names else "none"
             found = f"{tag[0][:_SHOWN_CHARACTERS]} in turn {number}"
             raise RejectedError("bad_object_index", f"{found} of a record of {num_boxes} boxes; allowed: {allowed}")

@@ -123,13 +123,18 @@ def iter_records(uri: str) -> Iterator[bytes]:
     Raises:
         DpnError: missing, unreadable, not a JSON list, no CSV with the columns wanted, or a record beyond 64 MiB.
     """
-    chunks = _chunks(uri)
-    if uri.lower().endswith(CSV_SUFFIXES):
-        return csv_records(chunks, uri)
-    return _lines(chunks, uri) if uri.lower().endswith(LINES_SUFFIXES) else _list_items(chunks, uri)
+    if uri.lower().endswith(LINES_SUFFIXES):
+        return read_lines(uri)
+    chunks = read_chunks(uri)
+    return csv_records(chunks, uri) if uri.lower().endswith(CSV_SUFFIXES) else _list_items(chunks, uri)
 
 
-def _chunks(uri: str) -> Iterator[bytes]:
+def read_chunks(uri: str) -> Iterator[bytes]:
+    """A file in pieces, in order; nothing is read before the first is asked for.
+
+    Raises:
+        DpnError: missing or unreadable.
+    """
     location = open_uri(uri)
     try:
         with location.filesystem.open_input_stream(location.path) as stream:
@@ -141,9 +146,14 @@ def _chunks(uri: str) -> Iterator[bytes]:
         raise DpnError(f"cannot read {location.uri}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _lines(chunks: Iterator[bytes], uri: str) -> Iterator[bytes]:
+def read_lines(uri: str) -> Iterator[bytes]:
+    """The lines of a file that are not empty, without blanks around them.
+
+    Raises:
+        DpnError: as `read_chunks`; a line of more than 64 MiB.
+    """
     rest = b""
-    for chunk in chunks:
+    for chunk in read_chunks(uri):
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > MAX_RECORD_BYTES:
             raise DpnError(f"{uri}: a line of more than {MAX_RECORD_BYTES >> 20} MiB; expected one record per line")

@@ -76,7 +76,10 @@ class TokenizedCounter:
     def _length(self, piece: str) -> int:
         if piece in _SPECIAL_LENGTHS:
             return _SPECIAL_LENGTHS[piece]
-        return len(self._tokenizer.encode(piece, add_special_tokens=False).ids)
+        # Tags of boxes are single tokens of the model that is shown them, whether or not this tokenizer has them.
+        words = TAG.split(piece)
+        encoded = [self._tokenizer.encode(word, add_special_tokens=False).ids for word in words if word]
+        return sum(map(len, encoded)) + len(words) - 1
 
 
 @lru_cache(maxsize=2)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dpn_model.bases.chatrex.shape import is_chatrex
 from dpn_model.methods.registry import DENSE, find_method, settings_of
 from dpn_platform.config.errors import DpnError
 from dpn_platform.storage import download_folder, list_files, open_uri, read_json
@@ -98,7 +99,9 @@ def find_checkpoint(uri: str) -> Checkpoint:
 
 
 def _is_original(config: Mapping[str, Any]) -> bool:
-    """Whether this is a checkpoint in the layout of LLaVA's authors, which transformers does not read."""
+    """Whether this is a checkpoint in a layout of LLaVA's or ChatRex's authors, which transformers does not read."""
+    if is_chatrex(config):
+        return True
     is_vila = "llm_cfg" in config  # grown out of LLaVA, its parts in folders of their own
     return "text_config" not in config and not is_vila and any(field.startswith("mm_") for field in config)
 

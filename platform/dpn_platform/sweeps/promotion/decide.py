@@ -41,6 +41,7 @@ class StudyMaterial:
         points: every evaluated one, each seed by itself, none that is another on a single route.
         decisions: made so far, in their order.
         read: outcome tables.
+        asked: benchmarks whose questions it asks; empty: nobody has said.
     """
 
     study: str
@@ -48,6 +49,7 @@ class StudyMaterial:
     convention: Convention
     decisions: tuple[Decision, ...] = ()
     read: Read = common_outcomes
+    asked: tuple[str, ...] = ()
 
 
 def decide(
@@ -63,14 +65,19 @@ def decide(
         alpha: the chance that a holder is ever replaced by a point that is no better, over all looks at it.
 
     Raises:
-        DpnError: an alias without a rule, a guard that is no benchmark, a champion without a dense control, or a
-            level or margin out of range.
+        DpnError: an alias without a rule, a guard that is no benchmark or not asked, a champion without a dense
+            control, or a level or margin out of range.
     """
     if not 0 < alpha < 0.5:
         raise DpnError(f"alpha {alpha:g}: a chance between 0 and 0.5 is allowed, such as 0.05")
     if not guards.margin >= 0:
         raise DpnError(f"margin {guards.margin:g}: points of 0 or more are allowed")
     guards = Guards(tuple(dict.fromkeys(find_benchmark(name).name for name in guards.benchmarks)), guards.margin)
+    asked = [find_benchmark(name).name for name in material.asked] if guards.benchmarks else []
+    if asked and (unasked := [name for name in guards.benchmarks if name not in asked]):
+        raise DpnError(
+            f"guard {unasked[0]}: study '{material.study}' asks no questions of it; allowed: {', '.join(asked)}"
+        )
     try:
         names = dict.fromkeys(alias_of(alias) for alias in aliases)
     except ValueError as error:

@@ -44,14 +44,16 @@ def study_material(ledger: Ledger) -> StudyMaterial:
     Raises:
         DpnError: no such study, or nothing was evaluated in it yet.
     """
-    sweep = ledger.config().sweep
-    assert sweep is not None
+    config = ledger.config()
+    assert config.sweep is not None
     trials = [trial for trial in ledger.trials().values() if trial.state == "finished" and trial.route is None]
     if not trials:
         raise DpnError(f"study '{ledger.study}' has no evaluated point yet; promote it when trials have finished")
     found = (point_of_trial(trial.to_json(), f"trial {trial.key}") for trial in trials)
     points = tuple(point for point in found if point is not None)
-    return StudyMaterial(ledger.study, points, sweep.flops_convention, tuple(read_decisions(ledger)))
+    asked = tuple(entry.name for entry in config.eval.benchmarks)
+    decisions = tuple(read_decisions(ledger))
+    return StudyMaterial(ledger.study, points, config.sweep.flops_convention, decisions, asked=asked)
 
 
 def read_decisions(ledger: Ledger) -> list[Decision]:

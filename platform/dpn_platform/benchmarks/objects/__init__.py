@@ -1,0 +1,1 @@
+"""Answers that name boxes, scored: detection, referring, regions, counting. Plain data in, plain data out."""
