@@ -23,7 +23,7 @@ PLATFORM_ROOMS = {
     "tracking",
     "training",
 }
-MODEL_ROOMS = {"assets", "attention", "bases", "cost", "methods", "objects", "processing", "weights"}
+MODEL_ROOMS = {"assets", "attention", "bases", "cost", "methods", "objects", "processing", "proposals", "weights"}
 MODEL_FILES = {"cache.py", "decoder.py", "generation.py", "modeling.py", "outputs.py", "packing.py"}
 TOP_LEVEL = {
     "ARCHITECTURE.md",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpn_platform.cli import data_conversion, data_inspection
+from dpn_platform.cli import data_conversion, data_inspection, data_proposals
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table, progress
 from dpn_platform.cli.data_inspection import show_manifest
 from dpn_platform.cli.starting import prepare_demo, services_for
@@ -65,6 +65,7 @@ def register(app: typer.Typer) -> None:
     group.command("make-mix")(make_mix)
     group.command("ingest", epilog=policy_table())(ingest)
     data_conversion.register(group)
+    data_proposals.register(group)
     data_inspection.register(group)
     app.add_typer(group, name="data")
 

@@ -102,7 +102,8 @@ class Manifest(_Record):
 
     `fingerprint` covers the schema version and the content of all shards, nothing else: the same rows give
     the same fingerprint wherever they are stored. `recipe` says how the source was made, if that is known;
-    `policy` what was done about defects where that differs from the default.
+    `policy` what was done about defects where that differs from the default; `proposals` which detector boxes were
+    added with, and to which version, where some were.
     """
 
     schema_version: int
@@ -113,6 +114,7 @@ class Manifest(_Record):
     quarantine: Quarantine
     policy: dict[str, str] = {}
     tokens: Tokens = Tokens()
+    proposals: dict[str, Any] | None = None
     fingerprint: str
     _root: str = PrivateAttr(default="")
 
@@ -246,6 +248,6 @@ def _why_missing(uri: str) -> str:
     if not uri.endswith(".json") and exists(join_uri(uri, SHARDS_FOLDER)):
         return (
             f"{uri} holds shards but no {FILE_NAME}: an ingest was interrupted, or refused to publish. "
-            "Run the same `dpn data ingest` again: it continues where it stopped"
+            "Run the same `dpn data ingest` (or `propose`) again: it continues where it stopped"
         )
     return f"no data set is published at {uri} (no {FILE_NAME}); `dpn data ingest` makes one"

@@ -1,0 +1,1 @@
+"""Where boxes come from that a model is shown: files, detectors, jittered true boxes (spec chatrex 2)."""
