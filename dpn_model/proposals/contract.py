@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 from PIL.Image import Image
 
-from dpn_model.objects.boxes import MAX_OBJECTS, FloatArray, suppressed
+from dpn_model.objects.boxes import FloatArray, suppressed
+from dpn_model.special_texts import MAX_OBJECTS
 
 
 @dataclass(frozen=True)

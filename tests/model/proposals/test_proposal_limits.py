@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dpn_model.objects.boxes import MAX_OBJECTS, box_array
+from dpn_model.objects.boxes import box_array
 from dpn_model.proposals.contract import Limits, best
+from dpn_model.special_texts import MAX_OBJECTS
 
 
 def test_threshold_suppression_edges_and_order() -> None:
