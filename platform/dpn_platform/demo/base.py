@@ -20,7 +20,7 @@ from dpn_platform.training.run import run_training
 #: pictures
 BASE_RECIPES: dict[DemoKind, DemoRecipe] = {
     "demo": DemoRecipe(num_train=24_000, num_test=2_000, seed=100, captions=True),
-    "detection": detection_recipe(num_train=24_000, num_test=2_000, seed=100),
+    "detection": detection_recipe(num_train=16_000, num_test=1_000, seed=100),
 }
 #: what makes the model that training starts from: a tower that sees, or also a decoder that retrieves
 _LESSONS: dict[DemoKind, Callable[[str, Callable[[str], None]], None]] = {

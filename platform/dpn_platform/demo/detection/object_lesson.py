@@ -25,7 +25,7 @@ from dpn_platform.demo.detection.scenes import COLOURS, SHAPES, Proposals, Scene
 from dpn_platform.demo.drawing import DIGITS
 from dpn_platform.demo.recipe import DETECTION_SIDE
 
-STEPS, BATCH, LR, SEED = 600, 32, 2e-3, 11
+STEPS, BATCH, LR, SEED = 400, 32, 2e-3, 11
 #: what a box or a cell can be told as: a colour, and a shape or a digit; the last of each where there is neither
 TINTS = (*COLOURS, NOTHING)
 CONTENTS = (*SHAPES, *DIGITS, NOTHING)

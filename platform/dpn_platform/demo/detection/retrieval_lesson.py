@@ -56,10 +56,10 @@ class Stage:
 
 
 STAGES = (
-    Stage("list", {"list": 1}, "list", 0.88, 600),
-    Stage("name", {"list": 1, "names": 3}, "names", 0.88, 800),
-    Stage("detect all", {"list": 1, "names": 1, "all": 3}, "all", 0.7, 1200),
-    Stage("as asked", {"names": 1, "name": 1, "all": 2, "detect": 3, "refer": 2, "count": 2}, "detect", 0.9, 1500),
+    Stage("list", {"list": 1}, "list", 0.88, 500),
+    Stage("names", {"list": 1, "names": 3}, "names", 0.88, 800),
+    Stage("all of a kind", {"list": 1, "names": 1, "all": 3}, "all", 0.7, 1200),
+    Stage("as asked", {"names": 1, "name": 1, "all": 2, "detect": 3, "refer": 2, "count": 2}, "detect", 0.95, 1000),
 )
 
 
