@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,7 @@ from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json
 from dpn_platform.cli.data_inspection import show_manifest
 from dpn_platform.cli.starting import prepare_demo, services_for
 from dpn_platform.config.errors import DpnError
-from dpn_platform.demo.recipe import DEMO_RAW_URI, DEMO_URI, DETECTION_URI, DemoKind, DemoRecipe, detection_recipe
+from dpn_platform.demo.recipe import DEMO_RAW_URI, DEMO_RECIPES, DEMO_URI, DETECTION_URI, DemoKind, DemoRecipe
 
 if TYPE_CHECKING:
     pass
@@ -74,8 +75,8 @@ def make_demo(
     uri: Annotated[str | None, typer.Argument(help=f"Where to publish. Default: {DEMO_URI}, or -detection.")] = None,
     kind: Annotated[DemoKind, typer.Option(help="detection: boxes that answers name by their numbers.")] = "demo",
     raw: Annotated[str, typer.Option(help="Folder for the raw set (LLaVA's layout).")] = DEMO_RAW_URI,
-    num_train: Annotated[int, typer.Option(min=1, help="Training records.")] = DemoRecipe.num_train,
-    num_test: Annotated[int, typer.Option(min=1, help="Held-out records.")] = DemoRecipe.num_test,
+    num_train: Annotated[int | None, typer.Option(min=1, help="Training records. Default: 6000.")] = None,
+    num_test: Annotated[int | None, typer.Option(min=1, help="Held-out records. Default: 1000, or 2000.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = DemoRecipe.seed,
     image_size: Annotated[
         int | None, typer.Option(help=f"Side of the pictures in pixels. Default: {DemoRecipe.image_size}; kind demo.")
@@ -84,13 +85,16 @@ def make_demo(
     as_json: Json = False,
 ) -> None:
     """Draw a visual question-answering set, store it raw, ingest it. Does nothing when it is there."""
-    recipe = DemoRecipe(num_train, num_test, seed, image_size or DemoRecipe.image_size)
-    if kind == "detection":
-        if image_size is not None:
-            raise DpnError(
-                f"--image-size {image_size} with --kind detection, whose pictures have one size; leave it out"
-            )
-        recipe = detection_recipe(num_train, num_test, seed)
+    if kind == "detection" and image_size is not None:
+        raise DpnError(f"--image-size {image_size} with --kind detection; its pictures have one size, leave it out")
+    base = DEMO_RECIPES[DETECTION_URI if kind == "detection" else DEMO_URI]
+    recipe = replace(
+        base,
+        num_train=num_train or base.num_train,
+        num_test=num_test or base.num_test,
+        seed=seed,
+        image_size=image_size or base.image_size,
+    )
     uri = uri or (DETECTION_URI if kind == "detection" else DEMO_URI)
     with clean_stdout(), services_for(uri, raw):
         manifest = prepare_demo(recipe, uri=uri, raw_uri=raw, force=force)

@@ -49,7 +49,7 @@ class DemoRecipe:
         return {"kind": self.kind, "version": DRAWING_VERSION, **asdict(self)}
 
 
-def detection_recipe(num_train: int = 6000, num_test: int = 1000, seed: int = 0) -> DemoRecipe:
+def detection_recipe(num_train: int = 6000, num_test: int = 2000, seed: int = 0) -> DemoRecipe:
     """A set of kind "detection": one question a picture, whose size is the set's own."""
     return DemoRecipe(num_train, num_test, seed, DETECTION_SIDE, kind="detection")
 
