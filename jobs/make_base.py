@@ -1,6 +1,7 @@
 """Make a shipped base again: `python jobs/make_base.py --config jobs/configs/tiny-base.yaml [key=value ...]`."""
 
 import argparse
+from functools import partial
 
 from dpn_platform.config.load import load_config
 from dpn_platform.services import session
@@ -20,7 +21,7 @@ def main() -> None:
         init_ray()
         from dpn_platform.demo.base import make_base
 
-        accuracy = make_base(config, known.folder, known.name, print, known.kind)
+        accuracy = make_base(config, known.folder, known.name, partial(print, flush=True), known.kind)
     print(f"{known.folder}: {accuracy:.1%} of the held-out questions right")
 
 

@@ -218,3 +218,11 @@ def test_parts_have_the_published_sizes(name, tower, projector):
     assert method["parameters"]["vision tower"] == tower
     assert method["parameters"]["projector"] == projector
     assert method["parameters"]["trained"] == method["parameters"]["total"] - tower
+
+
+@pytest.mark.parametrize("name", ["chatrex-7b", "chatrex-7b-perception", "chatrex-7b-align"])
+def test_stages_of_chatrex_cost_what_their_recipes_say(name):
+    dense = plan(name, 260, "method.name=dense") if name == "chatrex-7b" else None
+    lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()
+    assert expected_line(plan(name, 260), dense) in lines
+    assert any(assumed(260) in line for line in lines)
