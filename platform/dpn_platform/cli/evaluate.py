@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,15 +94,9 @@ def evaluate(
     of_options += _of_data_set(benchmark) if benchmark and is_data_set else []
     experiment = _experiment(config, [*(overrides or []), *of_options])
     if benchmark is not None and not is_data_set:
-        options = BenchmarkOptions(benchmark, data, questions, annotations, images, layout, split, variant, dtype)
-        options = replace(
-            options,
-            for_server=submission,
-            needs_routing=routing,
-            trust_remote_code=trust_remote_code,
-            force=force,
-            options=named_values(option),
-        )
+        places = (data, questions, annotations, images, layout, split, variant, dtype)
+        flags = (submission, routing, force, trust_remote_code)
+        options = BenchmarkOptions(benchmark, *places, *flags, named_values(option))
         run_benchmark(checkpoint, options, experiment, output=output, run=run, as_json=as_json)
         return
     if trust_remote_code:

@@ -117,8 +117,8 @@ def write_answers(
 
 def _row(number: int, one: Mapping[str, Any], split: str) -> dict[str, Any]:
     buffer = io.BytesIO()
-    Image.new("RGB", SIZE, (40 * one["picture"], 90, 120)).save(buffer, "PNG")
-    fields = one["objects"]
+    size, fields = one.get("size", SIZE), one["objects"]
+    Image.new("RGB", size, (40 * one["picture"], 90, 120)).save(buffer, "PNG")
     return {
         "row_id": number,
         "source_row": number,
@@ -132,8 +132,8 @@ def _row(number: int, one: Mapping[str, Any], split: str) -> dict[str, Any]:
         "answer_tokens": 1,
         "expected_cost": 1,
         "has_image": True,
-        "width": SIZE[0],
-        "height": SIZE[1],
+        "width": size[0],
+        "height": size[1],
         "image": buffer.getvalue(),
-        "objects": ObjectRecord.of_fields(fields, SIZE).to_json() if fields else None,
+        "objects": ObjectRecord.of_fields(fields, size).to_json() if fields else None,
     }

@@ -15,9 +15,11 @@ from dpn_platform.benchmarks.files.questions import Question, read_questions
 from dpn_platform.benchmarks.objects.image_answers import ALL, GIVEN
 from dpn_platform.benchmarks.registry import find_benchmark
 from dpn_platform.benchmarks.scoring import score_file
+from dpn_platform.benchmarks.statistics.headlines import is_mean_of_questions
 from dpn_platform.benchmarks.statistics.paired import run_score
 from dpn_platform.benchmarks.statistics.scored_runs import ScoredRun, keyed
 from dpn_platform.config.errors import DpnError
+from dpn_platform.demo.detection.records import draw_record
 from tests.scored_benchmarks.objects.small_published import (
     CONVERTED,
     DRAWN,
@@ -99,6 +101,23 @@ def test_detection(uri: str) -> None:
     assert set(scores["coco"]) == {"proposal", "constant"}
     assert report.questions[0].parsed == {"red circle": [0], "blue square": [1, 2], "star": []}
     assert len({question.unit for question in report.questions}) == 2
+
+
+def test_gold_answers_of_the_drawn_set_score_in_full(tmp_path: Path) -> None:
+    """A detector's boxes that gold answers name lie on what is true."""
+    records = []
+    for place in range(40):
+        drawn, image = draw_record(5, "test", place)
+        fields = {name: drawn[name] for name in ("boxes", "scores", "truth")}
+        (ask, reply), family = (turn["value"] for turn in drawn["conversations"]), drawn["family"]
+        one = record(str(place), family, ask.removeprefix("<image>\n"), reply, picture=place % 6, **fields)
+        records.append(one | {"size": image.size})
+    uri = publish_records(tmp_path / "set", records)
+    gold = {one["id"]: one["conversations"][1]["value"] for one in records}
+    families = {"detection": "detect", "referring": "refer", "regions": "name", "counting": "count"}
+    for name, family in families.items():
+        report = scored(name, uri, {one["id"]: gold[one["id"]] for one in records if one["family"] == family})
+        assert (report.n, report.headline.value) == (8, 100.0), name
 
 
 def test_how_sure_the_model_was_ranks_boxes_where_it_was_noted(uri: str) -> None:
@@ -213,4 +232,5 @@ def test_pictures_are_drawn_as_wholes_in_comparisons_too(uri: str) -> None:
     run = ScoredRun("run", uri, {"referring": keyed(uri, "referring", read.questions)})
     found = run_score(run, "referring")
     assert found.value == pytest.approx(read.headline.value) == pytest.approx(200 / 3)
-    assert found.ci95 == pytest.approx(read.headline.ci95, abs=1e-9), "either picture alone: 0 or 100"
+    assert found.ci95 == pytest.approx(read.headline.ci95, abs=1e-9)
+    assert [is_mean_of_questions(name) for name in ("referring", "detection", "pope")] == [True, True, False]

@@ -83,12 +83,8 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
     check_variants(variants, checkpoint.config, checkpoint.uri)
     if config.eval.routes == "all":
         variants += on_every_route(checkpoint.routes(), checkpoint.uri)
-    if request.needs_routing and not checkpoint.has_routes:
-        what = f"method {checkpoint.method}" if checkpoint.method else "a model of transformers"
-        able = ", ".join(methods_with("has_routes"))
-        raise DpnError(
-            f"{checkpoint.uri}: {what} has no routers; routing statistics need a model trained with method {able}"
-        )
+    if request.needs_routing:
+        _require_routes(checkpoint)
     key: dict[str, Any] = {"checkpoint_uri": checkpoint.uri, "checkpoint_fingerprint": checkpoint.fingerprint}
     key |= {"variant": convention, "use_gpu": config.train.use_gpu}
     key["dtype"] = benchmark.dtype if request.dtype == "auto" else request.dtype
@@ -127,6 +123,16 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
     # How many are asked decides no answer: more questions find those that are answered.
     of_answers = {name: value for name, value in key.items() if name != "limit"}
     return Plan(run, checkpoint, key, questions, cut(questions, of_answers, request.shard_questions), variants)
+
+
+def _require_routes(checkpoint: Checkpoint) -> None:
+    if checkpoint.has_routes:
+        return
+    what = f"method {checkpoint.method}" if checkpoint.method else "a model of transformers"
+    able = ", ".join(methods_with("has_routes"))
+    raise DpnError(
+        f"{checkpoint.uri}: {what} has no routers; routing statistics need a model trained with method {able}"
+    )
 
 
 def output_name(benchmark: Benchmark, sources: Sources, convention: str, data_set: str = "") -> str:
