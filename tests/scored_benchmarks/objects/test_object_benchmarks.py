@@ -135,6 +135,19 @@ def test_how_sure_the_model_was_ranks_boxes_where_it_was_noted(uri: str) -> None
     assert set(half["coco"]) == {"proposal", "constant"}, "every answer needs it"
 
 
+def test_boxes_of_incomplete_categories_are_never_wrong(tmp_path: Path) -> None:
+    """LVIS does not box every book of a shelf."""
+    gold, said = f"{group('dog', 0, 1)}\n{group('cat', 2)}", f"{group('dog', 0, 1, 2)}\n{group('cat', 2)}"
+    found = {}
+    for incomplete in ([], ["dog"]):
+        fields = CONVERTED | {"truth": CONVERTED["truth"] | {"incomplete": incomplete}}
+        rows = [record("d", "detection", "detect dog; cat", gold, **fields)]
+        uri = publish_records(tmp_path / f"set {len(incomplete)}", rows)
+        scores = scored("detection", uri, {"d": said}, variant="given-boxes").scores
+        found[len(incomplete)] = (round(scores["f1_50"], 2), scores["precision_50"], scores["classes"]["dog"]["found"])
+    assert found == {0: (round(600 / 7, 2), pytest.approx(250 / 3), 3), 1: (100.0, 100.0, 2)}
+
+
 def test_questions_over_all_categories_are_told_from_given_ones(tmp_path: Path) -> None:
     gold = f"{group('dog', 0, 1)}\n{group('cat', 2)}\n{group('cow')}"
     rows = [record(f"d{place}", "detect", "detect dog; cat; cow", gold, picture=place, **CONVERTED) for place in (0, 1)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from dpn_model.objects.record import ObjectRecord
 from dpn_platform.benchmarks.objects.tasks.truths import meant_boxes, true_boxes
-from tests.scored_benchmarks.objects.small_published import CONVERTED, DRAWN, group
+from tests.scored_benchmarks.objects.small_published import CONVERTED, DRAWN, SIZE, group
 
 
 def of(fields: dict[str, Any]) -> ObjectRecord:
@@ -15,11 +15,22 @@ def of(fields: dict[str, Any]) -> ObjectRecord:
 
 def test_a_truth_is_true_and_a_gold_answer_where_there_is_none() -> None:
     record = of(DRAWN)
-    assert true_boxes(record, group("star", 2)) is record.truth
-    bare = true_boxes(of({"boxes": CONVERTED["boxes"]}), f"{group('dog', 0, 1)} and {group('cat', 1)} {group('cow')}")
+    assert true_boxes(record, group("star", 2), SIZE) is record.truth
+    gold = f"{group('dog', 0, 1)} and {group('cat', 1)} {group('cow')}"
+    bare = true_boxes(of({"boxes": CONVERTED["boxes"]}), gold, SIZE)
     assert bare.categories == ("dog", "dog", "cat")
     assert bare.boxes.tolist() == [CONVERTED["boxes"][place] for place in (0, 1, 1)]
     assert bare.crowd == (False, False, False)
+
+
+def test_what_a_picture_may_show_more_of_is_a_crowd_as_large_as_the_picture() -> None:
+    fields = CONVERTED | {"truth": CONVERTED["truth"] | {"incomplete": ["dog", "cow"]}}
+    truth = true_boxes(of(fields), "", SIZE)
+    assert truth.categories == ("dog", "dog", "cat", "dog", "cow")
+    assert truth.crowd == (False, False, False, True, True)
+    assert truth.boxes[3:].tolist() == [[0, 0, *SIZE]] * 2
+    assert truth.area is not None
+    assert truth.area.tolist() == [250, 300, 700, 8000, 8000]
 
 
 def test_a_meant_box_is_the_true_one_that_the_named_one_lies_on() -> None:

@@ -55,7 +55,10 @@ def score(inputs: Inputs) -> Report:
 
 def answered_detection(rows: list[AnsweredRow], seed: int) -> DetectionReport:
     """All there is to say of the answered rows; without COCO's numbers where their package is missing."""
-    answers = [row.against(true_boxes(row.record, row.gold), asked_categories(row.question, row.gold)) for row in rows]
+    answers = [
+        row.against(true_boxes(row.record, row.gold, row.shown.size), asked_categories(row.question, row.gold))
+        for row in rows
+    ]
     categories = categories_of((one.image, one.asked, one.truth) for one in answers)
     return detection_report(answers, categories, seed, with_ap=has_coco())
 
