@@ -25,6 +25,7 @@ _OBJECTS = re.compile(rf"<objects>{_INSIDE}</objects>", re.DOTALL)
 _INDEX = re.compile(r"<obj([0-9]{1,3})>")
 _ANY_INDEX = re.compile(r"<obj([0-9]+)>")
 _TAGS = re.compile(rf"{_OBJECTS.pattern}|</?(?:ground|objects)>|{_ANY_INDEX.pattern}", re.DOTALL)
+_TIGHT = re.compile(rf"\s*(</?(?:ground|objects)>|{_INDEX.pattern})\s*")
 #: what ends a sentence or a part of one: the phrase "couple." is the category couple
 _SENTENCE_MARKS = ".,;:!?"
 
@@ -153,6 +154,11 @@ def widened(text: str, more: Mapping[int, Sequence[int]]) -> str:
 def plain_text(text: str) -> str:
     """What an answer says in words: its phrases and the text around them, without tags, in single blanks."""
     return " ".join(_TAGS.sub(" ", text).split())
+
+
+def tight(text: str) -> str:
+    """The text without blanks around its tags, which some tokenizers write and some do not."""
+    return _TIGHT.sub(r"\1", text)
 
 
 def _renumbered(text: str, places: Mapping[int, int]) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from dpn_model.objects.boxes import FloatArray, box_array, check_boxes
 from dpn_model.special_texts import MAX_OBJECTS
 
-#: what `truth` says in every data set
-_TRUTH = ("boxes", "categories", "crowd")
+#: what `truth` says of its boxes, whatever the data set
+_TRUTH = ("boxes", "categories", "crowd", "area")
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ class Truth:
         crowd: whether each is a group that detections may lie in without being counted (COCO).
         extra: what else a data set says of it (LVIS: how frequent categories are, which are known to be absent);
             plain JSON values, kept as they are.
+        area: float64[M], pixels inside each object's outline, which COCO tells small from large by; None: not known.
     """
 
     boxes: FloatArray
     categories: tuple[str, ...]
     crowd: tuple[bool, ...]
     extra: Mapping[str, Any] = field(default_factory=dict)
+    area: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class ObjectRecord:
         """From the fields `boxes`, `scores`, `truth` and `proposals` of a record.
 
         Args:
-            fields: plain JSON values; `truth` is {boxes, categories, crowd}, `proposals` {boxes, scores}.
+            fields: plain JSON values; `truth` is {boxes, categories, crowd, area}, `proposals` {boxes, scores}.
             size: (width, height) of the picture; None where it is not known yet.
 
         Raises:
@@ -106,7 +108,8 @@ class ObjectRecord:
         if self.truth is not None:
             truth = self.truth
             known = {"boxes": truth.boxes.tolist(), "categories": truth.categories, "crowd": truth.crowd}
-            fields["truth"] = {**truth.extra, **known}
+            area = {} if truth.area is None else {"area": truth.area.tolist()}
+            fields["truth"] = {**truth.extra, **known, **area}
         if self.proposed is not None:
             fields["proposals"] = {"boxes": self.proposed[0].tolist(), "scores": self.proposed[1].tolist()}
         return json.dumps(fields)
@@ -153,7 +156,21 @@ def _truth(found: Any, size: tuple[int, int] | None) -> Truth | None:
     if len(categories) != len(boxes) or len(crowd) != len(boxes):
         raise ValueError(f"truth has {len(boxes)} boxes, {len(categories)} categories and {len(crowd)} crowd marks")
     extra = {name: value for name, value in truth.items() if name not in _TRUTH}
-    return Truth(boxes, tuple(categories), tuple(map(bool, crowd)), extra)
+    return Truth(boxes, tuple(categories), tuple(map(bool, crowd)), extra, _area(truth.get("area"), len(boxes)))
+
+
+def _area(found: Any, count: int) -> FloatArray | None:
+    if found is None:
+        return None
+    try:
+        area = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("truth.area is no list of numbers; wanted pixels, one for each of truth.boxes") from None
+    if area.shape != (count,):
+        raise ValueError(f"truth.area holds {area.size} numbers for {count} boxes; wanted one for each")
+    if not (np.isfinite(area) & (area >= 0)).all():
+        raise ValueError("truth.area holds what is no number of pixels; wanted 0 or more for each box")
+    return area
 
 
 def _mapping(found: Any, what: str) -> Mapping[str, Any] | None:

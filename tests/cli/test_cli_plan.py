@@ -8,6 +8,7 @@ from dpn_platform.cli import main
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.planning.build import Assumptions, build_plan
+from tests.scored_benchmarks.objects.small_published import publish_records
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +125,16 @@ def test_evaluations_on_all_routes_are_priced_as_the_walk(tmp_path, capfd):
     printed = capfd.readouterr().out
     assert "dpn: every question on all its routes too (27), as 3.5" in printed
     assert printed.count("every question on all") == 1
+
+
+def test_questions_of_a_data_set_are_counted_by_the_families_that_are_asked(tmp_path):
+    data = {"uri": publish_records(tmp_path / "set"), "train_split": "test"}
+    counted = {}
+    for names in (["heldout"], ["detection"], ["detection", "counting", "heldout"], ["detection", "gqa"]):
+        config = experiment(data=data, train={"steps": 10}, eval={"benchmarks": names})
+        counted[" ".join(names)] = build_plan(config, Assumptions(text_tokens=16))["total"]["questions"]
+    # One record of a family may turn out to have no boxes: that is seen when its questions are read.
+    assert counted == {"heldout": 11, "detection": 3, "detection counting heldout": 16, "detection gqa": None}
 
 
 def test_local_data_set_that_is_not_there_is_named(tmp_path):

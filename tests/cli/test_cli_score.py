@@ -1,6 +1,7 @@
 """`dpn score`: its document, its files, and one line for every mix-up."""
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +9,7 @@ import pytest
 
 from dpn_platform.benchmarks.registry import MODULES
 from dpn_platform.cli import main
+from tests.scored_benchmarks.objects.small_published import RECORDS, publish_records, write_answers
 
 
 def write(path, rows):
@@ -187,3 +189,26 @@ def test_help_lists_the_variants(capsys):
     assert main.run(["score", "--help"]) == 0
     of_all = capsys.readouterr().out
     assert all(f"Variants of {name} " in of_all for name in MODULES)
+    options = main.run(["score", "regions", "--help"])
+    assert (options, "Options of regions:\n  sentence_model  folder of" in capsys.readouterr().out) == (0, True)
+
+
+def test_answers_about_a_data_set_with_boxes(capsys, tmp_path):
+    """The split is named where the data set holds several; its table has what papers print."""
+    uri = publish_records(tmp_path / "set", RECORDS[:2], split="val")
+    gold = {one["id"]: one["conversations"][1]["value"] for one in RECORDS[:2]}
+    files = ("--predictions", write_answers(tmp_path / "a.jsonl", gold), "--annotations", uri)
+    assert "not the manifest of a data set with a split 'test'" in refused(capsys, "detection", *files)
+    files += ("--variant", "given-boxes", "--split", "val")
+    assert main.run(["score", "detection", *files]) == 0
+    printed = capsys.readouterr().out
+    assert "headline: f1_50" in printed
+    for line in (r"AP50 +\S+ ", r"rejection +\S+ ", r"red circle +\S+ +2 ", r"ranking +\S+ constant"):
+        assert re.search(line, printed), line
+    per_question = tmp_path / "detection.jsonl"
+    assert main.run(["score", "detection", *files, "--per-question", str(per_question), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["headline"]["value"] == pytest.approx(90.0), "one red circle is no proposal"
+    assert [json.loads(line)["id"] for line in per_question.read_text().splitlines()] == ["d0", "d1"]
+    assert "--option model: write NAME=VALUE" in refused(capsys, "regions", *files, "--option", "model")
+    assert "option 'model' is unknown" in refused(capsys, "regions", *files[:4], "--option", "model=x")

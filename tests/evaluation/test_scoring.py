@@ -26,7 +26,9 @@ def row(family="colour", correct=True, gold="red", has_image=True, route="1x1,2x
 @pytest.mark.parametrize(
     ("answer", "gold", "expected"),
     [("red", "red", True), (" Red. ", "red", True), ("four  two", "four two", True), ("blue", "red", False)]
-    + [("", "", False), ("red red", "red", False), ("twenty-one", "twenty one", False)],
+    + [("", "", False), ("red red", "red", False), ("twenty-one", "twenty one", False)]
+    + [("<ground> red </ground> <objects> <obj1> </objects>", "<ground>red</ground><objects><obj1></objects>", True)]
+    + [("<ground>red</ground>\n<objects><obj1></objects>", "<ground>red</ground><objects><obj2></objects>", False)],
 )
 def test_exact_match_of_the_normalised_answer(answer, gold, expected):
     assert is_correct(answer, gold) is expected

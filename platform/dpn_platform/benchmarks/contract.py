@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -78,7 +79,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files of one scoring, as URIs, and how they are read; `split` where the files do not say it themselves."""
+    """The files of one scoring, as URIs, and how they are read.
+
+    Attributes:
+        split: where the files do not say it themselves.
+        options: of the benchmark's, see `Benchmark.options`.
+    """
 
     predictions: str
     annotations: str
@@ -86,6 +92,7 @@ class Inputs:
     variant: str = REFERENCE
     seed: int = 0
     split: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,8 @@ class Benchmark:
         answer_fields: what a line of its answer file has beside LLaVA's common fields.
         dtype: of the weights where the user leaves it open, see `evaluation.answering.loading.load_model`.
         scores_parts: whether the first questions of a split may be scored alone.
+        families: of a published data set, the families of records that are asked, see `is_of_families`; none: all.
+        options: name -> one line on what scoring may be given beside its files.
     """
 
     name: str
@@ -176,3 +185,15 @@ class Benchmark:
     answer_fields: Callable[[Row], dict[str, Any]] | None = None
     dtype: str = "auto"
     scores_parts: bool = False
+    families: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def asks_data_set(self) -> bool:
+        """Whether its questions are rows of a published data set: the experiment's own where no other is named."""
+        return any(layout.name == PUBLISHED for layout in self.layouts)
+
+
+def is_of_families(family: str, families: Sequence[str]) -> bool:
+    """Whether a family is among these names, of which `*` stands for anything; without names every one is."""
+    return not families or any(fnmatchcase(family, name) for name in families)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
+from dpn_model.objects.answers import tight
 from dpn_platform.benchmarks.contract import (
     FRACTION,
     PUBLISHED,
@@ -40,8 +41,8 @@ def prompt(record: Row, variant: str) -> Prompt:
 
 
 def normalise_answer(text: str) -> str:
-    """What counts of an answer: lower case, single spaces, no full stop or quotes around it."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    """What counts of an answer: lower case, single spaces, none at tags, no full stop or quotes around it."""
+    folded = tight(unicodedata.normalize("NFKC", text).casefold())
     return " ".join(folded.split()).strip(" .,!\"'")
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from dpn_platform.benchmarks.contract import Benchmark
 from dpn_platform.config.errors import DpnError
 
-#: canonical name -> its file, in the order of the paper's table; the held-out split of a data set comes last
+#: canonical name -> its file, in the order of the paper's table; those that ask a published data set come last
 MODULES = {
     "vqav2": "vqav2",
     "gqa": "gqa.benchmark",
@@ -25,6 +25,10 @@ MODULES = {
     "seed-image": "seed_image",
     "pope": "pope.benchmark",
     "heldout": "heldout",
+    "detection": "objects.tasks.detection",
+    "referring": "objects.tasks.referring",
+    "regions": "objects.tasks.regions",
+    "counting": "objects.tasks.counting",
 }
 _ALIASES = {
     "vqa": "vqav2",
@@ -41,6 +45,9 @@ _ALIASES = {
     "seedimg": "seed-image",
     "seedbench": "seed-image",
     "seedbenchimage": "seed-image",
+    "det": "detection",
+    "rec": "referring",
+    "region": "regions",
 }
 
 
@@ -95,6 +102,18 @@ def check_variant(benchmark: Benchmark, variant: str | None) -> str:
     if variant not in allowed:
         raise DpnError(f"{benchmark.name}: variant '{variant}' is unknown{nearest(variant, allowed)}")
     return variant
+
+
+def check_options(benchmark: Benchmark, options: Mapping[str, str]) -> None:
+    """Refuses what a benchmark's scoring takes no notice of.
+
+    Raises:
+        DpnError: an option that it does not have.
+    """
+    for name in options:
+        if name not in benchmark.options:
+            has = nearest(name, benchmark.options) if benchmark.options else "; it has none"
+            raise DpnError(f"{benchmark.name}: option '{name}' is unknown{has}")
 
 
 def _spellings() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dpn_platform.benchmarks.contract import Inputs, Report
 from dpn_platform.benchmarks.outcomes import encode_table, scored_columns
-from dpn_platform.benchmarks.registry import check_variant, find_benchmark
+from dpn_platform.benchmarks.registry import check_options, check_variant, find_benchmark
 from dpn_platform.config.errors import DpnError
 from dpn_platform.storage import create_bytes, exists, open_uri, read_bytes, with_retries, write_bytes
 
@@ -21,6 +21,7 @@ def score_file(
     variant: str | None = None,
     seed: int = 0,
     split: str = "",
+    options: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], Report]:
     """Scores one answer file.
 
@@ -30,17 +31,19 @@ def score_file(
         variant: the convention; default the benchmark's first.
         seed: of the bootstrap.
         split: of annotations that hold several.
+        options: of the benchmark's, see `Benchmark.options`.
 
     Returns:
         The document `{benchmark, variant, n, headline, scores}`, and the report with every question.
 
     Raises:
-        DpnError: unknown benchmark or variant, or files that do not fit each other.
+        DpnError: unknown benchmark, variant or option, or files that do not fit each other.
     """
     found = find_benchmark(benchmark)
     chosen = check_variant(found, variant)
+    check_options(found, options or {})
     _refuse_same_file(predictions, {"annotations": annotations, "questions": questions})
-    report = found.score(Inputs(predictions, annotations, questions, chosen, seed, split))
+    report = found.score(Inputs(predictions, annotations, questions, chosen, seed, split, options or {}))
     headline = report.headline
     report.scores["protocol"] |= {"max_new_tokens": found.limits[chosen]}
     document = {

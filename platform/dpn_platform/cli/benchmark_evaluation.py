@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,10 +48,14 @@ class BenchmarkOptions:
     needs_routing: bool = False
     force: bool = False
     trust_remote_code: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
-    def with_flags(self, **flags: bool) -> BenchmarkOptions:
-        """The options with their flags."""
-        return replace(self, **flags)  # type: ignore[arg-type]
+    @property
+    def asks_own_data(self) -> bool:
+        """Whether it asks the experiment's own data set."""
+        from dpn_platform.benchmarks.registry import find_benchmark
+
+        return find_benchmark(self.benchmark).asks_data_set and self.data is None and self.questions is None
 
     def request(self, checkpoint: str, output: str | None) -> Request:
         """As the runner takes it."""
@@ -70,6 +74,7 @@ class BenchmarkOptions:
             needs_routing=self.needs_routing,
             force=self.force,
             trust_remote_code=self.trust_remote_code,
+            options=self.options,
         )
 
 
@@ -88,7 +93,8 @@ def run_benchmark(
         DpnError: as `evaluate_benchmark`.
     """
     _check_names(options)  # a slip costs no start of services
-    read = (options.data, options.questions, options.annotations, options.images)
+    read = [options.data, options.questions, options.annotations, options.images]
+    read += [experiment.data.uri] if options.asks_own_data else []
     with clean_stdout(), services_for(checkpoint, output, *read):
         from dpn_platform.evaluation.answering.loading import find_checkpoint
         from dpn_platform.evaluation.runner.benchmark import evaluate_benchmark
@@ -97,7 +103,7 @@ def run_benchmark(
         request = options.request(checkpoint, output)
         if output is None and "://" not in checkpoint:
             folder = Path("outputs") / "evaluations" / find_checkpoint(checkpoint).name
-            request = replace(request, output_uri=str(folder / default_output(request)))
+            request = replace(request, output_uri=str(folder / default_output(request, experiment)))
         with progress(f"evaluating {checkpoint} on {options.benchmark}") as advance:
             result = evaluate_benchmark(request, experiment, lambda done, total: advance(done, total=total))
         files = _routing_files(result)
@@ -113,13 +119,14 @@ def run_benchmark(
 
 
 def _check_names(options: BenchmarkOptions) -> None:
-    from dpn_platform.benchmarks.registry import check_variant, find_benchmark
+    from dpn_platform.benchmarks.registry import check_options, check_variant, find_benchmark
 
     try:
         benchmark = find_benchmark(options.benchmark)
     except DpnError as error:
         raise DpnError(f"{error}; demo; or the URI of a published data set") from None
     check_variant(benchmark, options.variant)
+    check_options(benchmark, options.options)
 
 
 def _routing_files(result: EvaluationResult) -> dict[str, str]:
@@ -146,6 +153,9 @@ def _show(result: EvaluationResult, files: Mapping[str, str]) -> None:
     if headline is not None:
         low, high = headline["ci95"]
         facts[f"headline: {headline['name']}"] = f"{headline['value']:.2f}   95% interval {low:.2f} to {high:.2f}"
+        # A headline may be one of several numbers that papers print of a benchmark.
+        others = {name: value for name, value in about["scores"].items() if name != headline["name"]}
+        facts |= {name: f"{value:.2f}" for name, value in others.items() if isinstance(value, float)}
     facts |= {words: f"{costs[name]:.4g}" for name, words in _COSTS.items() if costs[name] is not None}
     print_facts(title, facts)
     show_variants(result)

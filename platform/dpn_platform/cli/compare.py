@@ -12,6 +12,7 @@ import typer
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_table
 
 if TYPE_CHECKING:
+    from dpn_platform.reports.comparison.answered_boxes import ApComparison
     from dpn_platform.reports.comparison.paper_table import PaperRow
     from dpn_platform.reports.comparison.runs import RunComparison
 
@@ -35,21 +36,25 @@ def compare(
         from dpn_platform.benchmarks.registry import find_benchmark
         from dpn_platform.benchmarks.scoring import publish
         from dpn_platform.benchmarks.statistics.scored_runs import read_runs
+        from dpn_platform.reports.comparison.answered_boxes import compare_ap
         from dpn_platform.reports.comparison.page import comparison_page
         from dpn_platform.reports.comparison.paper_table import paper_rows
         from dpn_platform.reports.comparison.runs import compare_runs, run_scores
 
         names = [find_benchmark(name).name for name in benchmark or ()]
-        comparison = compare_runs(read_runs(runs, names), seed)
+        scored = read_runs(runs, names)
+        ap = compare_ap(scored, seed)
+        comparison = compare_runs(scored, seed)
         rows = paper_rows({run: run_scores(comparison, run) for run in comparison.runs}) if paper else []
         target = html or str(Path("outputs") / "comparisons" / f"{_file_name(comparison.runs)}.html")
         # A page under its default name is this verb's own and is drawn anew; one that was named may be the user's.
-        publish(target, comparison_page(comparison, rows).encode(), force=force or html is None)
+        publish(target, comparison_page(comparison, rows, ap).encode(), force=force or html is None)
     if as_json:
-        document = comparison.to_json() | {"html": target}
+        document = comparison.to_json() | {"ap": ap.to_json(), "html": target}
         print_json(document | ({"paper": [row.to_json() for row in rows]} if paper else {}))
         return
     _show(comparison)
+    _show_ap(ap)
     if rows:
         _show_paper(rows)
     note(f"page: {target}")
@@ -79,6 +84,26 @@ def _show(comparison: RunComparison) -> None:
     head = ("benchmark", "n", "run", "score", "95% interval", "difference", "95% interval", "won : lost", "p (Holm)")
     print_table(f"Against {comparison.runs[0]}, the same questions (~: difference inside its interval)", head, lines)
     _show_averages(comparison)
+
+
+def _show_ap(ap: ApComparison) -> None:
+    from dpn_platform.reports.comparison.page import estimate_text
+
+    if ap.left_out:
+        note(f"no AP of answered boxes: {ap.left_out}")
+    if not ap.scores:
+        return
+    lines = [
+        (
+            one.run,
+            estimate_text(one.ap.to_json()),
+            estimate_text(one.change.to_json()) if one.change else "",
+            one.ranking,
+        )
+        for one in ap.scores
+    ]
+    title = f"AP of answered boxes, {ap.categories} categories (95% intervals, the same pictures drawn)"
+    print_table(title, ("run", "AP", "difference", "ranked by"), lines)
 
 
 def _show_averages(comparison: RunComparison) -> None:

@@ -10,6 +10,7 @@ import typer
 from dpn_platform.cli.benchmark_evaluation import BenchmarkOptions, run_benchmark, show_variants
 from dpn_platform.cli.console import clean_stdout, note, print_json, print_table, progress
 from dpn_platform.cli.evaluation_tracking import log_evaluation
+from dpn_platform.cli.scoring_options import named_values
 from dpn_platform.cli.starting import services_for
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.evaluation import HELD_OUT
@@ -24,15 +25,24 @@ DATA_SETS = {"demo": "s3://dpn/datasets/demo"}
 
 _Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, dotted (eval.batch_size=16).")]
 _Benchmark = Annotated[
-    str | None, typer.Option(help="vqav2, gqa, mme, ...; demo, or the URI of a published data set. Default: config's.")
+    str | None,
+    typer.Option(
+        help="vqav2, gqa, ...; detection, referring, regions, counting (of data.uri); demo, or the URI of a published "
+        "data set. Default: config's."
+    ),
 ]
-_Data = Annotated[str | None, typer.Option(help="Root of the benchmark: LLaVA's eval/ folder or its parquet data set.")]
+_Data = Annotated[
+    str | None, typer.Option(help="Root of the benchmark: LLaVA's eval/ folder, its parquet or published data set.")
+]
 _Questions = Annotated[str | None, typer.Option(help="Question file or parquet folder, where it is elsewhere.")]
 _Annotations = Annotated[str | None, typer.Option(help="Gold answers, where they are elsewhere.")]
 _Images = Annotated[str | None, typer.Option(help="Folder of the pictures, where it is elsewhere.")]
 _Layout = Annotated[str | None, typer.Option(help="llava or parquet; default: what is there.")]
 _Split = Annotated[str | None, typer.Option(help="Split of the layout; default: its first.")]
 _Variant = Annotated[str | None, typer.Option(help="Convention: reference (default), harness, ...")]
+_Option = Annotated[
+    list[str] | None, typer.Option("--option", help="NAME=VALUE of the benchmark's scoring (repeatable).")
+]
 _Dtype = Annotated[str, typer.Option(help="auto (float32 on a CPU, float16 on a GPU), float32, float16, bfloat16.")]
 _Budget = Annotated[list[float] | None, typer.Option(help="Also at this FLOPs ratio of the dial (repeatable).")]
 _Routes = Annotated[str, typer.Option(help="all: also on every route that its method chooses from, walked together.")]
@@ -64,6 +74,7 @@ def evaluate(
     layout: _Layout = None,
     split: _Split = None,
     variant: _Variant = None,
+    option: _Option = None,
     dtype: _Dtype = "auto",
     budget: _Budget = None,
     routes: _Routes = "own",
@@ -83,10 +94,9 @@ def evaluate(
     of_options += _of_data_set(benchmark) if benchmark and is_data_set else []
     experiment = _experiment(config, [*(overrides or []), *of_options])
     if benchmark is not None and not is_data_set:
-        options = BenchmarkOptions(benchmark, data, questions, annotations, images, layout, split, variant, dtype)
-        options = options.with_flags(
-            for_server=submission, needs_routing=routing, trust_remote_code=trust_remote_code, force=force
-        )
+        places = (data, questions, annotations, images, layout, split, variant, dtype)
+        flags = (submission, routing, force, trust_remote_code)
+        options = BenchmarkOptions(benchmark, *places, *flags, named_values(option))
         run_benchmark(checkpoint, options, experiment, output=output, run=run, as_json=as_json)
         return
     if trust_remote_code:
@@ -130,13 +140,14 @@ def _evaluate_data_set(
 
 
 def _note_unknown_words(checkpoint: str, experiment: ExperimentConfig) -> None:
-    """What the checkpoint's tokenizer does not know of the held-out split, if there is something."""
+    """What the checkpoint's tokenizer does not know of the data set that is asked, if there is something."""
     from dpn_platform.data.ingest.unknown_words import unknown_line
     from dpn_platform.data.published.manifest import load_manifest
+    from dpn_platform.evaluation.runner.data_set import asks_own_data
     from dpn_platform.storage import exists, join_uri
 
     uri = join_uri(checkpoint, "tokenizer.json")
-    if all(one.name != HELD_OUT for one in experiment.eval.benchmarks):
+    if not any(map(asks_own_data, experiment.eval.benchmarks)):
         return
     if exists(uri) and (told := unknown_line(load_manifest(experiment.data.uri), experiment.data.eval_split, uri)):
         note(told)

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from dpn_platform.cli.console import clean_stdout, note, print_facts, print_json, print_table
+from dpn_platform.cli.scoring_options import named_values
 from dpn_platform.config.errors import DpnError
 
 _ARGUMENTS = "dpn.score.arguments"
@@ -28,6 +29,9 @@ class _ScoreCommand(TyperCommand):
         for benchmark in map(find_benchmark, named or MODULES):
             with formatter.section(f"Variants of {benchmark.name} (the first is the default)"):
                 formatter.write_dl(list(benchmark.variants.items()))
+            if benchmark.options:
+                with formatter.section(f"Options of {benchmark.name}"):
+                    formatter.write_dl(list(benchmark.options.items()))
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +47,10 @@ def score(
     annotations: Annotated[str | None, typer.Option(help="Gold: LLaVA's files or folders, or the parquet.")] = None,
     questions: Annotated[str | None, typer.Option(help="Question file, where it is apart from the gold.")] = None,
     variant: Annotated[str | None, typer.Option(help="Convention; the help's end lists each benchmark's.")] = None,
+    split: Annotated[str, typer.Option(help="Of a data set that holds several; default: test.")] = "",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="NAME=VALUE; the help's end lists what there is.")
+    ] = None,
     per_question: Annotated[
         str | None, typer.Option(help="Write each parsed answer and score: .parquet or lines.")
     ] = None,
@@ -63,7 +71,8 @@ def score(
 
         if annotations is None:
             raise DpnError(f"{find_benchmark(benchmark).name}: --annotations is needed, the file with the gold answers")
-        document, report = score_file(benchmark, predictions, annotations, questions, variant, seed)
+        options = named_values(option)
+        document, report = score_file(benchmark, predictions, annotations, questions, variant, seed, split, options)
         if per_question is not None:
             is_table = per_question.endswith(".parquet")
             lines = outcome_table(benchmark, report, seed) if is_table else question_lines(report)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from dpn_platform.config.section import Section
 
@@ -16,16 +16,23 @@ Budget = Annotated[float, Field(gt=0, le=1)]
 
 
 class BenchmarkSettings(Section):
-    """One benchmark and where its files are; of `heldout`, nothing: its questions are those of `data`."""
+    """One benchmark and where its files are; of one that asks a data set, nothing where that is `data`."""
 
     name: str = Field(min_length=1)
-    root: str | None = Field(None, description="LLaVA's eval/ folder, or the Hugging Face data set")
+    root: str | None = Field(None, description="LLaVA's eval/ folder, the Hugging Face data set, or a published one")
     questions: str | None = Field(None, description="question file or parquet folder, where it is elsewhere")
     annotations: str | None = Field(None, description="gold answers, where they are elsewhere")
     images: str | None = Field(None, description="folder of the pictures, where it is elsewhere")
     layout: str | None = Field(None, description="llava or parquet; default: what is there")
     split: str | None = Field(None, description="of the layout; default: its first")
     variant: str | None = Field(None, description="convention: reference (default), harness, ...")
+    options: dict[str, str] | None = Field(None, description="of its scoring, such as {sentence_model: FOLDER}")
+
+    @model_serializer(mode="wrap")
+    def _without_no_options(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Experiments that have none keep the fingerprint that they had before there were any."""
+        plain: dict[str, Any] = values(self)
+        return {name: value for name, value in plain.items() if name != "options" or value is not None}
 
 
 class MeanSettings(Section):
@@ -54,7 +61,7 @@ class EvalConfig(Section):
 
     benchmarks: Annotated[tuple[BenchmarkSettings, ...], Field(min_length=1)] = Field(
         (BenchmarkSettings(name=HELD_OUT),),
-        description="names, or {name: gqa, root: s3://...}; heldout is the held-out split of data",
+        description="names, or {name: gqa, root: s3://...}; heldout, detection, referring, regions, counting ask data",
     )
     accuracy: str | MeanSettings | None = Field(
         None,

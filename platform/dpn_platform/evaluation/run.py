@@ -21,6 +21,7 @@ from dpn_platform.evaluation.points import FamilyScore
 from dpn_platform.evaluation.recorded_runs import RESULT
 from dpn_platform.evaluation.result import EvaluationResult
 from dpn_platform.evaluation.runner.benchmark import evaluate_benchmark
+from dpn_platform.evaluation.runner.data_set import asks_own_data
 from dpn_platform.evaluation.runner.plan import Request
 from dpn_platform.storage import MissingObjectError, join_uri, open_uri, read_json, write_bytes, write_json
 
@@ -39,7 +40,7 @@ def evaluate(
 ) -> EvaluationResult:
     """Answer the questions of `eval.benchmarks` and score the answers. Ray must be initialised.
 
-    Of the held-out split, the first question of a conversation is asked. A complete result of the same evaluation at
+    Of a published data set, the first question of a conversation is asked. A complete result of the same evaluation at
     `output_uri` is returned as it is.
 
     Args:
@@ -58,7 +59,7 @@ def evaluate(
     axis = axis_of(config.eval)
     checkpoint_uri = find_checkpoint(checkpoint_uri).uri
     names = [find_benchmark(entry.name).name for entry in config.eval.benchmarks]
-    manifest = load_manifest(config.data.uri) if HELD_OUT in names else None
+    manifest = load_manifest(config.data.uri) if any(map(asks_own_data, config.eval.benchmarks)) else None
     output_uri = output_uri or default_output(checkpoint_uri, manifest, config, axis)
     key = evaluation_key(checkpoint_uri, config, manifest, main)
     found = None if force else read_result(output_uri, key)
@@ -83,27 +84,41 @@ def request_of(checkpoint_uri: str, entry: BenchmarkSettings, output_uri: str | 
     """What an entry of `eval.benchmarks` asks for; `more` as in `Request`."""
     places = {name: getattr(entry, name) for name in ("questions", "annotations", "images", "layout", "split")}
     wanted = Wanted(data=entry.root, **places)
-    return Request(checkpoint_uri, entry.name, entry.variant, wanted, output_uri, **more)
+    options = entry.options or {}
+    return Request(checkpoint_uri, entry.name, entry.variant, wanted, output_uri, options=options, **more)
 
 
 def default_output(
     checkpoint_uri: str, manifest: Manifest | None, config: ExperimentConfig, axis: Axis | None = None
 ) -> str:
-    """`evaluation/<data set>-<split>` beside the checkpoint's folder; of other benchmarks, `evaluation/<axis>`."""
+    """`evaluation/<data set>-<split>` beside the checkpoint's folder; of other benchmarks, `evaluation/<axis>`.
+
+    A benchmark that asks the data set has its name before the data set's.
+    """
     name = (axis or axis_of(config.eval)).name
     if manifest is not None and len(config.eval.benchmarks) == 1:
-        name = f"{manifest.name}-{config.data.eval_split}"
+        data_set = f"{manifest.name}-{config.data.eval_split}"
+        name = data_set if name == HELD_OUT else f"{name}-{data_set}"
     return f"{checkpoint_uri.rstrip('/').rpartition('/')[0]}/evaluation/{name}"
 
 
 def evaluation_key(
     checkpoint_uri: str, config: ExperimentConfig, manifest: Manifest | None, main: Variant = AS_IT_IS
 ) -> dict[str, Any]:
-    """What decides the outcome of an evaluation."""
+    """What decides the outcome of an evaluation; `manifest` is of the experiment's data set, where that is asked."""
     key: dict[str, Any] = {"checkpoint_uri": checkpoint_uri, "limit": config.eval.limit}
+    found = [find_benchmark(entry.name) for entry in config.eval.benchmarks]
     if manifest is not None:
-        held_out = {"data_fingerprint": manifest.fingerprint, "split": config.data.eval_split}
-        key |= held_out | {"max_new_tokens": config.eval.max_new_tokens}
+        key |= {"data_fingerprint": manifest.fingerprint, "split": config.data.eval_split}
+    if any(one.name == HELD_OUT for one in found):
+        key["max_new_tokens"] = config.eval.max_new_tokens
+    others = {
+        one.name: load_manifest(entry.root or entry.questions or "").fingerprint
+        for one, entry in zip(found, config.eval.benchmarks, strict=True)
+        if one.asks_data_set and not asks_own_data(entry)
+    }
+    if others:
+        key["other_data"] = others
     benchmarks = [entry.model_dump(mode="json", exclude_none=True) for entry in config.eval.benchmarks]
     if benchmarks != [{"name": HELD_OUT}]:
         key |= {"benchmarks": benchmarks, "accuracy": axis_of(config.eval).name}

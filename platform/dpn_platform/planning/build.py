@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from dpn_model import DpnConfig
+from dpn_platform.benchmarks.contract import Benchmark, is_of_families
+from dpn_platform.benchmarks.registry import find_benchmark
 from dpn_platform.config.errors import ConfigError, DpnError
-from dpn_platform.config.evaluation import HELD_OUT
 from dpn_platform.config.load import fingerprint
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.data.published.manifest import Manifest, Split
 from dpn_platform.evaluation.answering.variants import variants_of
 from dpn_platform.evaluation.axis import axis_of
+from dpn_platform.evaluation.runner.data_set import asks_own_data
 from dpn_platform.planning import base_model, compute, data_set, methods
 from dpn_platform.planning.activations import trace
 from dpn_platform.planning.prices import price_per_hour
@@ -76,7 +79,7 @@ def build_plan(config: ExperimentConfig, given: Assumptions) -> dict[str, Any]:
         "data": asdict(facts),
         "sample": {**asdict(means), "tokens_are": source + methods.assumption(base)},
         "methods": planned,
-        "total": _totals(config, planned, batches["samples"], _questions(config, facts), given),
+        "total": _totals(config, planned, batches["samples"], _questions(config, manifest), given),
     }
 
 
@@ -118,14 +121,22 @@ def _flops_of_question(entry: dict[str, Any], bound: str) -> float:
     return float(own + (0 if routes is None else entry["trials"] * routes["flops_per_question"][bound]))
 
 
-def _questions(config: ExperimentConfig, facts: data_set.DataFacts) -> int | None:
+def _questions(config: ExperimentConfig, manifest: Manifest | None) -> int | None:
     """That one evaluation asks at most; None where files say it that were not looked at."""
     limit, sizes = config.eval.limit, []
+    split = None if manifest is None else manifest.splits.get(config.data.eval_split)
     for entry in config.eval.benchmarks:
-        rows = facts.eval_rows if entry.name == HELD_OUT else None
+        rows = None if split is None or not asks_own_data(entry) else _rows(split, find_benchmark(entry.name))
         sizes.append(min((one for one in (rows, limit) if one is not None), default=None))
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
+
+
+def _rows(split: Split, benchmark: Benchmark) -> int:
+    """Of the families that it asks."""
+    if not benchmark.families:
+        return split.rows
+    return sum(count for family, count in split.sources.items() if is_of_families(family, benchmark.families))
 
 
 def _totals(

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from dpn_platform.benchmarks.registry import find_benchmark
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.evaluation import HELD_OUT
 from dpn_platform.config.load import fingerprint
@@ -19,7 +20,7 @@ from dpn_platform.config.provenance import code_version, manifest_of_versions
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.published.manifest import Manifest, load_manifest
 from dpn_platform.evaluation.answering.variants import variants_of
-from dpn_platform.evaluation.axis import axis_of
+from dpn_platform.evaluation.axis import Axis, axis_of
 from dpn_platform.evaluation.points import Point
 from dpn_platform.storage import ensure_bucket, open_uri
 from dpn_platform.sweeps.book import StudyBook
@@ -146,6 +147,14 @@ def _ending_run(tracking: StudyTracking, stop: StopSign) -> Iterator[None]:
             tracking.tracker.end_run(tracking.run_id, status)
 
 
+def _interval(axis: Axis) -> str:
+    """What error bars are, for people."""
+    if axis.benchmarks == (HELD_OUT,):
+        return "Wilson 95% intervals over questions"
+    over = "pictures" if all(find_benchmark(name).asks_data_set for name in axis.benchmarks) else "questions"
+    return f"Bootstrap 95% intervals over {over}"
+
+
 def _result(running: RunningStudy, book: StudyBook, manifest: Manifest, spent_s: float) -> StudyResult:
     config, ledger, header = running.config, running.ledger, running.header
     trials = ledger.trials().values()
@@ -163,7 +172,7 @@ def _result(running: RunningStudy, book: StudyBook, manifest: Manifest, spent_s:
         "split": config.data.eval_split,
         "benchmarks": [entry.name for entry in config.eval.benchmarks],
         "accuracy": axis.name,
-        "interval": f"{'Wilson' if axis.benchmarks == (HELD_OUT,) else 'Bootstrap'} 95% intervals over questions",
+        "interval": _interval(axis),
         "seed": config.train.seed,
         "train_steps": config.train.steps,
         "base": config.model.base,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from dpn_platform.config.evaluation import HELD_OUT
 from dpn_platform.config.load import fingerprint
 from dpn_platform.config.schema import ExperimentConfig
 from dpn_platform.data.published.manifest import Manifest
 from dpn_platform.evaluation.points import POINT_ARTIFACT, Convention, Point
 from dpn_platform.evaluation.result import EvaluationResult
+from dpn_platform.evaluation.runner.data_set import asks_own_data
 from dpn_platform.evaluation.standing import (
     STUDY_TAG,
     point_metrics,
@@ -142,7 +142,7 @@ class StudyTracking:
         return self.config.sweep.flops_convention
 
     def _data(self, *, is_trained: bool) -> list[DataInput]:
-        is_asked = any(entry.name == HELD_OUT for entry in self.config.eval.benchmarks)
+        is_asked = any(map(asks_own_data, self.config.eval.benchmarks))
         data = self.config.data
         trained = data_inputs(self._manifest, (data.train_split, "training")) if is_trained else []
         return trained + (data_inputs(self._manifest, (data.eval_split, "evaluation")) if is_asked else [])

@@ -15,6 +15,7 @@ from dpn_model.objects.answers import (
     parse_answer,
     plain_text,
     renumbered,
+    tight,
     write_group,
 )
 
@@ -200,3 +201,12 @@ def test_boxes_that_are_named_must_be_in_the_new_order() -> None:
 )
 def test_words_of_an_answer(text: str, wanted: str) -> None:
     assert plain_text(text) == wanted
+
+
+def test_blanks_at_tags_are_a_tokenizers() -> None:
+    written = "two <ground>red  circle</ground><objects><obj1><obj12></objects>\n<ground>a</ground><objects></objects>"
+    decoded = "two <ground> red  circle </ground> <objects> <obj1> <obj12> </objects> "
+    decoded += "<ground> a </ground> <objects> </objects>"
+    assert tight(decoded) == tight(written)
+    assert tight(written).startswith("two<ground>red  circle</ground><objects><obj1><obj12></objects><ground>a")
+    assert tight("1 < 2 and <b> c") == "1 < 2 and <b> c"

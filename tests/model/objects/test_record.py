@@ -12,7 +12,13 @@ from dpn_model.objects.record import ObjectRecord
 WHOLE: dict[str, Any] = {
     "boxes": [[0, 0, 10, 10], [5, 5, 20, 20]],
     "scores": [0.9, 0.4],
-    "truth": {"boxes": [[0, 0, 10, 11]], "categories": ["cat"], "crowd": [True], "frequencies": {"cat": "r"}},
+    "truth": {
+        "boxes": [[0, 0, 10, 11]],
+        "categories": ["cat"],
+        "crowd": [True],
+        "area": [70.5],
+        "frequencies": {"cat": "r"},
+    },
     "proposals": {"boxes": [[1, 1, 2, 2]], "scores": [0.5]},
 }
 
@@ -25,6 +31,12 @@ def test_what_a_record_says_survives_its_column() -> None:
     assert again.truth.categories == ("cat",)
     assert again.truth.crowd == (True,)
     assert again.truth.extra == {"frequencies": {"cat": "r"}}
+    assert again.truth.area is not None
+    assert again.truth.area.tolist() == [70.5]
+    bare = ObjectRecord.of_fields({"boxes": [], "truth": {"boxes": [[0, 0, 1, 1]], "categories": ["a"]}})
+    assert bare.truth is not None
+    assert bare.truth.area is None
+    assert "area" not in bare.to_json()
     assert ObjectRecord.of_json(ObjectRecord.of_fields({"boxes": []}).to_json()).scores is None
 
 
@@ -42,6 +54,9 @@ def test_what_a_record_says_survives_its_column() -> None:
         ({"truth": {"boxes": [[0, 0, 1, 1]], "categories": []}}, "truth has 1 boxes, 0 categories and 1 crowd marks"),
         ({"truth": []}, "truth is list; wanted an object"),
         ({"truth": {"boxes": [], "categories": [], "crowd": 1}}, "truth.crowd is int; wanted a list"),
+        ({"truth": WHOLE["truth"] | {"area": [1, 2]}}, "truth.area holds 2 numbers for 1 boxes; wanted one for each"),
+        ({"truth": WHOLE["truth"] | {"area": [-1]}}, "truth.area holds what is no number of pixels"),
+        ({"truth": WHOLE["truth"] | {"area": ["large"]}}, "truth.area is no list of numbers"),
         ({"boxes": [[0, 0, 10**400, 1]], "scores": None}, "boxes are no list of [x1, y1, x2, y2] numbers"),
         ({"scores": [10**400, 1]}, "scores are no list of numbers"),
     ],

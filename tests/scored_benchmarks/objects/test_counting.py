@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dpn_platform.benchmarks.objects.counting import counting_report, said_number, true_number
-from dpn_platform.benchmarks.objects.image_answers import ImageAnswer
+from dpn_platform.benchmarks.objects.counting import CountAnswer, counting_report, said_number, true_number
 from dpn_platform.config.errors import DpnError
 from tests.scored_benchmarks.objects.small_detections import image_answer
 
@@ -37,30 +36,33 @@ def test_the_number_of_an_answer(text: str, wanted: int | None) -> None:
     assert said_number(text) == wanted
 
 
-def of_dogs(true: int, named: int, image: str = "a") -> ImageAnswer:
-    """A picture that also shows a cat and a pack of dogs."""
-    rows = [("Dog", BOX)] * true + [("cat", BOX), ("dog", BOX)]
-    crowd = [False] * (true + 1) + [True]
-    return image_answer(image, rows, [BOX] * 9, {"dog": tuple(range(named))}, asked=["dog"], crowd=crowd)
-
-
 def test_what_is_asked_for_is_counted() -> None:
-    assert true_number(of_dogs(3, 0)) == 3
-    assert true_number(of_dogs(0, 2)) == 0
+    """A picture with three dogs, a cat and a pack of dogs."""
+    truth = image_answer(
+        "a", [("Dog", BOX)] * 3 + [("cat", BOX), ("dog", BOX)], [], {}, crowd=[False] * 4 + [True]
+    ).truth
+    assert (true_number(truth, ["dog."]), true_number(truth, ["dog", "cat"]), true_number(truth, ["cow"])) == (3, 4, 0)
 
 
 def test_numbers_against_the_truth_and_the_boxes() -> None:
-    answers = [of_dogs(3, 3), of_dogs(3, 2), of_dogs(2, 2, "b"), of_dogs(0, 0, "c")]
-    report = counting_report(answers, ["3 dogs", "There are two dogs", "several", "no dogs"])
+    answers = [
+        CountAnswer("a", "3 dogs", 3, 3),
+        CountAnswer("a", "There are two dogs", 2, 3),
+        CountAnswer("b", "several", 2, 2),
+        CountAnswer("c", "no dogs", 0, 0),
+    ]
+    report = counting_report(answers)
     assert report.said == (3, 2, None, 0)
     assert (report.accuracy.value, report.accuracy.n) == (0.5, 4)
     assert (report.error.value, report.error.n) == (pytest.approx(1 / 3), 3)
     assert report.listed.value == 0.75
     assert report.agreement.value == 0.75
     assert report.unsaid == 1
-    assert report.to_json()["unsaid"] == 1
+    document = report.to_json()
+    assert (document["unsaid"], document["estimates"]["accuracy"]["value"]) == (1, 50.0)
+    assert document["error"]["value"] == report.error.value, "in things"
 
 
 def test_nothing_to_count_is_refused() -> None:
     with pytest.raises(DpnError, match="no answered count"):
-        counting_report([], [])
+        counting_report([])

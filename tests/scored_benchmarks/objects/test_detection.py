@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +19,11 @@ from dpn_platform.benchmarks.objects.detection import detection_report
 from dpn_platform.benchmarks.objects.drawn_scores import average_precisions, mean_over_classes
 from dpn_platform.benchmarks.objects.image_answers import (
     ALL,
+    BOXES,
     CONFIDENCE,
     CONSTANT,
     GIVEN,
+    OUTLINES,
     PROPOSAL,
     AnswerSet,
     ImageAnswer,
@@ -226,11 +230,32 @@ def test_an_interval_of_ap_holds_ap() -> None:
 
 def test_a_report_is_plain_data() -> None:
     document = json.loads(json.dumps(detection_report(of_the_specification()).to_json()))
-    assert document["protocol"] == {"categories": GIVEN, "ranking": PROPOSAL, "areas": "boxes"}
-    assert document["n"] == {"answers": 3, "pictures": 3}
-    assert document["coco"][CONSTANT]["AP50"] == 0.875
-    assert document["ap"][PROPOSAL]["n"] == 6
-    assert document["classes"][CIRCLE]["hits"] == 3
+    assert document["protocol"] == {"categories": GIVEN, "ranking": PROPOSAL, "areas": BOXES, "pictures": 3}
+    assert document["coco"][CONSTANT]["AP50"] == 87.5, "percent, as papers print it"
+    assert document["estimates"]["ap_proposal"]["n"] == 6
+    assert document["classes"][CIRCLE] | {"ap": None} == {
+        "true": 3, "found": 4, "hits": 3, "precision": 75.0, "recall": 100.0, "ap": None
+    }  # fmt: skip
+
+
+def test_what_needs_no_package_is_told_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = detection_report(of_the_specification(), num_draws=20)
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    report = detection_report(of_the_specification(), num_draws=20, with_ap=False)
+    assert (report.coco, report.ap, report.f1, report.precision) == ({}, {}, whole.f1, whole.precision)
+
+
+def test_sizes_are_those_of_outlines_where_all_are_known() -> None:
+    """A thin thing in a large box is small."""
+    answers = of_the_specification()
+    outlined = [replace(one, truth=replace(one.truth, area=np.full(len(one.truth.boxes), 50.0))) for one in answers]
+    found = answer_set(outlined, GIVEN)
+    scores = coco_scores(found, PROPOSAL)
+    assert (found.areas, scores["AP_medium"], scores["AP_large"]) == (OUTLINES, None, None)
+    assert scores["AP_small"] == pytest.approx(scores["AP"])
+    assert scores == pytest.approx(by_pycocotools(found, PROPOSAL))
+    mixed = answer_set([outlined[0], *answers[1:]], GIVEN)
+    assert (mixed.areas, coco_scores(mixed, PROPOSAL)) == (BOXES, coco_scores(answer_set(answers, GIVEN), PROPOSAL))
 
 
 def test_draws_belong_to_the_questions_and_the_seed() -> None:

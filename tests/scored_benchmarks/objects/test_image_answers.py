@@ -6,10 +6,20 @@ import re
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from dpn_model.objects.record import Truth
 from dpn_platform.benchmarks.objects.detection import detection_report
-from dpn_platform.benchmarks.objects.image_answers import ALL, CONSTANT, GIVEN, PROPOSAL, ImageAnswer, answer_set
+from dpn_platform.benchmarks.objects.image_answers import (
+    ALL,
+    CONSTANT,
+    GIVEN,
+    PROPOSAL,
+    ImageAnswer,
+    answer_set,
+    categories_of,
+)
 from dpn_platform.config.errors import DpnError
 from tests.scored_benchmarks.objects.small_detections import CIRCLE, SQUARE, image_answer, of_the_specification
 
@@ -51,6 +61,17 @@ def test_all_categories_must_be_asked_for_everywhere() -> None:
     unasked = image_answer("im4", [("star", BOX)], [BOX], {}, asked=[CIRCLE, SQUARE])
     with pytest.raises(DpnError, match="'star' was not"):
         answer_set([*whole, unasked], ALL)
+
+
+def test_questions_tell_which_categories_they_name() -> None:
+    def kind(*rows: tuple[str, list[str], list[str]]) -> str:
+        return categories_of([(image, asked, Truth(np.zeros((len(t), 4)), tuple(t), ())) for image, asked, t in rows])
+
+    assert kind(("a", ["dog", "Cat."], ["dog"]), ("b", ["cat", "dog"], ["cat"])) == ALL
+    assert kind(("a", ["dog"], ["dog"]), ("b", ["cat", "dog"], ["cat"])) == GIVEN
+    assert kind(("a", ["dog"], ["dog"]), ("a", ["cat"], []), ("b", ["cat", "dog"], ["cat"])) == ALL, "in two questions"
+    assert kind(("a", ["dog"], ["dog"]), ("b", ["dog"], ["dog"])) == GIVEN, "nothing is asked for that is not there"
+    assert kind(("a", ["dog"], ["cow"]), ("b", ["dog"], [])) == GIVEN, "cows are asked for nowhere"
 
 
 def test_boxes_are_ranked_by_what_every_answer_has() -> None:

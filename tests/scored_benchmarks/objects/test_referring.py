@@ -89,7 +89,7 @@ def test_expressions_that_mean_nothing() -> None:
 def test_a_set_without_one_kind_has_no_number_of_it() -> None:
     report = referring_report([expression([ONE], [0])])
     assert report.rejection.value is None
-    assert report.to_json()["rejection"] == {"value": None, "ci95": None, "n": 0}
+    assert report.to_json()["estimates"]["rejection"] == {"value": None, "ci95": None, "n": 0}
     with pytest.raises(DpnError, match="no answered expression"):
         referring_report([])
 

@@ -58,7 +58,8 @@ def test_names_without_a_sentence_model() -> None:
     answers = [RegionAnswer("a", "Brown dog.", "brown dog"), RegionAnswer("a", "cat", "red circle")]
     report = region_report(answers)
     assert (report.s_iou.value, report.exact.value, report.each, report.ss) == (0.5, 0.5, (1.0, 0.0), None)
-    assert report.to_json()["ss"] is None
+    assert report.to_json()["estimates"].keys() == {"s_iou", "exact"}
+    assert report.to_json()["estimates"]["s_iou"]["value"] == 50.0
     with pytest.raises(DpnError, match="a: a region's true name is empty"):
         region_report([RegionAnswer("a", "cat", " ")])
     with pytest.raises(DpnError, match="nothing to score"):
@@ -91,6 +92,7 @@ def test_names_with_a_sentence_model(folder: Path) -> None:
     assert report.ss is not None
     assert report.ss.value == pytest.approx(0.5, abs=1e-6)
     assert report.ss.n == 2
+    assert report.to_json()["estimates"]["ss"]["n"] == 2
 
 
 def test_folders_without_a_whole_model_are_refused(folder: Path, tmp_path: Path) -> None:

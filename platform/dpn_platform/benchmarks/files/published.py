@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from dpn_model.objects.record import ObjectRecord, Objects
 from dpn_model.objects.views import asked_view
 from dpn_platform.benchmarks.contract import Row
-from dpn_platform.benchmarks.files.parquet_rows import PlacedRow, read_placed_rows
+from dpn_platform.benchmarks.files.parquet_rows import PlacedRow, read_cells, read_placed_rows
 from dpn_platform.config.errors import DpnError
 from dpn_platform.storage import join_uri, read_json
 
@@ -58,3 +59,21 @@ def shown_objects(row: Row, *, given: bool = False) -> Objects | None:
         return None
     record = ObjectRecord.of_json(row["objects"])
     return asked_view(record, first_turn(row)[0], (row["width"], row["height"]), given=given)
+
+
+def boxes_digest(boxes: Iterable[Sequence[float]]) -> str:
+    """Tells which boxes the numbers of an answer name: answers about other boxes are no answers about these."""
+    return hashlib.sha256(json.dumps([list(map(float, box)) for box in boxes]).encode()).hexdigest()[:16]
+
+
+def picture_digests(rows: Sequence[PlacedRow]) -> list[str]:
+    """Tells which rows have the same picture, as an evaluation's outcomes do; reads the pictures, shard by shard."""
+    numbers: dict[str, list[int]] = {}
+    for placed in rows:
+        numbers.setdefault(placed.uri, []).append(placed.number)
+    found = {
+        (uri, number): hashlib.sha256(data or b"").hexdigest()[:16]
+        for uri, of_shard in numbers.items()
+        for number, data in read_cells(uri, "image", of_shard).items()
+    }
+    return [found[placed.uri, placed.number] for placed in rows]

@@ -1,10 +1,11 @@
 """COCO's twelve numbers of answered boxes, by faster-coco-eval (an optional package).
 
-Sizes are those of true boxes: a box's area, where COCO's own files have the area of an object's outline.
+Sizes are those of true objects: of their outlines as in COCO's own files where the truth has them, else of their boxes.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,15 @@ NAMES = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
     "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large",
 )  # fmt: skip
+
+
+#: what is said where it is missing
+MISSING = "AP needs the package faster-coco-eval, which is not installed: pip install 'dpn-lab[detection]'"
+
+
+def has_coco() -> bool:
+    """Whether the package is installed."""
+    return find_spec("faster_coco_eval") is not None
 
 
 def coco_scores(answers: AnswerSet, ranking: str) -> dict[str, float | None]:
@@ -34,9 +44,7 @@ def coco_scores(answers: AnswerSet, ranking: str) -> dict[str, float | None]:
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
-        raise DpnError(
-            "AP needs the package faster-coco-eval, which is not installed: pip install 'dpn-lab[detection]'"
-        ) from error
+        raise DpnError(MISSING) from error
     truth, found = coco_records(answers, ranking)
     true = COCO(truth)
     evaluation = COCOeval_faster(true, true.loadRes(found), iouType="bbox")
@@ -51,9 +59,10 @@ def coco_records(answers: AnswerSet, ranking: str) -> tuple[dict[str, Any], list
     true: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for category, boxes in enumerate(answers.classes.values(), start=1):
-        for answer, box, crowd in zip(boxes.answer_M, _as_xywh(boxes.box_M), boxes.crowd_M, strict=True):
+        rows = zip(boxes.answer_M, _as_xywh(boxes.box_M), boxes.crowd_M, boxes.area_M.tolist(), strict=True)
+        for answer, box, crowd, area in rows:
             row = {"id": len(true) + 1, "image_id": int(answer) + 1, "category_id": category, "iscrowd": int(crowd)}
-            true.append({**row, "bbox": box, "area": box[2] * box[3]})
+            true.append({**row, "bbox": box, "area": area})
         scores = boxes.score_D[ranking].tolist()
         for answer, box, score in zip(boxes.answer_D, _as_xywh(boxes.box_D), scores, strict=True):
             found.append({"image_id": int(answer) + 1, "category_id": category, "bbox": box, "score": score})

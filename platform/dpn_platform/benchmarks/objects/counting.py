@@ -6,13 +6,13 @@ Source of the answers' form: spec chatrex 3.2.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dpn_model.objects.answers import category_key, plain_text
+from dpn_model.objects.record import Truth
 from dpn_platform.benchmarks.objects.estimates import Estimate, mean_by_picture
-from dpn_platform.benchmarks.objects.image_answers import ImageAnswer
 from dpn_platform.config.errors import DpnError
 
 _SMALL = (
@@ -25,6 +25,23 @@ _NUMBERS = {word: number for number, word in enumerate(_WORDS)}
 _NONE = {"no", "none", "nothing"}
 #: "1,200" is one number, "3.5" is none that counts things
 _TOKEN = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,])|(?<![\w.,])\d+(?![\w]|[.,]\d)|[a-z]+(?:-[a-z]+)*")
+
+
+@dataclass(frozen=True)
+class CountAnswer:
+    """What was said of a number of things, and the number.
+
+    Attributes:
+        image: names the picture; its questions are drawn together by every interval.
+        text: the answer as it was given.
+        named: boxes that its groups name.
+        true: the number.
+    """
+
+    image: str
+    text: str
+    named: int
+    true: int
 
 
 @dataclass(frozen=True)
@@ -48,17 +65,17 @@ class CountingReport:
     said: tuple[int | None, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the single answers."""
-        scores = {"accuracy": self.accuracy, "error": self.error, "listed": self.listed, "agreement": self.agreement}
-        return {**{name: one.to_json() for name, one in scores.items()}, "unsaid": self.unsaid}
+        """All but the single answers, in percent; the error in things."""
+        estimates = {"accuracy": self.accuracy, "listed": self.listed, "agreement": self.agreement}
+        found = {name: one.to_json() for name, one in estimates.items()}
+        return {"estimates": found, "error": self.error.to_json(scale=1.0), "unsaid": self.unsaid}
 
 
-def counting_report(answers: Sequence[ImageAnswer], texts: Sequence[str], seed: int = 0) -> CountingReport:
+def counting_report(answers: Sequence[CountAnswer], seed: int = 0) -> CountingReport:
     """Scores answers to "how many X are there".
 
     Args:
-        answers: what is asked for is counted among the true boxes; crowds, which are no single things, are not.
-        texts: the same answers as they were given.
+        answers: one per question.
         seed: of the draws of pictures.
 
     Raises:
@@ -66,9 +83,8 @@ def counting_report(answers: Sequence[ImageAnswer], texts: Sequence[str], seed: 
     """
     if not answers:
         raise DpnError("no answered count: nothing to score")
-    said = tuple(said_number(text) for text in texts)
-    true = [true_number(one) for one in answers]
-    named = [len(one.parsed.indices) for one in answers]
+    said = tuple(said_number(one.text) for one in answers)
+    named, true = [one.named for one in answers], [one.true for one in answers]
     images = [one.image for one in answers]
     numbers = [
         (abs(number - count), image)
@@ -99,11 +115,11 @@ def said_number(text: str) -> int | None:
     return 0 if any(token in _NONE for token in tokens) else None
 
 
-def true_number(answer: ImageAnswer) -> int:
-    """True boxes of what is asked for."""
-    asked = set(map(category_key, answer.asked))
-    pairs = zip(answer.truth.categories, answer.truth.crowd, strict=True)
-    return sum(category_key(category) in asked and not crowd for category, crowd in pairs)
+def true_number(truth: Truth, asked: Iterable[str]) -> int:
+    """True boxes of what is asked for; crowds, which are no single things, are not counted."""
+    keys = set(map(category_key, asked))
+    pairs = zip(truth.categories, truth.crowd, strict=True)
+    return sum(category_key(category) in keys and not crowd for category, crowd in pairs)
 
 
 def _equal(first: Sequence[int | None], second: Sequence[int | None]) -> list[float]:

@@ -24,7 +24,7 @@ from dpn_platform.benchmarks.objects.drawn_scores import (
     mean_over_classes,
     precisions_and_recalls,
 )
-from dpn_platform.benchmarks.objects.estimates import Estimate, estimate_of
+from dpn_platform.benchmarks.objects.estimates import Estimate, estimate_of, in_percent
 from dpn_platform.benchmarks.objects.image_answers import GIVEN, AnswerSet, ImageAnswer, answer_set
 from dpn_platform.benchmarks.objects.matching import ClassMatches, class_matches
 from dpn_platform.benchmarks.statistics.pictures import Pictures
@@ -51,6 +51,10 @@ class ClassScore:
     recall: float | None
     ap: float | None
 
+    def to_json(self) -> dict[str, Any]:
+        """Counts, and percentages."""
+        return {**vars(self), **_percentages({"precision": self.precision, "recall": self.recall, "ap": self.ap})}
+
 
 @dataclass(frozen=True)
 class DetectionReport:
@@ -58,7 +62,8 @@ class DetectionReport:
 
     Attributes:
         categories: GIVEN or ALL: AP under one is not comparable with AP under the other.
-        ranking: of the headline: PROPOSAL where all shown boxes have scores, else CONSTANT.
+        ranking: of precision, recall and classes: PROPOSAL where all shown boxes have scores, else CONSTANT.
+        areas: by what COCO's numbers tell small from large: OUTLINES or BOXES.
         digest, seed: of the questions with their true boxes, and of the draws; where both are equal, pictures were
             drawn alike.
         coco: ranking -> COCO's twelve numbers, None where there is no true box of that size.
@@ -74,6 +79,7 @@ class DetectionReport:
 
     categories: str
     ranking: str
+    areas: str
     digest: str
     seed: int
     num_pictures: int
@@ -88,23 +94,31 @@ class DetectionReport:
     left_out: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but the single answers' F1."""
+        """All of it but the single answers' F1, in percent."""
+        estimates = {f"ap_{ranking}": one for ranking, one in self.ap.items()}
+        estimates |= {"precision_50": self.precision, "recall_50": self.recall, "rejection": self.rejection}
         return {
-            "protocol": {"categories": self.categories, "ranking": self.ranking, "areas": "boxes"},
-            "n": {"answers": len(self.f1), "pictures": self.num_pictures},
-            "coco": {ranking: dict(values) for ranking, values in self.coco.items()},
-            "ap": {ranking: one.to_json() for ranking, one in self.ap.items()},
-            "precision_50": self.precision.to_json(),
-            "recall_50": self.recall.to_json(),
-            "classes": {name: vars(score) for name, score in self.classes.items()},
-            "proposal_recall": dict(self.proposal_recall),
-            "rejection": self.rejection.to_json(),
+            "estimates": {name: one.to_json() for name, one in estimates.items()},
+            "coco": {ranking: _percentages(values) for ranking, values in self.coco.items()},
+            "proposal_recall": _percentages(self.proposal_recall),
             "left_out": dict(self.left_out),
+            "classes": {name: score.to_json() for name, score in self.classes.items()},
+            "protocol": {
+                "categories": self.categories,
+                "ranking": self.ranking,
+                "areas": self.areas,
+                "pictures": self.num_pictures,
+            },
         }
 
 
 def detection_report(
-    answers: Sequence[ImageAnswer], categories: str = GIVEN, seed: int = 0, num_draws: int = NUM_DRAWS
+    answers: Sequence[ImageAnswer],
+    categories: str = GIVEN,
+    seed: int = 0,
+    num_draws: int = NUM_DRAWS,
+    *,
+    with_ap: bool = True,
 ) -> DetectionReport:
     """Scores answered boxes.
 
@@ -113,12 +127,13 @@ def detection_report(
         categories: GIVEN where questions name the categories of their own picture, ALL where those of the whole set.
         seed: of the draws.
         num_draws: of pictures.
+        with_ap: otherwise COCO's numbers and their intervals are left out, and no package is needed.
 
     Raises:
         DpnError: nothing to score, answers that do not fit their boxes, or faster-coco-eval is not installed.
     """
     found = answer_set(answers, categories)
-    coco = {ranking: coco_scores(found, ranking) for ranking in found.rankings}
+    coco = {ranking: coco_scores(found, ranking) for ranking in found.rankings} if with_ap else {}
     matches = {
         ranking: {key: class_matches(boxes, ranking) for key, boxes in found.classes.items()}
         for ranking in found.rankings
@@ -130,11 +145,12 @@ def detection_report(
     return DetectionReport(
         categories=categories,
         ranking=found.rankings[0],
+        areas=found.areas,
         digest=digest,
         seed=seed,
         num_pictures=len({one.image for one in found.answers}),
         coco=coco,
-        ap={ranking: _ap(coco[ranking]["AP"], of_ranking, weight_AR) for ranking, of_ranking in matches.items()},
+        ap={ranking: _ap(values["AP"], matches[ranking], weight_AR) for ranking, values in coco.items()},
         precision=precision,
         recall=recall,
         classes={found.names[key]: _class_score(one) for key, one in headline.items()},
@@ -143,6 +159,10 @@ def detection_report(
         f1=f1_of_answers(found, headline),
         left_out=left_out(found),
     )
+
+
+def _percentages(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: in_percent(value) for name, value in values.items()}
 
 
 def _ap(value: float | None, matches: Mapping[str, ClassMatches], weight_AR: FloatArray) -> Estimate:

@@ -25,9 +25,15 @@ class Estimate:
     n: int
     draws: Array = field(repr=False, compare=False)
 
-    def to_json(self) -> dict[str, Any]:
-        """`{value, ci95, n}`."""
-        return {"value": self.value, "ci95": None if self.ci95 is None else list(self.ci95), "n": self.n}
+    def to_json(self, scale: float = 100.0) -> dict[str, Any]:
+        """`{value, ci95, n}`, in percent unless `scale` says otherwise."""
+        ci95 = None if self.ci95 is None else [scale * bound for bound in self.ci95]
+        return {"value": in_percent(self.value, scale), "ci95": ci95, "n": self.n}
+
+
+def in_percent(value: float | None, scale: float = 100.0) -> float | None:
+    """A fraction as papers print it; nothing stays nothing."""
+    return None if value is None else scale * value
 
 
 def estimate_of(value: float, draws: Array, n: int) -> Estimate:

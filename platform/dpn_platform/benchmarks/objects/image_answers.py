@@ -19,6 +19,8 @@ from dpn_platform.config.errors import DpnError
 
 #: which categories a question names: those of its own picture, or those of the whole set
 GIVEN, ALL = "given", "all"
+#: by what COCO tells small from large: the area of a true object's outline, or of its box where that is not known
+OUTLINES, BOXES = "outlines", "boxes"
 #: what ranks answered boxes: who proposed them, nothing, or the model (for each index a number)
 PROPOSAL, CONSTANT, CONFIDENCE = "proposal", "constant", "confidence"
 
@@ -51,7 +53,7 @@ class ClassBoxes:
     Attributes:
         answer_D, box_D: place of the answer that names the box, and the box, float64[D, 4].
         score_D: what ranks them -> float64[D].
-        answer_M, box_M, crowd_M: of the true boxes, where the class was asked for.
+        answer_M, box_M, crowd_M, area_M: of the true boxes, where the class was asked for; area in pixels.
     """
 
     answer_D: IntArray
@@ -60,6 +62,7 @@ class ClassBoxes:
     answer_M: IntArray
     box_M: FloatArray
     crowd_M: npt.NDArray[np.bool_]
+    area_M: FloatArray
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class AnswerSet:
         answers: of one evaluation.
         place: `place[k]` is where the k-th of `answers` stood before.
         rankings: what the boxes can be ranked by, best first.
+        areas: OUTLINES where all true boxes have them, else BOXES.
         names: key of a class -> how it is written.
         classes: key of a class -> its boxes; a class is one that was asked for anywhere.
     """
@@ -77,6 +81,7 @@ class AnswerSet:
     answers: tuple[ImageAnswer, ...]
     place: tuple[int, ...]
     rankings: tuple[str, ...]
+    areas: str
     names: Mapping[str, str]
     classes: Mapping[str, ClassBoxes]
 
@@ -103,11 +108,30 @@ def answer_set(answers: Sequence[ImageAnswer], categories: str) -> AnswerSet:
     names = {category_key(name): name for one in reversed(ordered) for name in reversed(one.asked)}
     if categories == ALL:
         _check_all_are_asked(ordered, names)
-    rankings = _rankings(ordered)
-    return AnswerSet(ordered, tuple(place), rankings, names, _classes(ordered, sorted(names), rankings))
+    rankings, areas = _rankings(ordered), _areas(ordered)
+    classes = _classes(ordered, sorted(names), rankings, areas)
+    return AnswerSet(ordered, tuple(place), rankings, areas, names, classes)
 
 
-def _classes(answers: Sequence[ImageAnswer], keys: Iterable[str], rankings: Sequence[str]) -> dict[str, ClassBoxes]:
+def categories_of(questions: Iterable[tuple[str, Sequence[str], Truth]]) -> str:
+    """Which categories questions name: ALL where every picture is asked for every one, there or not; else GIVEN.
+
+    Args:
+        questions: of each, its picture, what it asks for, and what is true.
+    """
+    asked: dict[str, set[str]] = {}
+    there: dict[str, set[str]] = {}
+    for image, names, truth in questions:
+        asked.setdefault(image, set()).update(map(category_key, names))
+        there.setdefault(image, set()).update(map(category_key, truth.categories))
+    every = set().union(*asked.values(), *there.values())
+    is_all = all(of_image == every for of_image in asked.values())
+    return ALL if is_all and any(of_image != every for of_image in there.values()) else GIVEN
+
+
+def _classes(
+    answers: Sequence[ImageAnswer], keys: Iterable[str], rankings: Sequence[str], areas: str
+) -> dict[str, ClassBoxes]:
     found: dict[str, list[tuple[int, int]]] = {key: [] for key in keys}
     true: dict[str, list[tuple[int, int]]] = {key: [] for key in found}
     for number, one in enumerate(answers):
@@ -118,7 +142,7 @@ def _classes(answers: Sequence[ImageAnswer], keys: Iterable[str], rankings: Sequ
         for row, key in enumerate(map(category_key, one.truth.categories)):
             if key in asked:
                 true[key].append((number, row))
-    return {key: _class_boxes(answers, found[key], true[key], rankings) for key in found}
+    return {key: _class_boxes(answers, found[key], true[key], rankings, areas) for key in found}
 
 
 def _class_boxes(
@@ -126,6 +150,7 @@ def _class_boxes(
     found: Sequence[tuple[int, int]],
     true: Sequence[tuple[int, int]],
     rankings: Sequence[str],
+    areas: str,
 ) -> ClassBoxes:
     return ClassBoxes(
         answer_D=np.array([number for number, _ in found], dtype=np.int64),
@@ -137,6 +162,7 @@ def _class_boxes(
         answer_M=np.array([number for number, _ in true], dtype=np.int64),
         box_M=box_array([answers[number].truth.boxes[row] for number, row in true]),
         crowd_M=np.array([answers[number].truth.crowd[row] for number, row in true], dtype=bool),
+        area_M=np.array([_area(answers[number].truth, row, areas) for number, row in true], dtype=np.float64),
     )
 
 
@@ -146,6 +172,19 @@ def _score(answer: ImageAnswer, index: int, ranking: str) -> float:
     if ranking == PROPOSAL and answer.shown.scores is not None:
         return float(answer.shown.scores[index])
     return 1.0
+
+
+def _area(truth: Truth, row: int, areas: str) -> float:
+    if areas == OUTLINES and truth.area is not None:
+        return float(truth.area[row])
+    left, top, right, bottom = truth.boxes[row].tolist()
+    return float((right - left) * (bottom - top))
+
+
+def _areas(answers: Sequence[ImageAnswer]) -> str:
+    """Two kinds of areas in one table would be no table."""
+    has_boxes = [one.truth for one in answers if len(one.truth.boxes)]
+    return OUTLINES if has_boxes and all(truth.area is not None for truth in has_boxes) else BOXES
 
 
 def _rankings(answers: Sequence[ImageAnswer]) -> tuple[str, ...]:

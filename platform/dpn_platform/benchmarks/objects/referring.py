@@ -44,10 +44,10 @@ class ReferringReport:
     f1: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the single expressions."""
-        scores = {"accuracy": self.accuracy, "density_f1": self.density_f1}
-        scores |= {"rejection": self.rejection, "silence": self.silence}
-        return {name: one.to_json() for name, one in scores.items()}
+        """All but the single expressions, in percent; `accuracy_present` is of those that mean something."""
+        estimates = {"accuracy_present": self.accuracy, "density_f1": self.density_f1}
+        estimates |= {"rejection": self.rejection, "silence": self.silence}
+        return {"estimates": {name: one.to_json() for name, one in estimates.items()}}
 
 
 def referring_report(answers: Sequence[ImageAnswer], seed: int = 0) -> ReferringReport:

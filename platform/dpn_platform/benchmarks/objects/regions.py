@@ -50,9 +50,9 @@ class RegionReport:
     each: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the single regions."""
-        ss = None if self.ss is None else self.ss.to_json()
-        return {"s_iou": self.s_iou.to_json(), "ss": ss, "exact": self.exact.to_json()}
+        """All but the single regions, in percent; without a sentence model no `ss`."""
+        estimates = {"s_iou": self.s_iou, "exact": self.exact} | ({} if self.ss is None else {"ss": self.ss})
+        return {"estimates": {name: one.to_json() for name, one in estimates.items()}}
 
 
 def region_report(answers: Sequence[RegionAnswer], model: SentenceModel | None = None, seed: int = 0) -> RegionReport:

@@ -41,7 +41,7 @@ def rule_of(benchmark: str) -> HeadlineRule:
 
 def is_mean_of_questions(benchmark: str) -> bool:
     """Whether the headline is a mean of what single questions score: no F1, no rotations, no points per image."""
-    return benchmark not in _RULES or benchmark == "heldout"
+    return rule_of(benchmark) in (_MEAN, _MEAN_BY_PICTURE)
 
 
 def parts_of(pairs: Sequence[Sequence[QuestionScore]]) -> dict[str, list[tuple[Unit, ...]]]:
@@ -93,17 +93,19 @@ def _f1_of_draws(kinds: Sequence[Hashable], counts: Array) -> Array:
 
 
 def _share_of_draws(kinds: Sequence[Hashable], counts: Array) -> Array:
-    """Percent of right questions, where whole pictures with their questions are drawn."""
+    """Mean score of questions in percent, where whole pictures with their questions are drawn."""
     outcomes = np.array(kinds, dtype=np.float64)
     return 100.0 * (counts @ outcomes[:, 0]) / (counts @ outcomes[:, 1])
 
 
 _MEAN = HeadlineRule(_mean_outcome, _mean_of_draws)
+#: of benchmarks that ask a published data set
+_MEAN_BY_PICTURE = HeadlineRule(lambda unit: (sum(one.score for one in unit), len(unit)), _share_of_draws)
 _MMBENCH = HeadlineRule(_mean_outcome, _mean_of_draws, compares_units=True)
 _RULES = {
     "mme": HeadlineRule(_image_points, _mean_of_draws, is_sum=True),
     "pope": HeadlineRule(lambda unit: (str(unit[0].parsed), str(unit[0].gold)), _f1_of_draws),
     "mmbench": _MMBENCH,
     "mmbench-cn": _MMBENCH,
-    "heldout": HeadlineRule(lambda unit: (sum(one.score for one in unit), len(unit)), _share_of_draws),
+    **dict.fromkeys(("heldout", "detection", "referring", "regions", "counting"), _MEAN_BY_PICTURE),
 }

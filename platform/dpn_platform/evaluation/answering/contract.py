@@ -50,6 +50,8 @@ class Answered:
         sites: 1-based layers after which a reduction ran.
         has_router: whether the model chose the route itself.
         macs: `<convention>_macs` and `<convention>_dense` of the prefill; empty where nobody has counted.
+        object_probabilities: (box, probability of its token when it was written) of every box that the answer names, in
+            its order; None where nobody looked, or the model is shown no boxes.
     """
 
     text: str
@@ -62,6 +64,7 @@ class Answered:
     sites: tuple[int, ...] = ()
     has_router: bool = False
     macs: Mapping[str, int] = field(default_factory=dict)
+    object_probabilities: tuple[tuple[int, float], ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from dpn_model import DpnForConditionalGeneration, RoutingReport
 from dpn_model.bases.shapes import model_shape
@@ -22,6 +22,7 @@ from dpn_model.special_texts import IMAGE_TEXT
 from dpn_platform.config.errors import DpnError
 from dpn_platform.evaluation.answering.clock import GenerationClock, count_new_tokens, now
 from dpn_platform.evaluation.answering.contract import Answered, EncodedQuestion, Picture, Timing
+from dpn_platform.evaluation.answering.object_probabilities import ChosenProbabilities, box_tokens
 from dpn_platform.evaluation.answering.remembered_images import RememberedImages
 from dpn_platform.evaluation.answering.variants import Variant
 
@@ -37,6 +38,7 @@ class PackedModel:
         processor.max_length = None  # a limit of training: a prompt that is cut loses its end, where the answer begins
         self.device, self.dtype = device, dtype
         self.base_shape = model_shape(model.config.base)
+        self.box_tokens = box_tokens(processor.tokenizer) if processor.takes_objects else {}
         self.images = RememberedImages(model.image_side)
         self._remember()
         self._pixels: dict[str, Tensor] = {}
@@ -116,7 +118,7 @@ class PackedModel:
         """See `AnsweringModel`."""
         ids, mask, inputs, vision_s = self._inputs(batch)
         ends = self.processor.end_ids
-        clock = GenerationClock(self.device)
+        clock, chosen = GenerationClock(self.device), ChosenProbabilities()
         generated = self.model.generate(
             ids,
             mask,
@@ -127,11 +129,16 @@ class PackedModel:
             eos_token_id=ends,
             pad_token_id=self.processor.pad_id,
             stopping_criteria=StoppingCriteriaList([clock]),
+            logits_processor=LogitsProcessorList([chosen] if self.box_tokens else []),
         )
         new_ids = generated[:, ids.shape[1] :].tolist()
         timing = clock.read([count_new_tokens(row, set(ends)) for row in new_ids], vision_s)
         assert self.model.last_routing is not None
-        return self._answered(new_ids, self.model.last_routing), timing
+        answers = self._answered(new_ids, self.model.last_routing)
+        if self.box_tokens:
+            sure = chosen.of_boxes(new_ids, self.box_tokens)
+            answers = [replace(one, object_probabilities=found) for one, found in zip(answers, sure, strict=True)]
+        return answers, timing
 
     @property
     def walks_routes(self) -> bool:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+from dpn_platform.benchmarks.files.published import boxes_digest
 from dpn_platform.benchmarks.files.questions import Question
 from dpn_platform.evaluation.answering.contract import Answered, Timing
 from dpn_platform.evaluation.runner.shards import Shard
@@ -69,7 +70,11 @@ def answer_line(
     identity = json.dumps([model, question.place, question.id], default=str)
     took = {} if answered is None else asdict(answered)
     took.pop("text", None)
-    known = {"place": question.place, "family": question.family, "difficulty": question.difficulty}
+    known: dict[str, Any] = {"place": question.place, "family": question.family, "difficulty": question.difficulty}
+    if took.get("object_probabilities") is None:
+        took.pop("object_probabilities", None)
+    if question.boxes is not None:
+        known["boxes"] = boxes_digest(question.boxes)
     metadata = {"variant": variant, **known, **more, **took.pop("macs", {}), **took}
     return {
         "question_id": question.id,

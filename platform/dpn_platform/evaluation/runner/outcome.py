@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dpn_platform.benchmarks.contract import PUBLISHED, REFERENCE, Benchmark, Inputs, QuestionScore
@@ -34,6 +34,7 @@ class Evaluated:
     Attributes:
         label: what it is called in metrics where that is not the benchmark's name: the data set's.
         is_whole: every question of the split was asked.
+        options: of the benchmark's scoring.
     """
 
     benchmark: Benchmark
@@ -44,6 +45,7 @@ class Evaluated:
     seed: int
     is_whole: bool = True
     label: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_annotations(run: Evaluated, questions: Sequence[Question]) -> None:
@@ -127,6 +129,7 @@ def _score(run: Evaluated, predictions: str) -> tuple[dict[str, Any], Any]:
         run.variant,
         seed=run.seed,
         split=run.sources.layout.split,
+        options=run.options,
     )
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dpn_model.methods.registry import DENSE, methods_with
 from dpn_platform.benchmarks.contract import Benchmark
 from dpn_platform.benchmarks.files.question_sources import Sources, Wanted, find_sources
 from dpn_platform.benchmarks.files.questions import Question, read_questions
-from dpn_platform.benchmarks.registry import check_variant, find_benchmark
+from dpn_platform.benchmarks.registry import check_options, check_variant, find_benchmark
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.evaluation import HELD_OUT
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.data.published.manifest import VERSIONS_FOLDER, load_manifest
-from dpn_platform.data.published.presence import require_shards
 from dpn_platform.evaluation.answering.loading import Checkpoint, check_dtype, find_checkpoint
 from dpn_platform.evaluation.answering.variants import (
     AS_IT_IS,
@@ -24,6 +22,7 @@ from dpn_platform.evaluation.answering.variants import (
     on_every_route,
     variants_of,
 )
+from dpn_platform.evaluation.runner.data_set import asked_data_set
 from dpn_platform.evaluation.runner.outcome import Evaluated
 from dpn_platform.evaluation.runner.shards import SHARD_QUESTIONS, Shard, cut
 from dpn_platform.storage import join_uri, open_uri
@@ -40,6 +39,7 @@ class Request:
         shard_questions: see `shards.SHARD_QUESTIONS`.
         main: what the checkpoint is evaluated as.
         trust_remote_code: of a folder of transformers, run its code where transformers has none.
+        options: of the benchmark's scoring, see `Benchmark.options`.
     """
 
     checkpoint_uri: str
@@ -53,6 +53,7 @@ class Request:
     shard_questions: int = SHARD_QUESTIONS
     main: Variant = AS_IT_IS
     trust_remote_code: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,23 +83,23 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
     check_variants(variants, checkpoint.config, checkpoint.uri)
     if config.eval.routes == "all":
         variants += on_every_route(checkpoint.routes(), checkpoint.uri)
-    if request.needs_routing and not checkpoint.has_routes:
-        what = f"method {checkpoint.method}" if checkpoint.method else "a model of transformers"
-        able = ", ".join(methods_with("has_routes"))
-        raise DpnError(
-            f"{checkpoint.uri}: {what} has no routers; routing statistics need a model trained with method {able}"
-        )
+    if request.needs_routing:
+        _require_routes(checkpoint)
     key: dict[str, Any] = {"checkpoint_uri": checkpoint.uri, "checkpoint_fingerprint": checkpoint.fingerprint}
     key |= {"variant": convention, "use_gpu": config.train.use_gpu}
     key["dtype"] = benchmark.dtype if request.dtype == "auto" else request.dtype
-    wanted, label = request.wanted, ""
+    wanted, label, data_set = request.wanted, "", ""
+    check_options(benchmark, request.options)
     if request.trust_remote_code:
         key["trust_remote_code"] = True
-    if benchmark.name == HELD_OUT:
-        wanted, label, more = _held_out(config)
-        key |= more
+    if benchmark.asks_data_set:
+        asked = asked_data_set(benchmark, wanted, config)
+        wanted, data_set = asked.wanted(wanted), asked.manifest.name
+        key["data_fingerprint"] = asked.manifest.fingerprint
         # A folder of transformers is run as training runs it, packed and without reductions.
         checkpoint = replace(checkpoint, method=checkpoint.method or DENSE)
+    if benchmark.name == HELD_OUT:
+        label, key["max_new_tokens"] = data_set, config.eval.max_new_tokens
     sources = find_sources(benchmark, wanted)
     key |= {"split": sources.layout.split, "limit": config.eval.limit}
     if variants != (AS_IT_IS,):
@@ -106,9 +107,8 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
     questions = read_questions(benchmark, sources, convention, config.eval.limit)
     if benchmark.name == HELD_OUT:
         questions = [replace(question, max_new_tokens=config.eval.max_new_tokens) for question in questions]
-    output_uri = request.output_uri or join_uri(
-        checkpoint.uri.rstrip("/").rpartition("/")[0], "evaluation", output_name(benchmark, sources, convention, label)
-    )
+    folder = output_name(benchmark, sources, convention, data_set)
+    output_uri = request.output_uri or join_uri(checkpoint.uri.rstrip("/").rpartition("/")[0], "evaluation", folder)
     run = Evaluated(
         benchmark,
         convention,
@@ -118,38 +118,43 @@ def plan(request: Request, config: ExperimentConfig) -> Plan:
         config.eval.seed,
         is_whole=config.eval.limit is None,
         label=label,
+        options=request.options,
     )
     # How many are asked decides no answer: more questions find those that are answered.
     of_answers = {name: value for name, value in key.items() if name != "limit"}
     return Plan(run, checkpoint, key, questions, cut(questions, of_answers, request.shard_questions), variants)
 
 
-def _held_out(config: ExperimentConfig) -> tuple[Wanted, str, dict[str, Any]]:
-    """Where the held-out split of `data` is, the data set's name, and what the answers depend on.
+def _require_routes(checkpoint: Checkpoint) -> None:
+    if checkpoint.has_routes:
+        return
+    what = f"method {checkpoint.method}" if checkpoint.method else "a model of transformers"
+    able = ", ".join(methods_with("has_routes"))
+    raise DpnError(
+        f"{checkpoint.uri}: {what} has no routers; routing statistics need a model trained with method {able}"
+    )
 
-    Raises:
-        DpnError: no such data set or split, shards of it are missing, or it is empty.
+
+def output_name(benchmark: Benchmark, sources: Sources, convention: str, data_set: str = "") -> str:
+    """Name of an evaluation's folder: `<benchmark>-<split>-<convention>`, of a data set with its name.
+
+    The held-out split's is `<data set>-<split>`.
     """
-    manifest, split = load_manifest(config.data.uri), config.data.eval_split
-    if manifest.split(split).rows == 0:
-        raise DpnError(f"{config.data.uri}: the split '{split}' is empty")
-    require_shards(manifest, split)
-    version = f"{manifest.root}/{VERSIONS_FOLDER}/{manifest.fingerprint}.json"
-    key = {"data_fingerprint": manifest.fingerprint, "max_new_tokens": config.eval.max_new_tokens}
-    return Wanted(questions=version, split=split), manifest.name, key
-
-
-def output_name(benchmark: Benchmark, sources: Sources, convention: str, label: str = "") -> str:
-    """Name of an evaluation's folder: `<benchmark>-<split>-<convention>`, or `<data set>-<split>`."""
     split = sources.layout.split
-    return f"{label}-{split}" if label else f"{benchmark.name}-{split}-{convention}"
+    if benchmark.name == HELD_OUT:
+        return f"{data_set}-{split}"
+    return "-".join(part for part in (benchmark.name, data_set, split, convention) if part)
 
 
-def default_output(request: Request) -> str:
-    """Name of the folder of an evaluation on a benchmark of the field (see `output_name`).
+def default_output(request: Request, config: ExperimentConfig) -> str:
+    """Name of the folder of an evaluation (see `output_name`).
 
     Raises:
         DpnError: unknown benchmark, variant, layout or split, or no questions.
     """
     benchmark = find_benchmark(request.benchmark)
-    return output_name(benchmark, find_sources(benchmark, request.wanted), check_variant(benchmark, request.variant))
+    convention, wanted, data_set = check_variant(benchmark, request.variant), request.wanted, ""
+    if benchmark.asks_data_set:
+        asked = asked_data_set(benchmark, wanted, config)
+        wanted, data_set = asked.wanted(wanted), asked.manifest.name
+    return output_name(benchmark, find_sources(benchmark, wanted), convention, data_set)

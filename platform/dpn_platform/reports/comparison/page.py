@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from dpn_platform.benchmarks.statistics.paired import PairedDifference
+from dpn_platform.reports.comparison.answered_boxes import ApComparison
 from dpn_platform.reports.comparison.paper_table import PaperRow, footnotes
 from dpn_platform.reports.comparison.paper_text import LEGEND, benchmarks_of, paper_cells, paper_head
 from dpn_platform.reports.comparison.reference_tables import flops_convention
@@ -19,12 +20,14 @@ _PLOT_PX = (220, 22)
 _LISTED_IDS = 200
 
 
-def comparison_page(comparison: RunComparison, paper: Sequence[PaperRow] = ()) -> str:
+def comparison_page(comparison: RunComparison, paper: Sequence[PaperRow] = (), ap: ApComparison | None = None) -> str:
     """The page's HTML; the same comparison gives the same text."""
     runs = comparison.runs
     title = " against ".join((", ".join(runs[1:]), runs[0])) if len(runs) > 1 else runs[0]
     parts = [f'<p class="kicker">Comparison</p><h1>{escape(title)}</h1>', f'<p class="lead">{_lead(comparison)}</p>']
     parts += ["<h2>Benchmarks</h2>", _benchmarks_table(comparison), f'<p class="note">{_METHOD}</p>']
+    if ap is not None and ap.scores:
+        parts += ["<h2>Boxes</h2>", _ap_table(ap), f'<p class="note">{_AP}</p>']
     parts += ["<h2>Averages</h2>", _averages_table(comparison), f'<p class="note">{_AVERAGES}</p>']
     if len(runs) > 1:
         parts += ["<h2>Won and lost questions</h2>", _questions(comparison)]
@@ -37,6 +40,10 @@ _METHOD = (
     "Percent; MME in points. Intervals: 95% bootstrap over questions (MME: images, MMBench: questions with their "
     "rotations), drawn for both runs together. p: McNemar's exact test on won against lost questions, in brackets "
     "after Holm's correction over all tests here; for graded scores it is the sign test."
+)
+_AP = (
+    "COCO's AP over IoU .5 to .95, in percent. Intervals: 95% bootstrap over pictures, drawn for both runs together. "
+    "Ranked by: the scores of who proposed the boxes, or constant, where nobody scored them."
 )
 _AVERAGES = (
     "The paper's: mean of eight with MME/20, without MMMU, SEED and VizWiz. All benchmarks: every one compared here, "
@@ -115,6 +122,23 @@ def _interval_svg(value: float, low: float, high: float, reach: float) -> str:
 def p_text(p_value: float) -> str:
     """`0.034`, or `<0.001`."""
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _ap_table(ap: ApComparison) -> str:
+    rows = []
+    for one in ap.scores:
+        value, change = one.ap.to_json(), None if one.change is None else one.change.to_json()
+        cells = (one.run, estimate_text(value), "" if change is None else estimate_text(change), one.ranking)
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in map(escape, cells)) + "</tr>")
+    return table(("run", f"AP, {ap.categories} categories", "difference", "ranked by"), rows)
+
+
+def estimate_text(estimate: Mapping[str, Any]) -> str:
+    """`48.20 (47.10 to 49.30)`, of what was measured."""
+    if estimate["value"] is None or estimate["ci95"] is None:
+        return NOT_MEASURED
+    low, high = estimate["ci95"]
+    return f"{estimate['value']:.2f} ({low:.2f} to {high:.2f})".replace("-", "−")
 
 
 def _averages_table(comparison: RunComparison) -> str:

@@ -147,9 +147,10 @@ def _volume_label(record: StudyRecord) -> str:
 
 def method_notes(record: StudyRecord) -> list[str]:
     """How the numbers were measured, and what they do not say."""
-    kind = record.meta.get("interval") or DEFAULT_INTERVAL
+    kind, axis = record.meta.get("interval") or DEFAULT_INTERVAL, record.meta.get("accuracy") or "heldout"
+    held_out = f"exact answers on the held-out split '{record.meta.get('split', 'test')}'"
     return [
-        f"Accuracy: exact answers on the held-out split '{record.meta.get('split', 'test')}'. Error bars: {kind}. "
+        f"Accuracy: {held_out if axis == 'heldout' else f'of {axis}'}. Error bars: {kind}. "
         "They cover the choice of questions, not the training seed: a point is one training run, or the mean of some "
         "seeds with the mean of their intervals, and the seeds' range beside it.",
         "Differences against dense: Newcombe's interval from the two runs' own intervals. All points answered the same "
