@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
-from dpn_model.objects.boxes import MAX_OBJECTS
+from dpn_model.special_texts import MAX_OBJECTS
 
 #: a batch's other samples move the last digits
 _DIGITS = 6

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from dpn_model.objects.answers import category_key, object_indices, parse_answer
-from dpn_model.objects.boxes import MAX_OBJECTS
+from dpn_model.special_texts import MAX_OBJECTS
 from dpn_platform.benchmarks.files.published import IMAGE_TAG
 from dpn_platform.benchmarks.objects.counting import said_number
 from dpn_platform.benchmarks.objects.regions import said_of
