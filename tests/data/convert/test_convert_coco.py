@@ -51,6 +51,21 @@ def test_a_picture_becomes_a_question_for_what_is_in_it(
     assert refused_by_ingest(records["train"], tmp_path / "pictures") == []
 
 
+def test_areas_of_outlines_are_kept_where_every_annotation_of_a_picture_has_one(
+    converted: Converted, coco: Write, refused_by_ingest: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    tables = instances()
+    for number, one in enumerate(tables["annotations"]):
+        one["area"] = 100.5 + number
+    del next(one for one in tables["annotations"] if one["image_id"] == 2)["area"]
+    _, records = converted("coco", coco(tables))
+    first, second = (record["truth"] for record in records["train"])
+    kept = [one["area"] for one in tables["annotations"] if one["image_id"] == 1][: len(first["boxes"])]
+    assert first["area"] == kept
+    assert "area" not in second
+    assert refused_by_ingest(records["train"], tmp_path / "pictures") == []
+
+
 def test_absent_categories_are_asked_for_and_have_empty_groups(
     converted: Converted, coco: Write, refused_by_ingest: Callable[..., list[str]], tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ class DetectionRecords:
             "boxes": found.boxes.tolist(),
             "categories": [self._names[category] for category in found.categories],
             **({"crowd": list(found.crowd)} if any(found.crowd) else {}),
+            **({} if found.areas is None else {"area": found.areas.tolist()}),
         }
         return {
             "id": str(found.picture.id),

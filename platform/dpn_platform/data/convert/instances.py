@@ -5,6 +5,7 @@ The file is read once, as a stream. What stays in memory is 57 bytes an annotati
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -57,6 +58,7 @@ class Annotated:
         categories: ids, of each.
         crowd: whether each is a group.
         ids: of the annotations.
+        areas: float64[N], of each outline in pixels; None where an annotation does not say.
     """
 
     picture: Picture
@@ -64,6 +66,7 @@ class Annotated:
     categories: tuple[Id, ...]
     crowd: tuple[bool, ...]
     ids: tuple[int, ...]
+    areas: FloatArray | None = None
 
 
 class Instances:
@@ -91,6 +94,7 @@ class Instances:
         self._pictures: dict[int, Picture] = {}
         self._columns = (array("q"), array("q"), array("q"), array("b"))  # picture, category, id, crowd
         self._boxes = array("d")
+        self._areas = array("d")  # not a number: the file does not say
         take = {"images": self._take_picture, "annotations": self._take_box, "categories": self._take_category}
         for table, entry in table_items(uri, TABLES):
             if not isinstance(entry, dict):
@@ -106,6 +110,7 @@ class Instances:
         """
         numbers, categories, ids, crowd = map(np.asarray, self._columns)
         boxes = xyxy_of_xywh(np.asarray(self._boxes).reshape(-1, 4))
+        areas = np.asarray(self._areas)
         order = np.argsort(numbers, kind="stable")
         starts = np.searchsorted(numbers[order], np.arange(len(self._numbers[0]) + 1))
         category_ids = list(self._numbers[1])
@@ -120,6 +125,7 @@ class Instances:
                 tuple(category_ids[place] for place in categories[rows].tolist()),
                 tuple(map(bool, crowd[rows].tolist())),
                 tuple(ids[rows].tolist()),
+                None if np.isnan(areas[rows]).any() else areas[rows],
             )
         left_out[NO_PICTURE] += sum(
             int(starts[number + 1] - starts[number])
@@ -161,6 +167,8 @@ class Instances:
         for column, value in zip(self._columns, values, strict=True):
             column.append(value)
         self._boxes.extend(map(float, box))
+        area: Any = entry.get("area")
+        self._areas.append(float(area) if _is_number(area) and area > 0 else math.nan)
 
     def _take_category(self, entry: Mapping[str, Any]) -> None:
         identity, name = self._id(entry, "id", "categories"), entry.get("name")
