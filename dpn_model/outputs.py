@@ -35,7 +35,7 @@ class RoutingReport:
         patches: one per patched layer, in order.
         macs: by tag, multiply-accumulates per sample spent beside what the records tell ("probe", "projector").
         base_sizes: `other_sizes` as the base alone would run them.
-        num_objects: rows of `text_tokens` that are features of boxes; () where the base takes none.
+        num_objects: rows of `text_tokens` that are features of boxes; () where a report was made without.
     """
 
     records: tuple[ReductionRecord, ...]

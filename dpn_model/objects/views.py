@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from dpn_model.objects.boxes import iou_matrix, unlike
 from dpn_model.objects.record import ObjectRecord, Objects
 from dpn_model.special_texts import MAX_OBJECTS
 
+_GROUPS = re.compile(r"<ground>.*?</ground>\s*<objects>.*?</objects>", re.DOTALL)
 #: which proposals are right answers in training, beside the boxes that a record names
 Positives = Literal["exact", "iou50"]
 
@@ -41,10 +43,21 @@ def training_view(
         if positives == "iou50" and len(boxes) and len(added):
             on = iou_matrix(boxes, added) >= 0.5
             more = {box: tuple((np.flatnonzero(row) + len(boxes)).tolist()) for box, row in enumerate(on)}
-            turns = [(ask, None if reply is None else widened(reply, more)) for ask, reply in turns]
+            turns = [_widened(turn, more) for turn in turns]
         boxes = np.concatenate([boxes, added])
     order = np.random.default_rng(seed).permutation(len(boxes))
     return Objects(boxes[order], size), renumbered(turns, order.tolist())
+
+
+def _widened(turn: Turn, more: Mapping[int, Sequence[int]]) -> Turn:
+    """The turn whose answer names, beside each box, those that are as right.
+
+    Where one box was asked about, or boxes were counted, the answer is about those alone.
+    """
+    question, reply = turn
+    if reply is None or object_indices(question) or _GROUPS.sub("", reply).strip():
+        return turn
+    return question, widened(reply, more)
 
 
 def asked_view(record: ObjectRecord, question: str, size: tuple[int, int], *, given: bool = False) -> Objects:

@@ -15,6 +15,7 @@ from dpn_model.objects.answers import object_indices
 from dpn_model.objects.boxes import check_boxes, on_square
 from dpn_model.objects.record import Objects
 from dpn_model.processing.contract import BOXES, EncodedSample, Turn
+from dpn_model.processing.conversation import PLAIN
 from dpn_model.processing.square_processor import FILE_NAME, SquareProcessor
 from dpn_model.special_texts import MAX_OBJECTS, OBJECT_TEXT
 
@@ -43,11 +44,14 @@ class ObjectProcessor(SquareProcessor):
         """
         if objects is not None and len(objects) and len(images) != 1:
             raise ValueError(f"{len(objects)} boxes and {len(images)} images; allowed: boxes on one image")
-        count = 0 if objects is None else _shown(objects)
+        # A caption is of the whole picture: there is no question that could name its boxes.
+        count = 0 if objects is None or self.template == PLAIN else _shown(objects)
         named = [index for turn in turns for text in turn if text for index in object_indices(text)]
         if named and max(named) >= count:
             raise ValueError(f"<obj{max(named)}> is named, but {count} boxes are shown")
         rows = "".join(f"<obj{number}>{OBJECT_TEXT}" for number in range(count))
+        if OBJECT_TEXT in "".join(text for turn in turns for text in turn if text):
+            raise ValueError(f"{OBJECT_TEXT} in a turn; it stands for an object's features, which are put there")
         sample = self._encode_text(turns, images, router=router, objects=rows if images else None)
         if int((sample.input_ids == self._special_ids[OBJECT_TEXT]).sum()) != count:
             raise ValueError(

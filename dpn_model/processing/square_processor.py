@@ -71,7 +71,9 @@ class SquareProcessor(Processor):
         self._special_ids = {text: tokenizer.convert_tokens_to_ids(text) for text in texts}
         self._special = re.compile(f"({'|'.join(map(re.escape, texts))})")
         self.image_token_id: int = self._special_ids[IMAGE_TEXT]
-        self.end_ids: list[int] = [tokenizer.eos_token_id]
+        #: that of the tokenizer, and the layout's own, where it has one
+        ends = {tokenizer.eos_token_id, self._special_ids[end]} - {tokenizer.unk_token_id, None}
+        self.end_ids: list[int] = sorted(ends)
 
     def __call__(
         self,

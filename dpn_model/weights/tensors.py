@@ -67,9 +67,8 @@ def _read(file: Path) -> dict[str, Tensor]:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} holds no weights that can be read: {reason}; copy it again") from error
     if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
-        tensors = tensors[
-            "state_dict"
-        ]  # a training file (mmengine, Lightning), with the run's state beside the weights
+        # A training file (mmengine, Lightning), with the run's state beside the weights.
+        tensors = tensors["state_dict"]
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise ValueError(f"{file} is not a dictionary of tensors")
     return tensors

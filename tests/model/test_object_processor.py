@@ -119,6 +119,7 @@ def test_tokens_stand_in_the_order_of_the_checkpoints() -> None:
     ("turns", "pictures", "given", "told"),
     [
         ([("<image>\nwhat is <obj2>", "a")], 1, objects(2), "sample 7: <obj2> is named, but 2 boxes are shown"),
+        ([("<image>\nwhat <objfeat>", "a")], 1, objects(1), "<objfeat> in a turn"),
         ([("<image>\nwhat", "<obj0>")], 1, None, "<obj0> is named, but 0 boxes are shown"),
         ([("what", "a")], 0, objects(2), "2 boxes and 0 images; allowed: boxes on one image"),
         ([("<image><image>what", "a")], 2, objects(2), "2 boxes and 2 images"),
@@ -129,6 +130,22 @@ def test_tokens_stand_in_the_order_of_the_checkpoints() -> None:
 def test_refusals(turns: list[tuple[str, str]], pictures: int, given: Objects | None, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         processor().encode_training(turns, [PICTURE] * pictures, router=False, sample_id=7, objects=given)
+
+
+def test_a_caption_has_no_question_that_could_name_boxes() -> None:
+    reading = processor(template="plain")
+    sample = reading.encode_training([("<image>", "a dog")], [PICTURE], router=False, objects=objects(2))
+    assert OBJECT_TEXT not in reading.tokenizer.convert_ids_to_tokens(sample.input_ids)
+    assert sample.tensors == {}
+
+
+def test_an_answer_ends_where_its_layout_ends_it() -> None:
+    """Qwen's base tokenizers end texts with another token than conversations."""
+    tokenizer = build_word_tokenizer(WORDS, objects=True)
+    tokenizer.add_tokens(["<|im_end|>", "<|im_start|>"], special_tokens=True)
+    ours = ObjectProcessor(tokenizer, image_size=768, tokens_per_image=4, template="qwen")
+    assert tokenizer.convert_ids_to_tokens(ours.end_ids) == ["</s>", "<|im_end|>"]
+    assert ours.decode([*tokenizer.convert_tokens_to_ids(["a", "dog", "<|im_end|>"])]) == "a dog"
 
 
 def test_a_limit_inside_the_objects_is_refused() -> None:

@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 
 from dpn_model import DpnForConditionalGeneration
+from dpn_model.objects.record import Objects
 from dpn_model.processing import Processor
 from dpn_model.processing.images import normalise
 from dpn_platform.config.errors import DpnError
 from dpn_platform.config.load import parse_config
 from dpn_platform.config.schema import ExperimentConfig
+from dpn_platform.demo.detection.base import build_tiny_chatrex
 from dpn_platform.training.base import build_model
 from dpn_platform.training.optimizer import build_optimizer
 
@@ -76,3 +78,17 @@ def test_pooling_around_the_bases_projector_needs_no_stage_1(tmp_path: Path) -> 
     assert all(torch.equal(weight, model.state_dict()[each]) for each, weight in pooled.state_dict().items())
     assert reading.tokens_per_image == 64
     assert any(each.startswith(PROJECTOR) for each in changed_by_a_step(pooled, reading, settings))
+
+
+def test_a_base_with_boxes_takes_a_methods_projector_too(tmp_path: Path) -> None:
+    base, reading = build_tiny_chatrex()
+    base.save_pretrained(tmp_path)
+    reading.save_pretrained(tmp_path)
+    model, processor = build_model(config(str(tmp_path), STAGE_1, name="pixel_shuffle"))
+    assert processor.tokens_per_image == model.num_visual_tokens() < 64
+    shown = Objects(np.array([[0.0, 0, 50, 50], [10, 20, 90, 90]]), (96, 96))
+    sample = processor.encode_prompt("<image>\nwhat is", [Image.new("RGB", (96, 96))], router=False, objects=shown)
+    batch = {name: one for name, one in processor.collate([sample]).items() if name != "labels"}
+    with torch.no_grad():
+        out = model.eval()(**batch | {"pixel_values": normalise(batch["pixel_values"])})
+    assert out.routing.num_objects == (2,)

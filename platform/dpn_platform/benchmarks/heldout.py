@@ -21,7 +21,7 @@ from dpn_platform.benchmarks.contract import (
 )
 from dpn_platform.benchmarks.files.alignment import pair_known
 from dpn_platform.benchmarks.files.answers import read_answers
-from dpn_platform.benchmarks.files.published import IMAGE_TAG, first_turn, published_rows, shown_objects
+from dpn_platform.benchmarks.files.published import IMAGE_TAG, first_turn, published_rows, shown_boxes
 from dpn_platform.benchmarks.statistics.aggregation import by_group
 from dpn_platform.benchmarks.statistics.wilson import wilson_interval
 
@@ -35,9 +35,8 @@ _LIMIT = 4
 def prompt(record: Row, variant: str) -> Prompt:
     """The question as it stands, its tags with it: they say where its pictures are."""
     question, _ = first_turn(record)
-    shown = shown_objects(record)
-    boxes = None if shown is None else tuple(map(tuple, shown.boxes.tolist()))
-    return Prompt(question, _LIMIT, images=("image",) if record["has_image"] else (), boxes=boxes)
+    images = ("image",) if record["has_image"] else ()
+    return Prompt(question, _LIMIT, images=images, boxes=shown_boxes(record))
 
 
 def normalise_answer(text: str) -> str:

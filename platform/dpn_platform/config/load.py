@@ -107,6 +107,11 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, A
     return {key: value for key, value in after.items() if key not in before or before[key] != value}
 
 
+#: keys that came after experiments had fingerprints, with the values at which nothing is computed otherwise
+_ADDED_LATER: dict[str, Any] = {"data.positives": "exact", "train.embedding_lr": None, "train.slow_vision_lr": None}
+_ABSENT = object()
+
+
 def dump_config(config: ExperimentConfig) -> str:
     """YAML with every key resolved, readable by `load_config`; credentials inside addresses are masked."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
@@ -120,7 +125,11 @@ def fingerprint(config: ExperimentConfig, exclude: Collection[str] = NOT_THE_EXP
         config: the resolved config; defaults count like written values.
         exclude: dotted keys or sections left out.
     """
-    kept = {key: value for key, value in flatten(config) if not _is_within(key, exclude)}
+    kept = {
+        key: value
+        for key, value in flatten(config)
+        if not _is_within(key, exclude) and _ADDED_LATER.get(key, _ABSENT) != value
+    }
     canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
 
@@ -144,9 +153,6 @@ def difference_of_values(old: Mapping[str, Any], new: Mapping[str, Any]) -> list
 def flatten(config: ExperimentConfig) -> Iterator[tuple[str, Any]]:
     """(dotted key, JSON value) of every leaf; a missing optional section is one leaf with value None."""
     yield from _leaves(config.model_dump(mode="json"), "")
-
-
-_ABSENT = object()
 
 
 def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from dpn_model import DpnForConditionalGeneration
 from dpn_model.bases.catalogue import BASES
 from dpn_model.methods.settings import MethodSettings
 from dpn_model.processing import DpnProcessor, Processor, load_processor
+from dpn_model.processing.square_processor import SquareProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer
 from dpn_model.special_texts import ROUTER_TEXT
 from dpn_model.tiny import build_tiny_model
@@ -45,7 +46,7 @@ def build_model(
         model.config.router_token_id = None if router_id == processor.tokenizer.unk_token_id else router_id
         model.configure_method(method_of(config.method, config.train.seed))
         if model.parts.projector is not None:
-            if not isinstance(processor, DpnProcessor):
+            if not isinstance(processor, SquareProcessor):
                 raise ValueError("a projector with its own grid; allowed: bases whose pictures are one square each")
             processor.tokens_per_image = model.num_visual_tokens()
     except (FileNotFoundError, ValueError) as error:

@@ -84,7 +84,7 @@ def parameter_groups(model: torch.nn.Module, train: TrainConfig) -> list[dict[st
     if not members:
         raise DpnError(
             "train: nothing is trained; allowed: lr, projector_lr, vision_lr or router_lr above 0, for a part that the "
-            "model has"
+            "model has; or embedding_lr, slow_vision_lr"
         )
     return [
         {

@@ -92,7 +92,7 @@ def _executed(report: RoutingReport, sample: int, passes: Passes) -> float:
     trained_method = FORWARD + INPUT_GRADIENT + WEIGHT_GRADIENT
     return (
         passes.vision * parts.vision
-        + passes.projector * parts.projector
+        + passes.projector * (parts.projector + parts.objects)
         + passes.decoder * parts.prefill
         + trained_method * parts.method
     )

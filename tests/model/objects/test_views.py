@@ -48,6 +48,16 @@ def test_half_on_an_object_can_be_an_answer_too() -> None:
     assert list(indices) == sorted(indices)
 
 
+def test_what_is_counted_or_asked_by_number_is_about_those_boxes_alone() -> None:
+    counted = [
+        ("<image>\nhow many dogs", f"one {write_group('dog', [1])}"),
+        ("what is <obj1>", write_group("dog", [1])),
+    ]
+    shown, turns = training_view(RECORD, counted, SIZE, 0, "iou50")
+    for _, reply in turns:
+        assert boxes_of(reply or "", shown.boxes, "dog") == [[50, 50, 90, 90]]
+
+
 def test_at_most_a_hundred_are_shown_and_none_that_is_named_is_left_out() -> None:
     many = box_array([[number, 0, number + 1, 1] for number in range(99)] * 2)
     record = ObjectRecord(TRUE, proposed=(many, np.linspace(1, 0, len(many))))

@@ -77,3 +77,9 @@ def picture_digests(rows: Sequence[PlacedRow]) -> list[str]:
         for number, data in read_cells(uri, "image", of_shard).items()
     }
     return [found[placed.uri, placed.number] for placed in rows]
+
+
+def shown_boxes(row: Row, *, given: bool = False) -> tuple[tuple[float, ...], ...] | None:
+    """The same as `contract.Prompt` takes them."""
+    shown = shown_objects(row, given=given)
+    return None if shown is None else tuple(map(tuple, shown.boxes.tolist()))

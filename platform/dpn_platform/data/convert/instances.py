@@ -1,6 +1,6 @@
 """COCO's JSON of instances: pictures with their boxes, whatever the order in which the file has them.
 
-The file is read once, as a stream. What stays in memory is 57 bytes an annotation, and its pictures' names.
+The file is read once, as a stream. What stays in memory is 65 bytes an annotation, and its pictures' names.
 """
 
 from __future__ import annotations

@@ -106,16 +106,20 @@ class SampleCollator:
             without pictures, and whatever else the processor says of them), and `sample_keys` int64[B].
 
         Raises:
-            DamagedRowError: a picture or a conversation cannot be read.
+            DamagedRowError: a picture, a conversation or its boxes cannot be read.
             ValueError: as `Processor.encode_training`.
         """
         row_ids, keys = _values(batch, "row_id"), _values(batch, "sample_key")
         images = self._decode(row_ids, _pictures(batch))
         turns = [_turns_of(row_id, text) for row_id, text in zip(row_ids, _values(batch, "conversations"), strict=True)]
         objects: list[Objects | None] = [None] * len(turns)
-        for place, record in _records(batch):
+        for place, text in _records(batch):
             size = (_values(batch, "width")[place], _values(batch, "height")[place])
-            objects[place], turns[place] = training_view(record, turns[place], size, keys[place], self.positives)
+            try:
+                record = ObjectRecord.of_json(text)
+                objects[place], turns[place] = training_view(record, turns[place], size, keys[place], self.positives)
+            except _DAMAGE as error:
+                raise DamagedRowError(row_ids[place], "boxes", error) from error
         samples = [
             self.processor.encode_training(
                 asked,
@@ -157,11 +161,11 @@ def _pictures(batch: Mapping[str, np.ndarray] | pa.Table) -> list[list[bytes]]:
     return [row_images({"image": first, MORE_IMAGES.name: rest}) for first, rest in zip(firsts, more, strict=True)]
 
 
-def _records(batch: Mapping[str, np.ndarray] | pa.Table) -> list[tuple[int, ObjectRecord]]:
-    """The rows with boxes, by their place in the batch."""
+def _records(batch: Mapping[str, np.ndarray] | pa.Table) -> list[tuple[int, str]]:
+    """What rows with boxes say of them, by their place in the batch."""
     names = batch.column_names if isinstance(batch, pa.Table) else batch.keys()
     texts = _values(batch, OBJECTS.name) if OBJECTS.name in names else []
-    return [(place, ObjectRecord.of_json(text)) for place, text in enumerate(texts) if text is not None]
+    return [(place, text) for place, text in enumerate(texts) if text is not None]
 
 
 def _turns_of(row_id: int, conversations: str) -> list[Turn]:

@@ -18,6 +18,7 @@ from dpn_platform.benchmarks.files.published import (
     first_turn,
     picture_digests,
     published_rows,
+    shown_boxes,
     shown_objects,
 )
 from dpn_platform.benchmarks.objects.image_answers import ImageAnswer
@@ -62,9 +63,7 @@ class AnsweredRow:
 
 def prompt(record: Row, variant: str, limit: int) -> Prompt:
     """The question as it stands, with the boxes that the variant shows."""
-    shown = shown_objects(record, given=variant == GIVEN_BOXES)
-    boxes = None if shown is None else tuple(map(tuple, shown.boxes.tolist()))
-    return Prompt(first_turn(record)[0], limit, boxes=boxes)
+    return Prompt(first_turn(record)[0], limit, boxes=shown_boxes(record, given=variant == GIVEN_BOXES))
 
 
 def stored_prompt(asked: Prompt) -> str:
