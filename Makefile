@@ -75,7 +75,7 @@ base: setup ## train the shipped base model again (about 25 minutes on 2 cores)
 	@$(BIN)/dpn up
 	@$(BIN)/python jobs/make_base.py --folder $(BASE) $(ARGS)
 
-chatrex-base: setup ## train the shipped tiny ChatRex again (about 90 minutes on 2 cores)
+chatrex-base: setup ## train the shipped tiny ChatRex again (about an hour on 2 cores)
 	@$(BIN)/dpn up
 	@$(BIN)/python jobs/make_base.py --kind detection --config jobs/configs/tiny-chatrex.yaml --folder dpn_model/assets/tiny-chatrex --name tiny-chatrex $(ARGS)
 
