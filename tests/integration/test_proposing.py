@@ -98,6 +98,7 @@ def test_a_detector_makes_a_new_version_and_leaves_the_old_one(local_set: Manife
     assert notes[1:] == ["3 of 4 shards were finished by an earlier run"]
 
 
+@pytest.mark.long
 def test_a_file_that_names_pictures_makes_a_set_elsewhere(
     local_set: Manifest, tmp_path: Path, run_dpn: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

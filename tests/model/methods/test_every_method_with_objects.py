@@ -43,7 +43,10 @@ SHOWS_MORE = {
 }
 NUMBERS = (3, 0, 20)
 FITTING = [(label, name, case) for label, name, case in EVERY if name not in SHOWS_MORE]
-each_case = pytest.mark.parametrize(("name", "case"), [row[1:] for row in FITTING], ids=[row[0] for row in FITTING])
+each_case = pytest.mark.parametrize(
+    ("name", "case"),
+    [pytest.param(*row[1:], id=row[0], marks=() if row[0] == row[1] else pytest.mark.long) for row in FITTING],
+)
 
 
 @pytest.fixture(scope="module")
