@@ -18,7 +18,15 @@ from dpn_platform.services.plan import load_credentials
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 # What would lead tests to the services or the account of whoever runs them, or make tables as wide as their terminal.
-_FOREIGN_PREFIXES = ("COLUMNS", "AWS_", "MLFLOW_TRACKING_", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_", "DPN_HOME")
+_FOREIGN_PREFIXES = (
+    "COLUMNS",
+    "AWS_",
+    "MLFLOW_TRACKING_",
+    "RAY_ADDRESS",
+    "RAY_API_SERVER_ADDRESS",
+    "RAY_AUTH_",
+    "DPN_HOME",
+)
 _HARMLESS = ("AWS_CA_BUNDLE",)
 _KEPT_HOME = "DPN_TEST_HOME"
 # Set by the first process of a run for pytest-xdist's workers: all of them use one set of services.
