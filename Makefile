@@ -67,7 +67,7 @@ rivals: setup ## every method on one front (about an hour; ARGS=--resume continu
 	@$(BIN)/dpn up
 	@$(BIN)/dpn sweep jobs/configs/demo-rivals.yaml $(ARGS)
 
-chatrex: setup ## detection by numbers of boxes, and its Pareto front (about 25 minutes)
+chatrex: setup ## detection by numbers of boxes, and its Pareto front
 	@$(BIN)/dpn up
 	@$(BIN)/dpn sweep jobs/configs/demo-chatrex.yaml $(ARGS)
 

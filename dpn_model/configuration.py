@@ -6,9 +6,10 @@ from typing import Any
 
 from transformers import AutoConfig, LlavaConfig, PreTrainedConfig
 
-from dpn_model.bases.catalogue import NamedBase, named_base
+from dpn_model.bases.catalogue import named_base
 from dpn_model.bases.chatrex.model import ChatRexConfig
 from dpn_model.bases.llava_hr.model import LlavaHrConfig
+from dpn_model.bases.tiny_bases import NamedBase
 from dpn_model.methods.registry import DENSE, settings_of
 from dpn_model.methods.settings import MethodSettings
 

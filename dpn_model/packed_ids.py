@@ -107,17 +107,22 @@ def pack_ids(
     )
     routers = np.flatnonzero(kind == TokenKind.ROUTER)
     firsts = tuple(picture[0] for picture in spans)
-    last_B = np.cumsum(lengths) - 1
-    asking = last_B
-    if labels is not None:  # a sample without a label asks with its last row
-        is_answer = labels.cpu().numpy()[is_token_BS] != IGNORE_INDEX
-        begins = is_answer[1:] & ~is_answer[:-1]
-        begins[last_B[:-1]] = False
-        rows = np.flatnonzero(begins)
-        silent = np.setdiff1d(np.arange(len(lengths)), np.searchsorted(last_B, rows))
-        asking = np.sort(np.concatenate([rows, last_B[silent]]))
+    asking = _asking_rows(labels, is_token_BS, lengths)
     spans_of = (images, firsts, tuple(objects.tolist()))
     return PackedIds(ids_T, place_T, is_image_T, kind_T, position_ids_T, lengths, *spans_of, routers, asking)
+
+
+def _asking_rows(labels: Tensor | None, is_token_BS: np.ndarray, lengths: tuple[int, ...]) -> np.ndarray:
+    """The row before every answer; a sample without a label, and every one without labels, asks with its last row."""
+    last_B = np.cumsum(lengths) - 1
+    if labels is None:
+        return last_B
+    is_answer = labels.cpu().numpy()[is_token_BS] != IGNORE_INDEX
+    begins = is_answer[1:] & ~is_answer[:-1]
+    begins[last_B[:-1]] = False
+    rows = np.flatnonzero(begins)
+    silent = np.setdiff1d(np.arange(len(lengths)), np.searchsorted(last_B, rows))
+    return np.sort(np.concatenate([rows, last_B[silent]]))
 
 
 def _tokens_on_host(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dpn_model.bases.catalogue import tiny_base
+from dpn_model.bases.tiny_bases import tiny_base
 from dpn_model.configuration import DpnConfig, config_of
 from dpn_model.modeling import DpnForConditionalGeneration
 
 
 def tiny_config(vocab_size: int, *, image_size: int = 96, patch_size: int = 12) -> DpnConfig:
-    """See `bases.catalogue.tiny_base`."""
+    """See `bases.tiny_bases.tiny_base`."""
     return config_of(tiny_base(vocab_size, image_size=image_size, patch_size=patch_size))
 
 

@@ -56,10 +56,16 @@ def check_boxes(boxes: FloatArray, size: tuple[int, int] | None = None, what: st
             raise ValueError(f"{told} is outside the picture{picture}")
 
 
+def intersections(first: FloatArray, second: FloatArray) -> FloatArray:
+    """float64[N, M]: pixels that every pair shares."""
+    corner = np.maximum(first[:, None, :2], second[None, :, :2])
+    sides = np.clip(np.minimum(first[:, None, 2:], second[None, :, 2:]) - corner, 0, None)
+    return np.asarray(sides.prod(axis=2))
+
+
 def iou_matrix(first: FloatArray, second: FloatArray) -> FloatArray:
     """float64[N, M]: intersection over union of every pair."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    shared = np.clip(np.minimum(first[:, None, 2:], second[None, :, 2:]) - corner, 0, None).prod(axis=2)
+    shared = intersections(first, second)
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
     union = areas[0][:, None] + areas[1][None, :] - shared
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))

@@ -6,8 +6,8 @@ import numpy as np
 
 from dpn_model.objects.boxes import FloatArray, IntArray, iou_matrix
 
-#: overlaps at which a box counts as found: COCO's .5, .55 ... .95
-OVERLAPS = np.arange(50, 100, 5) / 100
+#: overlaps at which a box counts as found: COCO's .5, .55 ... .95, to the bit
+OVERLAPS = np.linspace(0.5, 0.95, 10)
 
 
 def found_at(true: FloatArray, proposals: FloatArray) -> IntArray:

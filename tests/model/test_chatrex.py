@@ -114,25 +114,34 @@ def test_published_sizes_on_the_meta_device(
 ROUTES = ((576, 288, 144, 72), (576, 144, 36, 9), (576, 144, 144, 144))
 
 
-def prefill(decoder: DecoderShape, stages: tuple[int, ...], convention: Any) -> int:
-    """60 rows of text and router beside the picture; sites 7, 14, 21."""
-    return sum(7 * layer_macs(visual + 60, decoder, convention) for visual in stages)
+def prefill(decoder: DecoderShape, stages: tuple[int, ...], text: int, convention: Any) -> int:
+    """Sites 7, 14, 21."""
+    return sum(7 * layer_macs(visual + text, decoder, convention) for visual in stages)
 
 
 @pytest.mark.parametrize(
-    ("convention", "dense", "ratios"),
-    [("eq8", 3414.3, (0.5151, 0.3924, 0.4867)), ("swiglu", 4231.3, (0.5158, 0.3929))],
+    ("boxes", "convention", "dense", "ratios"),
+    [
+        (0, "eq8", 3414.3, (0.5151, 0.3924, 0.4867)),
+        (0, "swiglu", 4231.3, (0.5158, 0.3929)),
+        (20, "eq8", 3634.5, (0.5431, 0.4275, 0.5163)),
+        (20, "swiglu", 4502.8, (0.5440, 0.4282)),
+        (50, "eq8", 3965.9, (0.5795, 0.4730, 0.5548)),
+        (50, "swiglu", 4911.3, (0.5804, 0.4738)),
+        (100, "eq8", 4521.6, (0.6284, 0.5344, 0.6066)),
+        (100, "swiglu", 5595.4, (0.6295, 0.5354)),
+    ],
 )
-def test_costs_are_the_specs(convention: Any, dense: float, ratios: tuple[float, ...]) -> None:
-    """Without objects, all rows counted; pooled thrice by 1x2, thrice by 2x2, once by 2x2."""
-    decoder = base_shape("chatrex-7b").decoder
-    whole = prefill(decoder, (576,) * 4, convention)
+def test_costs_are_the_specs(boxes: int, convention: Any, dense: float, ratios: tuple[float, ...]) -> None:
+    """60 rows of text and router, two for each box, all counted; pooled thrice by 1x2, thrice by 2x2, once by 2x2."""
+    decoder, text = base_shape("chatrex-7b").decoder, 60 + 2 * boxes
+    whole = prefill(decoder, (576,) * 4, text, convention)
     assert whole / 1e9 == pytest.approx(dense, abs=0.05)
     for stages, ratio in zip(ROUTES, ratios, strict=False):
-        assert prefill(decoder, stages, convention) / whole == pytest.approx(ratio, abs=6e-5)
+        assert prefill(decoder, stages, text, convention) / whole == pytest.approx(ratio, abs=6e-5)
         if convention == "swiglu":
-            cost = Ledger.of_stages(28, (7, 14, 21), stages, 60, num_images=1).prefill(decoder, convention)
-            assert (cost.dense, cost.total) == (whole, prefill(decoder, stages, convention))
+            cost = Ledger.of_stages(28, (7, 14, 21), stages, text, num_images=1).prefill(decoder, convention)
+            assert (cost.dense, cost.total) == (whole, prefill(decoder, stages, text, convention))
 
 
 def test_towers_and_projector_are_in_the_bill() -> None:

@@ -13,7 +13,6 @@ from dpn_platform.config.load import load_config, parse_config
 from dpn_platform.planning.base_model import meta_model, parameters_by_part, parameters_of
 from dpn_platform.planning.methods import (
     Bounds,
-    all_routes,
     batch_arithmetic,
     forward_bill,
     method_cost,
@@ -21,6 +20,7 @@ from dpn_platform.planning.methods import (
     planned_methods,
     widest_plan,
 )
+from dpn_platform.planning.route_walks import all_routes
 from dpn_platform.training.base import load_base
 from dpn_platform.training.base_config import base_config
 

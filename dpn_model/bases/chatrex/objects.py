@@ -8,6 +8,7 @@ all of them together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -69,6 +70,7 @@ def axis_weights(low: FloatArray, high: FloatArray, cells: int, scale: float) ->
     return weights
 
 
+@cache
 def upsampling(cells: int, finer: int) -> FloatArray:
     """float64[finer, cells]: bilinear interpolation along one axis, align_corners False."""
     place = np.maximum((np.arange(finer) + 0.5) * cells / finer - 0.5, 0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,8 +12,8 @@ from pydantic import ValidationError
 from dpn_model import DpnConfig
 from dpn_model.bases.shapes import model_shape
 from dpn_model.cost.bill import ModelShape, cost_parts
-from dpn_model.cost.flops import CONVENTIONS, MAC_CONVENTIONS, UNITS_PER_MAC
-from dpn_model.cost.ledger import Ledger, sample_cost
+from dpn_model.cost.flops import CONVENTIONS, MAC_CONVENTIONS
+from dpn_model.cost.ledger import Ledger
 from dpn_model.methods.settings import MethodSettings
 from dpn_model.methods.spec import ASSUMED_GRID, Dimension, Planned
 from dpn_platform.config.budgets import at_budgets
@@ -22,7 +21,6 @@ from dpn_platform.config.controls import ControlTrial, all_control_trials
 from dpn_platform.config.errors import ConfigError
 from dpn_platform.config.method import MethodConfig, laid_over, method_config
 from dpn_platform.config.schema import ExperimentConfig
-from dpn_platform.evaluation.answering.variants import on_every_route
 
 
 @dataclass(frozen=True)
@@ -188,42 +186,6 @@ def training_routes(base: DpnConfig, methods: Sequence[MethodConfig], text_token
     }
 
 
-def all_routes(base: DpnConfig, methods: Sequence[MethodConfig], text_tokens: int) -> dict[str, Bounds]:
-    """What it takes to answer a question on every route too, the tower's features being there from the first answer.
-
-    Routes that a method walks share their beginnings; where each is run by itself, all of them together cost something
-    between as many of the cheapest and as many of the dearest.
-
-    Returns:
-        `routes`: their number; `flops_per_question`; `dense_passes`: that in passes of the decoder over all tokens.
-
-    Raises:
-        DpnError: more routes than are answered together.
-    """
-    shape = model_shape(base.base)
-    dense = sample_cost(shape.decoder, (), (math.prod(image_grid(base)),), text_tokens, "true").total
-    counts, costs = [], []
-    for method in methods:
-        routes = method.spec.routes(method.settings, shape) if method.spec.routes is not None else ()
-        counts.append(len(on_every_route(routes, method.name)) if routes else 0)
-        if method.spec.walks is not None:
-            head = counts[-1] * shape.decoder.hidden_size * shape.decoder.vocab_size
-            costs.append(UNITS_PER_MAC["true"] * (method.spec.walks(method.settings, shape, text_tokens) + head))
-        else:
-            costs += [counts[-1] * _answer(shape, ledger) for ledger in method_plan(base, method, text_tokens)]
-    return {
-        "routes": Bounds(min(counts), max(counts)),
-        "flops_per_question": Bounds(min(costs), max(costs)),
-        "dense_passes": Bounds(min(costs) / dense, max(costs) / dense),
-    }
-
-
-def _answer(shape: ModelShape, ledger: Ledger) -> int:
-    """Operations of an answer's first token behind tower and projector."""
-    parts = cost_parts(_told(shape), ledger, "true")
-    return parts.prefill + parts.method + parts.lm_head
-
-
 def method_cost(base: DpnConfig, planned: Planned) -> dict[str, Any]:
     """Sites, FLOPs ratios and multiply-accumulates of one sample's prefill, cheapest and dearest route."""
     decoder = model_shape(base.base).decoder
@@ -249,7 +211,7 @@ def forward_bill(base: DpnConfig, planned: Planned) -> dict[str, Any]:
     Returns:
         By convention: vision, projector, decoder, in all, and that as a ratio to the dense model's.
     """
-    shape = _told(model_shape(base.base))
+    shape = counted_tower(model_shape(base.base))
     packed = planned.dearest.packed
     bare = Ledger.of_stages(shape.decoder.num_layers, (), (packed.visual,), packed.text, num_images=1)
     bill: dict[str, Any] = {}
@@ -265,6 +227,6 @@ def forward_bill(base: DpnConfig, planned: Planned) -> dict[str, Any]:
     return bill
 
 
-def _told(shape: ModelShape) -> ModelShape:
-    """With nothing for a tower that nobody has counted."""
+def counted_tower(shape: ModelShape) -> ModelShape:
+    """The shape, with nothing for a tower that nobody has counted."""
     return replace(shape, vision_macs=shape.vision_macs or 0, projector_macs=shape.projector_macs or 0)

@@ -17,6 +17,7 @@ from dpn_platform.config.training import TrainConfig
 from dpn_platform.planning import base_model, memory, methods, states
 from dpn_platform.planning.activations import UnitBytes
 from dpn_platform.planning.compute import PlannedPasses, SampleMeans, training_flops
+from dpn_platform.planning.route_walks import all_routes
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def plan_trial(setting: Setting, choices: Sequence[MethodConfig], *, on_all_rout
             "forward_per_sample": forward,
             "training_flops_per_sample": _training_flops(setting, routes, model, parameters),
             "lesson": _lesson(setting, method),
-            "all_routes": methods.all_routes(setting.base, choices, text) if on_all_routes else None,
+            "all_routes": all_routes(setting.base, choices, text) if on_all_routes else None,
             "parameters": by_part,
             **_memory(setting, routes["dearest"], parameters),
             "checkpoints": _checkpoints(parameters, setting.train),

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from dpn_model.objects.answers import by_category, category_key
-from dpn_model.objects.boxes import iou_matrix
+from dpn_model.objects.recall import OVERLAPS, found_at
 from dpn_platform.benchmarks.objects.estimates import Estimate, mean_by_picture
 from dpn_platform.benchmarks.objects.image_answers import AnswerSet
-from dpn_platform.benchmarks.objects.matching import IOU_THRESHOLDS, ClassMatches
+from dpn_platform.benchmarks.objects.matching import ClassMatches
 
 
 def proposal_recall(answers: AnswerSet) -> dict[str, float | None]:
@@ -22,15 +22,15 @@ def proposal_recall(answers: AnswerSet) -> dict[str, float | None]:
     No answer's recall can be higher. It is no assignment: a box that is shown may stand for several true ones, since
     several categories may name it.
     """
-    best: list[float] = []
+    total, found_T = 0, np.zeros(len(OVERLAPS))
     for boxes in answers.classes.values():
         for number in np.unique(boxes.answer_M).tolist():
             true_M = boxes.box_M[(boxes.answer_M == number) & ~boxes.crowd_M]
-            overlap = iou_matrix(true_M, answers.answers[number].shown.boxes)
-            best += overlap.max(axis=1, initial=0.0).tolist()
-    if not best:
+            total += len(true_M)
+            found_T += found_at(true_M, answers.answers[number].shown.boxes)
+    if not total:
         return {"at_50": None, "mean": None}
-    recall_T = (np.array(best) >= IOU_THRESHOLDS[:, None]).mean(axis=1)
+    recall_T = found_T / total
     return {"at_50": float(recall_T[0]), "mean": float(recall_T.mean())}
 
 

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dpn_model.objects.boxes import FloatArray, IntArray, iou_matrix
+from dpn_model.objects.boxes import FloatArray, IntArray, intersections, iou_matrix
+from dpn_model.objects.recall import OVERLAPS
 from dpn_platform.benchmarks.objects.image_answers import ClassBoxes
 
 Flags = npt.NDArray[np.bool_]
-
-#: COCO's .5, .55, ... .95, to the bit
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def class_matches(boxes: ClassBoxes, ranking: str) -> ClassMatches:
     # Best first within an answer, answers in their order.
     order_D = np.lexsort((-score_D, boxes.answer_D))
     answer_D = boxes.answer_D[order_D]
-    hit_TD = np.zeros((len(IOU_THRESHOLDS), len(order_D)), dtype=bool)
+    hit_TD = np.zeros((len(OVERLAPS), len(order_D)), dtype=bool)
     ignored_TD = np.zeros_like(hit_TD)
     for number in np.intersect1d(answer_D, boxes.answer_M).tolist():
         found = slice(*np.searchsorted(answer_D, [number, number + 1]).tolist())
@@ -61,9 +59,7 @@ def overlaps(box_D: FloatArray, box_M: FloatArray, crowd_M: Flags) -> FloatArray
     overlap_DM = iou_matrix(box_D, box_M)
     if crowd_M.any():
         crowds = box_M[crowd_M]
-        corner = np.maximum(box_D[:, None, :2], crowds[None, :, :2])
-        shared = np.clip(np.minimum(box_D[:, None, 2:], crowds[None, :, 2:]) - corner, 0, None).prod(axis=2)
-        overlap_DM[:, crowd_M] = shared / np.prod(box_D[:, 2:] - box_D[:, :2], axis=1)[:, None]
+        overlap_DM[:, crowd_M] = intersections(box_D, crowds) / np.prod(box_D[:, 2:] - box_D[:, :2], axis=1)[:, None]
     return overlap_DM
 
 
@@ -74,10 +70,10 @@ def _matched(overlap_DM: FloatArray, crowd_M: Flags) -> tuple[Flags, Flags]:
     that finds none may lie in a crowd, which is never used up.
     """
     num_found, num_true = overlap_DM.shape
-    thresholds = len(IOU_THRESHOLDS)
+    thresholds = len(OVERLAPS)
     hit_TD, ignored_TD = np.zeros((thresholds, num_found), dtype=bool), np.zeros((thresholds, num_found), dtype=bool)
     free_TM = np.broadcast_to(~crowd_M, (thresholds, num_true)).copy()
-    close_TDM = overlap_DM >= IOU_THRESHOLDS[:, None, None]
+    close_TDM = overlap_DM >= OVERLAPS[:, None, None]
     for number in range(num_found):
         open_TM = close_TDM[:, number] & free_TM
         hit_TD[:, number] = open_TM.any(axis=1)

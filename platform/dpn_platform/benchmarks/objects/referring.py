@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from dpn_model.objects.boxes import FloatArray, iou_matrix
+from dpn_model.objects.recall import OVERLAPS
 from dpn_platform.benchmarks.objects.estimates import Estimate, mean_by_picture
 from dpn_platform.benchmarks.objects.image_answers import ImageAnswer
-from dpn_platform.benchmarks.objects.matching import IOU_THRESHOLDS
 from dpn_platform.config.errors import DpnError
 
 #: RefCOCO's: a box is right when it overlaps by more
@@ -97,7 +97,7 @@ def density_f1(answer: ImageAnswer) -> float:
         return float(is_rejected(answer))
     if not len(found_D):
         return 0.0
-    hits_T = np.array([_hits(iou_matrix(true_M, found_D), threshold) for threshold in IOU_THRESHOLDS.tolist()])
+    hits_T = np.array([_hits(iou_matrix(true_M, found_D), threshold) for threshold in OVERLAPS.tolist()])
     f1_T = 2 * hits_T / (len(true_M) + len(found_D))
     return float(f1_T.mean() * min(1.0, len(true_M) / len(found_D)))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from dpn_model import DpnForConditionalGeneration
-from dpn_model.bases.catalogue import tiny_chatrex_base
+from dpn_model.bases.tiny_bases import tiny_chatrex_base
 from dpn_model.configuration import config_of
 from dpn_model.processing.object_processor import ObjectProcessor
 from dpn_model.processing.tokenizer import build_word_tokenizer

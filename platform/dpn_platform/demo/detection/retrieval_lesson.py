@@ -25,7 +25,7 @@ from dpn_model.objects.answers import write_group
 from dpn_model.packed_ids import pack_ids
 from dpn_model.packing import PackedSequence, TokenKind, contiguous_positions
 from dpn_model.processing.object_processor import ObjectProcessor
-from dpn_model.special_texts import OBJECT_TEXT, OBJECT_TOKENS
+from dpn_model.special_texts import MAX_OBJECTS, OBJECT_TEXT, OBJECT_TOKENS
 from dpn_platform.demo.detection.object_lesson import Drawn, draw, project
 from dpn_platform.demo.detection.questions import FAMILIES, absent, boxes_of, content_of
 from dpn_platform.demo.detection.scenes import Proposals
@@ -135,7 +135,7 @@ def measured(
     with torch.no_grad():
         ran = _run(model, processor, held_out, [family] * len(held_out), rng)
     first = int(processor.tokenizer.convert_tokens_to_ids(OBJECT_TOKENS[0]))
-    names = (ran.targets_R >= first) & (ran.targets_R < first + len(OBJECT_TOKENS) - 4)
+    names = (ran.targets_R >= first) & (ran.targets_R < first + MAX_OBJECTS)
     counts = names if bool(names.any()) else ran.targets_R != processor.end_ids[0]
     return float((ran.logits_RC.argmax(dim=1) == ran.targets_R)[counts].float().mean())
 

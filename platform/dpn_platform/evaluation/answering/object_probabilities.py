@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
-from dpn_model.special_texts import MAX_OBJECTS
+from dpn_model.special_texts import MAX_OBJECTS, OBJECT_TOKENS
 
 #: a batch's other samples move the last digits
 _DIGITS = 6
@@ -53,5 +53,5 @@ class ChosenProbabilities(LogitsProcessor):
 
 def box_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, int]:
     """Token -> the box that it names."""
-    tokens = tokenizer.convert_tokens_to_ids([f"<obj{number}>" for number in range(MAX_OBJECTS)])
+    tokens = tokenizer.convert_tokens_to_ids(list(OBJECT_TOKENS[:MAX_OBJECTS]))
     return {token: number for number, token in enumerate(tokens)}
